@@ -1,0 +1,1 @@
+//! The DHCP sockets: receive, ask policy, send.

@@ -1,0 +1,1 @@
+//! Boot files and the daemon's API over HTTP.

@@ -1,0 +1,1 @@
+//! The initrd builder: module, firmware and ELF closure, cpio newc, compression, manifest.

@@ -1,0 +1,321 @@
+//! The inventory as true: every reference resolved, every value in range.
+//!
+//! Only `load` makes these values; whoever holds an [`Inventory`] may trust it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+/// A 48-bit Ethernet address (IEEE 802 EUI-48).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// The form loaders use in file names and `BOOTIF`: `01-52-54-00-00-00-01`
+    /// (hardware type 1, then the octets; PXELINUX, `IPAPPEND 2`).
+    pub fn bootif(self) -> String {
+        self.0.iter().fold(String::from("01"), |text, octet| format!("{text}-{octet:02x}"))
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text is not six hexadecimal octets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a MAC address: six hexadecimal octets such as 52:54:00:00:00:01")]
+pub struct BadMac(pub String);
+
+impl FromStr for MacAddr {
+    type Err = BadMac;
+
+    /// Accepts `:` or `-` between octets, in either case.
+    fn from_str(text: &str) -> Result<Self, BadMac> {
+        let bad = || BadMac(text.to_owned());
+        let mut octets = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for octet in &mut octets {
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
+            *octet = part.and_then(|part| u8::from_str_radix(part, 16).ok()).ok_or_else(bad)?;
+        }
+        if parts.next().is_some() { Err(bad()) } else { Ok(Self(octets)) }
+    }
+}
+
+/// Where a value stands in the operator's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file as the operator named it.
+    pub file: Arc<str>,
+    /// 1-based line.
+    pub line: usize,
+    /// 1-based column, in characters.
+    pub column: usize,
+    /// What it stands in: `profile kvm-host`, `host kvm01`, `default`.
+    pub layer: Arc<str>,
+}
+
+/// A value with the place it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was written; `None` for a built-in default.
+    pub origin: Option<Origin>,
+}
+
+impl<T> Deref for Sourced<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Everything `hosts.yaml` says, checked.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    /// The site's name, for banners and the status page.
+    pub site: String,
+    /// Networks by name.
+    pub networks: BTreeMap<String, Arc<Network>>,
+    /// Profiles by name, inheritance resolved.
+    pub profiles: BTreeMap<String, Arc<Profile>>,
+    /// Hosts by name.
+    pub hosts: BTreeMap<String, Arc<Host>>,
+    /// What happens to machines that are not listed.
+    pub unknown: UnknownPolicy,
+    /// Every MAC of every host.
+    pub by_mac: HashMap<MacAddr, Arc<Host>>,
+}
+
+/// One layer-2 network with its IPv4 subnet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Its key in `networks:`.
+    pub name: String,
+    /// The subnet.
+    pub subnet: Ipv4Net,
+    /// Default router (option 3).
+    pub router: Option<Ipv4Addr>,
+    /// Name servers (option 6).
+    pub dns: Vec<Ipv4Addr>,
+    /// Domain name (option 15).
+    pub domain: Option<String>,
+    /// NTP servers (option 42).
+    pub ntp: Vec<Ipv4Addr>,
+    /// Interface MTU (option 26); `None`: not sent.
+    pub mtu: Option<u16>,
+    /// Whether and how DHCP is served here.
+    pub dhcp: DhcpMode,
+    /// Addresses for machines that are not listed.
+    pub pool: Option<AddressRange>,
+    /// Lease time (option 51) for pool addresses.
+    pub lease_time: Duration,
+}
+
+/// How DHCP is served on a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DhcpMode {
+    /// We are the DHCP server.
+    Server,
+    /// Another server gives addresses; we add the PXE answers.
+    Proxy,
+    /// We are silent.
+    Off,
+}
+
+/// An inclusive range of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The first address.
+    pub first: Ipv4Addr,
+    /// The last address, not below the first.
+    pub last: Ipv4Addr,
+}
+
+impl AddressRange {
+    /// Whether the address lies in the range.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+}
+
+/// A server that the operator listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its key in `hosts:`, also its hostname (RFC 1123 label).
+    pub name: String,
+    /// Every NIC it may boot from; never empty.
+    pub macs: Vec<Sourced<MacAddr>>,
+    /// Its reserved address, inside its network's subnet and outside its pool.
+    pub ip: Sourced<Ipv4Addr>,
+    /// The network that `ip` lies in.
+    pub network: Arc<Network>,
+    /// Its profile, with the host's own settings laid over it.
+    pub profile: Arc<Profile>,
+    /// Rack name.
+    pub rack: Option<String>,
+    /// Rack unit, from 1.
+    pub unit: Option<u16>,
+    /// Where the host stands in the file.
+    pub origin: Origin,
+}
+
+/// What a kind of host boots; inheritance is resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Its key in `profiles:`.
+    pub name: String,
+    /// The chain it extends, nearest first.
+    pub extends: Vec<String>,
+    /// Which loader to send.
+    pub loader: Sourced<Loader>,
+    /// Directory in the data directory's `kernels/`.
+    pub kernel: Sourced<String>,
+    /// File stem in the data directory's `initrds/`.
+    pub initrd: Sourced<String>,
+    /// Further kernel arguments, parents' first.
+    pub cmdline: Vec<Sourced<String>>,
+    /// The bridge over the boot NIC.
+    pub bridge: Sourced<Bridge>,
+    /// The root file system.
+    pub root: Sourced<Root>,
+    /// The shared pool of VM images.
+    pub image_pool: Option<Sourced<ImagePool>>,
+    /// What the initrd does after a stage has failed for good.
+    pub on_failure: Sourced<OnFailure>,
+}
+
+/// First-stage loader of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loader {
+    /// iPXE: script, kernel and initrd by HTTP.
+    Ipxe,
+    /// PXELINUX: BIOS only, all by TFTP; UEFI clients of such a profile get iPXE.
+    Pxelinux,
+    /// GRUB: behind shim for UEFI.
+    Grub,
+}
+
+/// The bridge that the initrd builds before it mounts the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// Interface name, at most 15 bytes (`IFNAMSIZ`).
+    pub name: String,
+    /// MTU of bridge and port, 1280 to 9216.
+    pub mtu: u16,
+}
+
+/// Where `/` comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// The NFS export.
+    pub source: RootSource,
+    /// Size cap of the tmpfs that takes writes, bytes.
+    pub overlay: u64,
+}
+
+/// Who exports the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootSource {
+    /// The embedded NFSv3 server; `roots/NAME` of the data directory, mounted as `/roots/NAME`.
+    Embedded {
+        /// The `NAME`.
+        name: String,
+    },
+    /// Another NFS server.
+    External {
+        /// Its address.
+        server: Ipv4Addr,
+        /// The exported path, absolute.
+        path: PathBuf,
+        /// NFS protocol version.
+        version: NfsVersion,
+    },
+}
+
+/// NFS protocol version of an external root or pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NfsVersion {
+    /// NFSv3 over TCP, without locks (RFC 1813).
+    V3,
+    /// NFSv4.2 (RFC 7862).
+    V4_2,
+}
+
+/// The shared pool of VM images and where it is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagePool {
+    /// Which file system.
+    pub kind: PoolKind,
+    /// Mount point, absolute.
+    pub mount: PathBuf,
+    /// Further mount options, comma-separated.
+    pub options: Option<String>,
+}
+
+/// A file system that can hold the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PoolKind {
+    /// `MGSNID[:MGSNID...]:/FSNAME`, as mount.lustre takes it.
+    Lustre {
+        /// The device string.
+        source: String,
+    },
+    /// A MooseFS master.
+    Moosefs {
+        /// Master's address or name.
+        master: String,
+        /// Master's client port (9421).
+        port: u16,
+        /// Subfolder of the file system, absolute.
+        subfolder: String,
+    },
+    /// An NFS export.
+    Nfs {
+        /// Server address or name.
+        server: String,
+        /// Exported path.
+        path: String,
+        /// Protocol version.
+        version: NfsVersion,
+    },
+}
+
+/// What the initrd does when a stage has failed for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Reboot after the hold that the daemon names.
+    Reboot,
+    /// Offer a shell on the console.
+    Shell,
+}
+
+/// What happens to a machine that is not listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownPolicy {
+    /// It gets a pool address and a script that waits, and is shown to the operator.
+    Hold,
+    /// It gets no answer; it is shown all the same.
+    Ignore,
+}

@@ -1,0 +1,3 @@
+//! The `bridgehead` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The embedded read-only NFSv3 server for roots.

@@ -1,0 +1,1 @@
+//! The pure core: who is asking, what to answer, what it boots.

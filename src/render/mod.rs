@@ -1,0 +1,1 @@
+//! Templates to loader configs, kernel command lines and host files.

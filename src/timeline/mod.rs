@@ -1,0 +1,1 @@
+//! Boot events, attempts, stages and deadlines.

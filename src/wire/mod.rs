@@ -1,0 +1,2 @@
+//! Bytes to types and back. Never panics, whatever arrives.
+pub mod tftp;
