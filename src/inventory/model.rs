@@ -21,7 +21,9 @@ impl MacAddr {
     /// The form loaders use in file names and `BOOTIF`: `01-52-54-00-00-00-01`
     /// (hardware type 1, then the octets; PXELINUX, `IPAPPEND 2`).
     pub fn bootif(self) -> String {
-        self.0.iter().fold(String::from("01"), |text, octet| format!("{text}-{octet:02x}"))
+        self.0.iter().fold(String::from("01"), |text, octet| {
+            format!("{text}-{octet:02x}")
+        })
     }
 }
 
@@ -55,9 +57,15 @@ impl FromStr for MacAddr {
             let part = parts
                 .next()
                 .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
-            *octet = part.and_then(|part| u8::from_str_radix(part, 16).ok()).ok_or_else(bad)?;
+            *octet = part
+                .and_then(|part| u8::from_str_radix(part, 16).ok())
+                .ok_or_else(bad)?;
         }
-        if parts.next().is_some() { Err(bad()) } else { Ok(Self(octets)) }
+        if parts.next().is_some() {
+            Err(bad())
+        } else {
+            Ok(Self(octets))
+        }
     }
 }
 
