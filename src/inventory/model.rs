@@ -40,6 +40,19 @@ impl fmt::Debug for MacAddr {
     }
 }
 
+impl serde::Serialize for MacAddr {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for MacAddr {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A text is not six hexadecimal octets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a MAC address: six hexadecimal octets such as 52:54:00:00:00:01")]
@@ -104,6 +117,8 @@ impl<T> Deref for Sourced<T> {
 pub struct Inventory {
     /// The site's name, for banners and the status page.
     pub site: String,
+    /// The daemon's ports.
+    pub server: Server,
     /// Networks by name.
     pub networks: BTreeMap<String, Arc<Network>>,
     /// Profiles by name, inheritance resolved.
@@ -116,6 +131,17 @@ pub struct Inventory {
     pub by_mac: HashMap<MacAddr, Arc<Host>>,
 }
 
+/// Ports that the daemon listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server {
+    /// Boot files and API, TCP.
+    pub http_port: u16,
+    /// NFS root, TCP: portmap, mount and NFS on one port.
+    pub nfs_port: u16,
+    /// TFTP, UDP.
+    pub tftp_port: u16,
+}
+
 /// One layer-2 network with its IPv4 subnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
@@ -123,6 +149,8 @@ pub struct Network {
     pub name: String,
     /// The subnet.
     pub subnet: Ipv4Net,
+    /// The daemon's address here, where its interface has several.
+    pub server: Option<Ipv4Addr>,
     /// Default router (option 3).
     pub router: Option<Ipv4Addr>,
     /// Name servers (option 6).
