@@ -12,6 +12,8 @@ use crate::policy::event::{AttemptId, BootEvent, Evidence, Stage, StageState};
 const ATTEMPTS: usize = 5;
 /// Events remembered per attempt: a boot has some forty; retries fill the rest.
 const EVENTS: usize = 300;
+/// Events remembered of a machine that never began to boot.
+const STRAYS: usize = 100;
 /// After this an iPXE DISCOVER begins a new attempt, whatever came before, seconds.
 const CHAINLOAD_PATIENCE_S: i64 = 300;
 
@@ -78,6 +80,8 @@ pub struct Machine {
     pub attempts: VecDeque<Attempt>,
     /// Failed attempts in a row; sets the hold before the next reboot.
     pub failures: u32,
+    /// What happened outside any attempt, such as packets that were not answered.
+    pub strays: VecDeque<BootEvent>,
 }
 
 impl Machine {
@@ -95,6 +99,7 @@ impl Machine {
             self.attempts.push_back(Attempt::new(id.clone(), event.at));
         }
         let Some(attempt) = self.attempts.back_mut() else {
+            push_bounded(&mut self.strays, event, STRAYS);
             return;
         };
         if event.evidence == Evidence::Reported && event.stage > Stage::Config {
@@ -108,10 +113,7 @@ impl Machine {
             (_, StageState::Fail) => self.failures = self.failures.saturating_add(1),
             _ => {}
         }
-        if attempt.events.len() == EVENTS {
-            attempt.events.pop_front();
-        }
-        attempt.events.push_back(event);
+        push_bounded(&mut attempt.events, event, EVENTS);
     }
 
     /// How the machine stands at `now`.
@@ -154,6 +156,13 @@ impl Machine {
             Asker::Ipxe => before > Some(Stage::Loader) || age(attempt, now) > CHAINLOAD_PATIENCE_S,
         }
     }
+}
+
+fn push_bounded(events: &mut VecDeque<BootEvent>, event: BootEvent, most: usize) {
+    if events.len() == most {
+        events.pop_front();
+    }
+    events.push_back(event);
 }
 
 fn age(attempt: &Attempt, now: Timestamp) -> i64 {
