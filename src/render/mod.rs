@@ -105,6 +105,11 @@ pub struct Templates {
 }
 
 impl Templates {
+    /// The files that a template directory holds.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+
     /// Reads the templates of a directory; without one, those that are built in.
     ///
     /// # Errors
