@@ -117,7 +117,7 @@ impl<T> Deref for Sourced<T> {
 pub struct Inventory {
     /// The site's name, for banners and the status page.
     pub site: String,
-    /// The daemon's ports.
+    /// The daemon's own ports.
     pub server: Server,
     /// Networks by name.
     pub networks: BTreeMap<String, Arc<Network>>,
@@ -131,15 +131,25 @@ pub struct Inventory {
     pub by_mac: HashMap<MacAddr, Arc<Host>>,
 }
 
-/// Ports that the daemon listens on.
+/// The ports that the daemon listens on; DHCP's (67, 4011) are fixed by its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Server {
-    /// Boot files and API, TCP.
+    /// TCP port of boot files and API.
     pub http_port: u16,
-    /// NFS root, TCP: portmap, mount and NFS on one port.
+    /// TCP port of the embedded NFS server.
     pub nfs_port: u16,
-    /// TFTP, UDP.
+    /// UDP port of TFTP; firmware asks on 69 only.
     pub tftp_port: u16,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            http_port: 80,
+            nfs_port: 2049,
+            tftp_port: 69,
+        }
+    }
 }
 
 /// One layer-2 network with its IPv4 subnet.
@@ -149,10 +159,11 @@ pub struct Network {
     pub name: String,
     /// The subnet.
     pub subnet: Ipv4Net,
-    /// The daemon's address here, where its interface has several.
-    pub server: Option<Ipv4Addr>,
     /// Default router (option 3).
     pub router: Option<Ipv4Addr>,
+    /// The daemon's own address here, where its interface has several; `None`: the one in the
+    /// subnet.
+    pub server: Option<Ipv4Addr>,
     /// Name servers (option 6).
     pub dns: Vec<Ipv4Addr>,
     /// Domain name (option 15).

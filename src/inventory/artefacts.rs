@@ -1,0 +1,1 @@
+//! Whether what the inventory names is in the data directory.
