@@ -24,7 +24,13 @@ pub(super) fn datagram(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> 
     bytes.extend_from_slice(&length16(udp_length));
     bytes.extend_from_slice(&[0, 0]);
     bytes.extend_from_slice(payload);
-    let pseudo = [&from.octets()[..], &to.octets()[..], &[0, 17], &length16(udp_length)].concat();
+    let pseudo = [
+        &from.octets()[..],
+        &to.octets()[..],
+        &[0, 17],
+        &length16(udp_length),
+    ]
+    .concat();
     // Zero would mean "none" (RFC 768).
     let udp_sum = match checksum(&[&pseudo, &bytes[IP_HEADER..]]) {
         0 => 0xffff,
@@ -37,7 +43,9 @@ pub(super) fn datagram(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> 
 /// The Internet checksum (RFC 1071) over parts, all but the last of even length.
 fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
-    let sum: u32 = words.map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
+    let sum: u32 = words
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])))
+        .sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
     !u16::try_from(folded).unwrap_or(u16::MAX)
@@ -54,10 +62,15 @@ mod tests {
         for payload in [&b"even"[..], b"odd"] {
             let bytes = datagram(from, to, payload);
             assert_eq!(checksum(&[&bytes[..IP_HEADER]]), 0);
-            let length = u16::try_from(UDP_HEADER + payload.len()).unwrap().to_be_bytes();
+            let length = u16::try_from(UDP_HEADER + payload.len())
+                .unwrap()
+                .to_be_bytes();
             let pseudo = [&from.octets()[..], &to.octets()[..], &[0, 17], &length].concat();
             assert_eq!(checksum(&[&pseudo, &bytes[IP_HEADER..]]), 0);
-            assert_eq!(usize::from(u16::from_be_bytes([bytes[2], bytes[3]])), bytes.len());
+            assert_eq!(
+                usize::from(u16::from_be_bytes([bytes[2], bytes[3]])),
+                bytes.len()
+            );
         }
     }
 }

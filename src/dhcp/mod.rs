@@ -57,7 +57,8 @@ pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken)
     }
     // Every reply in hand holds a permit.
     let all = u32::try_from(IN_HAND).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), permits.acquire_many(all)).await;
+    let _ =
+        tokio::time::timeout(std::time::Duration::from_secs(2), permits.acquire_many(all)).await;
 }
 
 async fn handle(bytes: &[u8], source: SocketAddr, socket: &Socket, site: &Site) {
@@ -67,14 +68,26 @@ async fn handle(bytes: &[u8], source: SocketAddr, socket: &Socket, site: &Site) 
     let request = match Request::parse(bytes) {
         Ok(request) => request,
         Err(malformed) => {
-            let message = format!("no answer to a packet from {source} on {}: {malformed}", socket.interface.name);
+            let message = format!(
+                "no answer to a packet from {source} on {}: {malformed}",
+                socket.interface.name
+            );
             let now = Timestamp::now();
-            site.timeline.record(BootEvent::sent(now, MachineId::wire(), Stage::Dhcp, StageState::Ignored, message));
+            site.timeline.record(BootEvent::sent(
+                now,
+                MachineId::wire(),
+                Stage::Dhcp,
+                StageState::Ignored,
+                message,
+            ));
             return;
         }
     };
     let verdict = decide(&request, source, socket.interface.address, site);
-    let machine = verdict.events.first().map_or_else(MachineId::wire, |event| event.machine.clone());
+    let machine = verdict
+        .events
+        .first()
+        .map_or_else(MachineId::wire, |event| event.machine.clone());
     let durable = match verdict.lease_change {
         None => Ok(()),
         Some(change) => {
@@ -87,7 +100,13 @@ async fn handle(bytes: &[u8], source: SocketAddr, socket: &Socket, site: &Site) 
     };
     if let Err(error) = durable {
         let message = format!("no answer to {:?}: {error}", request.message_type);
-        site.timeline.record(BootEvent::sent(Timestamp::now(), machine, Stage::Dhcp, StageState::Ignored, message));
+        site.timeline.record(BootEvent::sent(
+            Timestamp::now(),
+            machine,
+            Stage::Dhcp,
+            StageState::Ignored,
+            message,
+        ));
         return;
     }
     record(&request, &verdict, site);
@@ -107,7 +126,15 @@ fn decide(request: &Request, source: SocketAddrV4, local: Ipv4Addr, site: &Site)
         leases: &leases,
         http_port: snapshot.inventory.server.http_port,
     };
-    let verdict = dhcp::answer(&world, &Received { request, local, source }, now);
+    let verdict = dhcp::answer(
+        &world,
+        &Received {
+            request,
+            local,
+            source,
+        },
+        now,
+    );
     let given = verdict.reply.as_ref().map(|transmit| transmit.reply.yiaddr);
     if let Some(address) = given.filter(|address| !address.is_unspecified()) {
         let until = now.saturating_add(OFFER_HOLD).unwrap_or(Timestamp::MAX);
@@ -127,10 +154,25 @@ fn record(request: &Request, verdict: &Verdict, site: &Site) {
     }
 }
 
-async fn send(request: &Request, transmit: &Transmit, socket: &Socket, site: &Site, machine: MachineId) {
+async fn send(
+    request: &Request,
+    transmit: &Transmit,
+    socket: &Socket,
+    site: &Site,
+    machine: MachineId,
+) {
     let bytes = transmit.reply.encode(request);
     if let Err(error) = socket.send(&bytes, transmit.destination).await {
-        let message = format!("cannot send {:?} by {}: {error}", transmit.reply.message_type, socket.interface.name);
-        site.timeline.record(BootEvent::sent(Timestamp::now(), machine, Stage::Dhcp, StageState::Retry, message));
+        let message = format!(
+            "cannot send {:?} by {}: {error}",
+            transmit.reply.message_type, socket.interface.name
+        );
+        site.timeline.record(BootEvent::sent(
+            Timestamp::now(),
+            machine,
+            Stage::Dhcp,
+            StageState::Retry,
+            message,
+        ));
     }
 }

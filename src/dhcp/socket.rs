@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::libc;
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, sendto};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, sendto,
+};
 use socket2::{Domain, Protocol, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
@@ -66,7 +68,11 @@ impl Bound {
     pub fn bind(interface: Interface) -> Result<Self, SocketError> {
         let failed = |operation| {
             let interface = interface.name.clone();
-            move |source| SocketError { operation, interface, source }
+            move |source| SocketError {
+                operation,
+                interface,
+                source,
+            }
         };
         let udp = bind_udp(&interface.name).map_err(failed("bind UDP port 67 (DHCP)"))?;
         let raw = nix::sys::socket::socket(
@@ -76,10 +82,17 @@ impl Bound {
             // No protocol: it sends, and receives nothing.
             None,
         )
-        .map_err(|errno| failed("open a raw socket (for clients without an address)")(errno.into()))?;
+        .map_err(|errno| {
+            failed("open a raw socket (for clients without an address)")(errno.into())
+        })?;
         let index = nix::net::if_::if_nametoindex(interface.name.as_str())
             .map_err(|errno| failed("find the index")(errno.into()))?;
-        Ok(Self { interface, udp, raw, index })
+        Ok(Self {
+            interface,
+            udp,
+            raw,
+            index,
+        })
     }
 
     /// Hands the sockets to the runtime.
@@ -88,10 +101,16 @@ impl Bound {
     /// [`SocketError`] if the runtime can't take them.
     pub fn start(self) -> Result<Socket, SocketError> {
         let name = self.interface.name.clone();
-        let failed = |source| SocketError { operation: "start DHCP", interface: name.clone(), source };
+        let failed = |source| SocketError {
+            operation: "start DHCP",
+            interface: name.clone(),
+            source,
+        };
+        // SAFETY: an OwnedFd is open until it is dropped, and the AsyncFd owns it from here on.
+        let raw = unsafe { AsyncFd::register(self.raw) };
         Ok(Socket {
-            udp: UdpSocket::from_std(self.udp).map_err(failed)?,
-            raw: AsyncFd::new(self.raw).map_err(failed)?,
+            udp: UdpSocket::from_std(self.udp).map_err(&failed)?,
+            raw: raw.map_err(|error| failed(error.into_parts().1))?,
             interface: self.interface,
             index: self.index,
         })
@@ -104,8 +123,14 @@ fn bind_udp(interface: &str) -> io::Result<std::net::UdpSocket> {
     socket.set_broadcast(true)?;
     socket.set_nonblocking(true)?;
     // Best effort: without CAP_NET_ADMIN the kernel caps it at net.core.rmem_max.
-    let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER)
-        .or_else(|_| nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBuf, &RECEIVE_BUFFER));
+    let _ = nix::sys::socket::setsockopt(
+        &socket,
+        nix::sys::socket::sockopt::RcvBufForce,
+        &RECEIVE_BUFFER,
+    )
+    .or_else(|_| {
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBuf, &RECEIVE_BUFFER)
+    });
     socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 67)).into())?;
     Ok(socket.into())
 }
@@ -120,7 +145,10 @@ impl Socket {
     pub(super) async fn send(&self, bytes: &[u8], to: Destination) -> io::Result<()> {
         match to {
             Destination::Unicast(address) => self.send_udp(bytes, address).await,
-            Destination::Broadcast => self.send_udp(bytes, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68)).await,
+            Destination::Broadcast => {
+                self.send_udp(bytes, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68))
+                    .await
+            }
             Destination::Frame { mac, address } => {
                 let datagram = frame::datagram(self.interface.address, address, bytes);
                 self.send_frame(&datagram, mac).await
@@ -137,7 +165,10 @@ impl Socket {
         let send = |raw: &OwnedFd| {
             sendto(raw.as_raw_fd(), datagram, &to, MsgFlags::empty()).map_err(io::Error::from)
         };
-        self.raw.async_io(tokio::io::Interest::WRITABLE, send).await.map(drop)
+        self.raw
+            .async_io(tokio::io::Interest::WRITABLE, send)
+            .await
+            .map(drop)
     }
 }
 

@@ -77,9 +77,7 @@ impl Check<'_> {
             self.take_mac(&seed.name, *mac, faults);
         }
         self.take_slot(written, &seed, faults);
-        let network = seed
-            .ip
-            .and_then(|ip| self.take_ip(&seed.name, ip, faults));
+        let network = seed.ip.and_then(|ip| self.take_ip(&seed.name, ip, faults));
         if let (Some(network), Some(profile)) = (network, profile) {
             self.keep(written, seed, network, profile.clone(), faults);
         }
@@ -211,7 +209,11 @@ impl Check<'_> {
         let name = written.profile.as_ref()?;
         let Some(resolved) = self.profiles.get(&name.value) else {
             if !faults.is_full() {
-                let message = format!("{} wants the profile {}, which is not defined", written.layer, quote(&name.value));
+                let message = format!(
+                    "{} wants the profile {}, which is not defined",
+                    written.layer,
+                    quote(&name.value)
+                );
                 let help = self.profiles.help_for(&name.value);
                 faults.error("inventory::unknown_profile", name.span, message, "", help);
             }
@@ -229,9 +231,17 @@ impl Check<'_> {
     }
 }
 
-fn report_incomplete(name: &At<String>, resolved: &Resolved, missing: &[&str], faults: &mut Faults) {
+fn report_incomplete(
+    name: &At<String>,
+    resolved: &Resolved,
+    missing: &[&str],
+    faults: &mut Faults,
+) {
     let missing = keys(missing);
-    let message = format!("profile {} has no {missing}, and nothing boots without", name.value);
+    let message = format!(
+        "profile {} has no {missing}, and nothing boots without",
+        name.value
+    );
     let fault = Diagnostic::error("inventory::incomplete_profile", message)
         .with_label(faults.primary(name.span, "first needed here"))
         .with_label(faults.context(resolved.span, "defined here"))

@@ -90,7 +90,10 @@ fn resolve(written: Written, faults: &mut Faults) -> Inventory {
     let networks = networks::build(&written.networks, written.unknown, faults);
     let profiles = profiles::build(&written.profiles, faults);
     let hosts = hosts::build(&written.hosts, &networks, &profiles, faults);
-    let wanted = written.hosts.iter().filter_map(|host| host.profile.as_ref());
+    let wanted = written
+        .hosts
+        .iter()
+        .filter_map(|host| host.profile.as_ref());
     let used: HashSet<&str> = wanted.map(|at| at.value.as_str()).collect();
     profiles.warn_unused(&used, faults);
     Inventory {

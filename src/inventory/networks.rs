@@ -103,7 +103,12 @@ fn taken(written: &WrittenNetwork) -> Vec<(&'static str, At<Ipv4Addr>)> {
     let server = written.server.map(|at| ("this server", at));
     let dns = written.dns.iter().map(|at| ("a name server", *at));
     let ntp = written.ntp.iter().map(|at| ("an NTP server", *at));
-    router.into_iter().chain(server).chain(dns).chain(ntp).collect()
+    router
+        .into_iter()
+        .chain(server)
+        .chain(dns)
+        .chain(ntp)
+        .collect()
 }
 
 /// Router and server are machines on this very subnet.
@@ -113,7 +118,11 @@ fn check_addresses(written: &WrittenNetwork, subnet: ipnet::Ipv4Net, faults: &mu
         let Some(at) = at else { continue };
         if let Some(why) = unusable(subnet, at.value) {
             let message = format!("`{key}` {} {why}", at.value);
-            let help = format!("write an address between {} and {}", first(subnet), last(subnet));
+            let help = format!(
+                "write an address between {} and {}",
+                first(subnet),
+                last(subnet)
+            );
             faults.error("inventory::address_outside", at.span, message, "", help);
         }
     }
@@ -142,10 +151,16 @@ fn last(subnet: ipnet::Ipv4Net) -> Ipv4Addr {
 
 fn check_pool(written: &WrittenNetwork, subnet: ipnet::Ipv4Net, faults: &mut Faults) {
     let Some(pool) = written.pool else { return };
-    let AddressRange { first: from, last: to } = pool.value;
+    let AddressRange {
+        first: from,
+        last: to,
+    } = pool.value;
     let why = unusable(subnet, from).map(|why| (from, why));
     if let Some((address, why)) = why.or_else(|| unusable(subnet, to).map(|why| (to, why))) {
-        let message = format!("the pool of network {}: {address} {why}", written.name.value);
+        let message = format!(
+            "the pool of network {}: {address} {why}",
+            written.name.value
+        );
         let help = format!("stay between {} and {}", first(subnet), last(subnet));
         faults.error("inventory::pool_outside", pool.span, message, "", help);
     }

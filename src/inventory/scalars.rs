@@ -91,8 +91,7 @@ fn misread(text: &str) -> Option<&'static str> {
 fn is_sexagesimal(text: &str) -> bool {
     let mut parts = text.split(':');
     let first = parts.next().unwrap_or_default();
-    let place =
-        |part: &str| matches!(part.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']);
+    let place = |part: &str| matches!(part.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']);
     let mut rest = parts.peekable();
     first.starts_with(|c: char| ('1'..='9').contains(&c))
         && first.bytes().all(|b| b.is_ascii_digit() || b == b'_')
@@ -119,10 +118,7 @@ pub(super) fn unambiguous(scalar: &Scalar<'_>) -> Result<(), Bad> {
                 "{} without quotes is {other} in YAML, not a text",
                 quote(&scalar.text)
             ),
-            format!(
-                "quote it: \"{}\"",
-                quote(&scalar.text).trim_matches('`')
-            ),
+            format!("quote it: \"{}\"", quote(&scalar.text).trim_matches('`')),
         )),
     }
 }
@@ -213,7 +209,10 @@ pub(super) fn subnet(scalar: &Scalar<'_>) -> Result<Ipv4Net, Bad> {
     })?;
     if !(8..=30).contains(&net.prefix_len()) {
         let help = String::from("take a prefix length from 8 to 30");
-        return Err(bad(format!("{shown} leaves no sensible room for hosts"), help));
+        return Err(bad(
+            format!("{shown} leaves no sensible room for hosts"),
+            help,
+        ));
     }
     if net.trunc() != net {
         let help = format!("did you mean `{}`?", net.trunc());

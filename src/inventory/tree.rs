@@ -259,7 +259,8 @@ impl<'i> Builder<'i, '_> {
 
     /// Reports an anchor, alias or tag on a node.
     fn refuse_decoration(&mut self, event: &Event<'i>, span: yaml::Span) {
-        const HELP: &str = "write the value out, or put what is shared in a profile and name it with `extends:`";
+        const HELP: &str =
+            "write the value out, or put what is shared in a profile and name it with `extends:`";
         let (anchor, tag) = match event {
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 let message = "aliases (`*name`) are not supported";

@@ -2,6 +2,7 @@
 
 mod context;
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,16 @@ pub enum ConfigKind {
     Pxelinux,
     /// `grub.cfg`.
     Grub,
+}
+
+impl fmt::Display for ConfigKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipxe => "iPXE script",
+            Self::Pxelinux => "PXELINUX config",
+            Self::Grub => "GRUB config",
+        })
+    }
 }
 
 impl ConfigKind {

@@ -11,7 +11,8 @@ use crate::inventory::model::{Host, Inventory, MacAddr, OnFailure};
 use crate::policy::boot_target::Endpoint;
 use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
 use crate::render::{
-    BootContext, BridgeContext, ConfigKind, FileLinks, HoldContext, RenderError, ServerContext, Templates,
+    BootContext, BridgeContext, ConfigKind, FileLinks, HoldContext, RenderError, ServerContext,
+    Templates,
 };
 
 /// How long an unlisted machine waits before it asks again, seconds.
@@ -44,7 +45,13 @@ impl Site {
     ///
     /// # Errors
     /// [`Denied`], which is recorded too.
-    pub fn config_for_mac(&self, kind: ConfigKind, mac: MacAddr, peer: Ipv4Addr, local: Ipv4Addr) -> Result<String, Denied> {
+    pub fn config_for_mac(
+        &self,
+        kind: ConfigKind,
+        mac: MacAddr,
+        peer: Ipv4Addr,
+        local: Ipv4Addr,
+    ) -> Result<String, Denied> {
         let now = Timestamp::now();
         let host = self.snapshot().inventory.by_mac.get(&mac).cloned();
         let holds_lease = self.leases().holder(peer, now) == Some(mac);
@@ -62,14 +69,27 @@ impl Site {
     ///
     /// # Errors
     /// [`Denied`], which is recorded too.
-    pub fn config_for_peer(&self, kind: ConfigKind, peer: Ipv4Addr, local: Ipv4Addr) -> Result<String, Denied> {
+    pub fn config_for_peer(
+        &self,
+        kind: ConfigKind,
+        peer: Ipv4Addr,
+        local: Ipv4Addr,
+    ) -> Result<String, Denied> {
         let now = Timestamp::now();
         let result = match self.machine_at(peer, now) {
-            Some(Found { host: Some(host), mac: None, .. }) => {
+            Some(Found {
+                host: Some(host),
+                mac: None,
+                ..
+            }) => {
                 let mac = *host.macs[0];
                 self.boot_config(kind, &host, mac, local, now)
             }
-            Some(Found { host, mac: Some(mac), .. }) => self.hold_config(kind, host.as_deref(), mac, local, now),
+            Some(Found {
+                host,
+                mac: Some(mac),
+                ..
+            }) => self.hold_config(kind, host.as_deref(), mac, local, now),
             Some(Found { mac: None, .. }) | None => Err(Denied::Nobody(peer)),
         };
         self.tell(peer, result)
@@ -84,7 +104,14 @@ impl Site {
         result
     }
 
-    fn boot_config(&self, kind: ConfigKind, host: &Arc<Host>, mac: MacAddr, local: Ipv4Addr, now: Timestamp) -> Result<String, Denied> {
+    fn boot_config(
+        &self,
+        kind: ConfigKind,
+        host: &Arc<Host>,
+        mac: MacAddr,
+        local: Ipv4Addr,
+        now: Timestamp,
+    ) -> Result<String, Denied> {
         let snapshot = self.snapshot();
         let id = MachineId(host.name.clone());
         let attempt = self.timeline.attempt(&id, now);
@@ -93,9 +120,19 @@ impl Site {
         Ok(snapshot.templates.boot_config(kind, &context)?)
     }
 
-    fn hold_config(&self, kind: ConfigKind, host: Option<&Host>, mac: MacAddr, local: Ipv4Addr, now: Timestamp) -> Result<String, Denied> {
+    fn hold_config(
+        &self,
+        kind: ConfigKind,
+        host: Option<&Host>,
+        mac: MacAddr,
+        local: Ipv4Addr,
+        now: Timestamp,
+    ) -> Result<String, Denied> {
         let snapshot = self.snapshot();
-        let id = host.map_or_else(|| MachineId::unlisted(mac), |host| MachineId(host.name.clone()));
+        let id = host.map_or_else(
+            || MachineId::unlisted(mac),
+            |host| MachineId(host.name.clone()),
+        );
         self.timeline.attempt(&id, now);
         let endpoint = endpoint(&snapshot, host, local);
         let context = HoldContext {
@@ -110,19 +147,36 @@ impl Site {
 
 fn endpoint(snapshot: &Snapshot, host: Option<&Host>, local: Ipv4Addr) -> Endpoint {
     let address = host.and_then(|host| host.network.server).unwrap_or(local);
-    Endpoint { address, http_port: snapshot.inventory.server.http_port }
+    Endpoint {
+        address,
+        http_port: snapshot.inventory.server.http_port,
+    }
 }
 
 fn server_context(endpoint: Endpoint) -> ServerContext {
-    ServerContext { url: endpoint.base_url(), address: endpoint.address.to_string() }
+    ServerContext {
+        url: endpoint.base_url(),
+        address: endpoint.address.to_string(),
+    }
 }
 
-fn boot_context(inventory: &Inventory, host: &Host, mac: MacAddr, local: Ipv4Addr, attempt: &AttemptId, token: String) -> BootContext {
+fn boot_context(
+    inventory: &Inventory,
+    host: &Host,
+    mac: MacAddr,
+    local: Ipv4Addr,
+    attempt: &AttemptId,
+    token: String,
+) -> BootContext {
     let profile = &host.profile;
     let address = host.network.server.unwrap_or(local);
     let port = inventory.server.http_port;
-    let server = server_context(Endpoint { address, http_port: port });
-    let links = |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address, port);
+    let server = server_context(Endpoint {
+        address,
+        http_port: port,
+    });
+    let links =
+        |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address, port);
     let dns: Vec<String> = host.network.dns.iter().map(Ipv4Addr::to_string).collect();
     BootContext {
         site: inventory.site.clone(),
@@ -131,12 +185,19 @@ fn boot_context(inventory: &Inventory, host: &Host, mac: MacAddr, local: Ipv4Add
         bootif: mac.bootif(),
         attempt: attempt.to_string(),
         token,
-        bridge: BridgeContext { name: profile.bridge.name.clone(), mtu: profile.bridge.mtu },
+        bridge: BridgeContext {
+            name: profile.bridge.name.clone(),
+            mtu: profile.bridge.mtu,
+        },
         address: format!("{}/{}", *host.ip, host.network.subnet.prefix_len()),
         router: host.network.router.map(|router| router.to_string()),
         dns: (!dns.is_empty()).then(|| dns.join(",")),
         on_failure: on_failure(*profile.on_failure).into(),
-        arguments: profile.cmdline.iter().map(|argument| argument.value.clone()).collect(),
+        arguments: profile
+            .cmdline
+            .iter()
+            .map(|argument| argument.value.clone())
+            .collect(),
         kernel: links(&profile.kernel, &kernel_path(&profile.kernel)),
         initrd: links(&profile.initrd, &initrd_path(&profile.initrd)),
         server,
@@ -158,12 +219,22 @@ pub fn rehearse(inventory: &Inventory, templates: &Templates) -> Vec<RenderError
     let mut seen = Vec::new();
     let mut faults = Vec::new();
     for host in inventory.hosts.values() {
-        if seen.iter().any(|profile| Arc::ptr_eq(profile, &host.profile)) {
+        if seen
+            .iter()
+            .any(|profile| Arc::ptr_eq(profile, &host.profile))
+        {
             continue;
         }
         seen.push(host.profile.clone());
         let attempt = AttemptId("0".repeat(32));
-        let context = boot_context(inventory, host, *host.macs[0], *host.ip, &attempt, "0".repeat(32));
+        let context = boot_context(
+            inventory,
+            host,
+            *host.macs[0],
+            *host.ip,
+            &attempt,
+            "0".repeat(32),
+        );
         for kind in [ConfigKind::Ipxe, ConfigKind::Pxelinux, ConfigKind::Grub] {
             faults.extend(templates.boot_config(kind, &context).err());
         }
@@ -176,9 +247,15 @@ fn rehearse_hold(inventory: &Inventory, templates: &Templates) -> Vec<RenderErro
     let context = HoldContext {
         site: inventory.site.clone(),
         mac: MacAddr([2, 0, 0, 0, 0, 1]).to_string(),
-        server: ServerContext { url: "http://192.0.2.1".into(), address: "192.0.2.1".into() },
+        server: ServerContext {
+            url: "http://192.0.2.1".into(),
+            address: "192.0.2.1".into(),
+        },
         hold_seconds: HOLD_S,
     };
     let kinds = [ConfigKind::Ipxe, ConfigKind::Pxelinux, ConfigKind::Grub];
-    kinds.into_iter().filter_map(|kind| templates.hold_config(kind, &context).err()).collect()
+    kinds
+        .into_iter()
+        .filter_map(|kind| templates.hold_config(kind, &context).err())
+        .collect()
 }

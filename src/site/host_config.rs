@@ -16,11 +16,19 @@ const ROOT_OPTIONS: &str = "proto=tcp,hard,ro,noatime,timeo=600,retrans=2";
 
 /// The text for one host and one boot attempt. The last line, `sha256=`, covers all
 /// before it, so that a cut or altered answer is seen.
-pub fn host_config(snapshot: &Snapshot, host: &Host, server: Ipv4Addr, report_token: &str) -> String {
+pub fn host_config(
+    snapshot: &Snapshot,
+    host: &Host,
+    server: Ipv4Addr,
+    report_token: &str,
+) -> String {
     let mut lines = Lines::default();
     let network = &host.network;
     lines.put("hostname", &host.name);
-    lines.put("machine_id", machine_id(&snapshot.inventory.site, &host.name));
+    lines.put(
+        "machine_id",
+        machine_id(&snapshot.inventory.site, &host.name),
+    );
     lines.put("report_token", report_token);
     lines.put("nameservers", join(&network.dns));
     lines.put("domain", network.domain.as_deref().unwrap_or(""));
@@ -29,7 +37,10 @@ pub fn host_config(snapshot: &Snapshot, host: &Host, server: Ipv4Addr, report_to
     lines.put("overlay_bytes", host.profile.root.overlay);
     put_root(&mut lines, snapshot, host, server);
     put_pool(&mut lines, host.profile.image_pool.as_deref());
-    lines.put("lnet_networks", format_args!("tcp({})", host.profile.bridge.name));
+    lines.put(
+        "lnet_networks",
+        format_args!("tcp({})", host.profile.bridge.name),
+    );
     lines.finish()
 }
 
@@ -43,7 +54,10 @@ impl Lines {
     }
 
     fn finish(mut self) -> String {
-        let hash: String = Sha256::digest(&self.0).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = Sha256::digest(&self.0)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         self.put("sha256", hash);
         self.0
     }
@@ -80,14 +94,28 @@ fn put_root(lines: &mut Lines, snapshot: &Snapshot, host: &Host, daemon: Ipv4Add
                 "root_options",
                 format_args!("vers=3,{ROOT_OPTIONS},nolock,noacl,rsize=1048576,port={port},mountport={port},mountproto=tcp"),
             );
-            lines.put("root_image", snapshot.root_images.get(name).map_or("", String::as_str));
+            lines.put(
+                "root_image",
+                snapshot.root_images.get(name).map_or("", String::as_str),
+            );
         }
-        RootSource::External { server, path, version: number } => {
+        RootSource::External {
+            server,
+            path,
+            version: number,
+        } => {
             lines.put("root_server", server);
             lines.put("root_path", path.display());
             lines.put("root_version", version(*number));
-            let locks = if *number == NfsVersion::V3 { ",nolock" } else { "" };
-            lines.put("root_options", format_args!("vers={},{ROOT_OPTIONS}{locks}", version(*number)));
+            let locks = if *number == NfsVersion::V3 {
+                ",nolock"
+            } else {
+                ""
+            };
+            lines.put(
+                "root_options",
+                format_args!("vers={},{ROOT_OPTIONS}{locks}", version(*number)),
+            );
             lines.put("root_image", "");
         }
     }
@@ -100,8 +128,16 @@ fn put_pool(lines: &mut Lines, pool: Option<&ImagePool>) {
     };
     let (kind, source, number) = match &pool.kind {
         PoolKind::Lustre { source } => ("lustre", source.clone(), ""),
-        PoolKind::Moosefs { master, port, subfolder } => ("moosefs", format!("{master}:{port}:{subfolder}"), ""),
-        PoolKind::Nfs { server, path, version: number } => ("nfs", format!("{server}:{path}"), version(*number)),
+        PoolKind::Moosefs {
+            master,
+            port,
+            subfolder,
+        } => ("moosefs", format!("{master}:{port}:{subfolder}"), ""),
+        PoolKind::Nfs {
+            server,
+            path,
+            version: number,
+        } => ("nfs", format!("{server}:{path}"), version(*number)),
     };
     lines.put("pool_type", kind);
     lines.put("pool_source", source);
@@ -122,7 +158,10 @@ mod tests {
         let text = lines.finish();
         let (before, hash) = text.trim_end().rsplit_once("sha256=").unwrap();
         assert_eq!(before, "a=1\n");
-        let expected: String = Sha256::digest(before).iter().map(|b| format!("{b:02x}")).collect();
+        let expected: String = Sha256::digest(before)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         assert_eq!(hash, expected);
     }
 

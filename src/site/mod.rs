@@ -5,6 +5,8 @@
 
 pub mod boot;
 pub mod host_config;
+mod reload;
+pub mod report;
 pub mod snapshot;
 
 use std::collections::HashMap;
@@ -19,6 +21,7 @@ use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::lease::LeaseTable;
 use crate::timeline::Timeline;
 
+pub use reload::ReloadState;
 pub use snapshot::{Paths, Snapshot};
 
 /// Everything that the servers share.
@@ -67,7 +70,10 @@ impl Site {
 
     /// Serves another snapshot from now on.
     pub fn replace(&self, snapshot: Snapshot) {
-        let mut guard = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self
+            .snapshot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         *guard = Arc::new(snapshot);
     }
 
@@ -82,19 +88,33 @@ impl Site {
         let snapshot = self.snapshot();
         if let Some(host) = snapshot.host_at(address) {
             let id = MachineId(host.name.clone());
-            return Some(Found { id, host: Some(host), mac: None });
+            return Some(Found {
+                id,
+                host: Some(host),
+                mac: None,
+            });
         }
         let mac = self.leases().holder(address, now)?;
         let host = snapshot.inventory.by_mac.get(&mac).cloned();
-        let id = host.as_ref().map_or_else(|| MachineId::unlisted(mac), |host| MachineId(host.name.clone()));
-        Some(Found { id, host, mac: Some(mac) })
+        let id = host.as_ref().map_or_else(
+            || MachineId::unlisted(mac),
+            |host| MachineId(host.name.clone()),
+        );
+        Some(Found {
+            id,
+            host,
+            mac: Some(mac),
+        })
     }
 
     /// Takes an event of the daemon's own doing in, for whoever has the address.
     pub fn note(&self, peer: Ipv4Addr, stage: Stage, state: StageState, message: String) {
         let now = Timestamp::now();
-        let machine = self.machine_at(peer, now).map_or_else(MachineId::wire, |found| found.id);
-        self.timeline.record(BootEvent::sent(now, machine, stage, state, message));
+        let machine = self
+            .machine_at(peer, now)
+            .map_or_else(MachineId::wire, |found| found.id);
+        self.timeline
+            .record(BootEvent::sent(now, machine, stage, state, message));
     }
 }
 

@@ -46,7 +46,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// Every fault at once, each with its place and the next step.
-    pub fn load(paths: &Paths, previous: Option<&Self>) -> Result<(Self, Diagnostics), Diagnostics> {
+    pub fn load(
+        paths: &Paths,
+        previous: Option<&Self>,
+    ) -> Result<(Self, Diagnostics), Diagnostics> {
         // Before the files are read: a change while they are read is then seen as one.
         let fingerprints = watched(paths);
         let loaded = inventory::load(&paths.inventory)?;
@@ -75,7 +78,17 @@ impl Snapshot {
             (Some(assets), Some(templates)) => {
                 let root_images = root_images(&paths.data, &inventory);
                 let by_address = by_address(&inventory);
-                Ok((Self { inventory, assets, templates, root_images, by_address, fingerprints }, found))
+                Ok((
+                    Self {
+                        inventory,
+                        assets,
+                        templates,
+                        root_images,
+                        by_address,
+                        fingerprints,
+                    },
+                    found,
+                ))
             }
             _ => Err(found),
         }
@@ -88,7 +101,9 @@ impl Snapshot {
 
     /// Whether a file that it was made from has changed since.
     pub fn stale(&self, paths: &Paths) -> bool {
-        self.fingerprints.iter().any(|(path, then)| Fingerprint::of(path) != *then)
+        self.fingerprints
+            .iter()
+            .any(|(path, then)| Fingerprint::of(path) != *then)
             || self.assets.stale(&paths.data)
     }
 }
@@ -98,7 +113,10 @@ fn watched(paths: &Paths) -> Vec<(PathBuf, Option<Fingerprint>)> {
     if let Some(directory) = &paths.templates {
         files.extend(Templates::names().map(|name| directory.join(name)));
     }
-    files.into_iter().map(|path| (path.clone(), Fingerprint::of(&path))).collect()
+    files
+        .into_iter()
+        .map(|path| (path.clone(), Fingerprint::of(&path)))
+        .collect()
 }
 
 fn by_address(inventory: &Inventory) -> ByAddress {
@@ -108,7 +126,11 @@ fn by_address(inventory: &Inventory) -> ByAddress {
 
 /// Loads the templates and renders each for each profile: a template that asks for what
 /// there is not is found now, and not by the first host that boots.
-fn load_templates(paths: &Paths, inventory: &Inventory, found: &mut Diagnostics) -> Option<Templates> {
+fn load_templates(
+    paths: &Paths,
+    inventory: &Inventory,
+    found: &mut Diagnostics,
+) -> Option<Templates> {
     let templates = match Templates::load(paths.templates.as_deref()) {
         Ok(templates) => templates,
         Err(faults) => {
@@ -129,13 +151,19 @@ fn load_templates(paths: &Paths, inventory: &Inventory, found: &mut Diagnostics)
 
 fn template_fault(fault: &crate::render::RenderError) -> Diagnostic {
     let cause = std::error::Error::source(fault).map(|cause| format!(": {cause}"));
-    Diagnostic::error("template::broken", format!("{fault}{}", cause.unwrap_or_default()))
-        .with_help("mend the template, or start without --templates to use those that are built in")
+    Diagnostic::error(
+        "template::broken",
+        format!("{fault}{}", cause.unwrap_or_default()),
+    )
+    .with_help("mend the template, or start without --templates to use those that are built in")
 }
 
 /// What the file may say and this version does not do is an error, not silence.
 fn unserved_modes(inventory: &Inventory) -> Vec<Diagnostic> {
-    let proxies = inventory.networks.values().filter(|network| network.dhcp == DhcpMode::Proxy);
+    let proxies = inventory
+        .networks
+        .values()
+        .filter(|network| network.dhcp == DhcpMode::Proxy);
     proxies
         .map(|network| {
             Diagnostic::error(
@@ -148,7 +176,10 @@ fn unserved_modes(inventory: &Inventory) -> Vec<Diagnostic> {
 }
 
 fn root_images(data: &Path, inventory: &Inventory) -> BTreeMap<String, String> {
-    let profiles = inventory.profiles.values().chain(inventory.hosts.values().map(|host| &host.profile));
+    let profiles = inventory
+        .profiles
+        .values()
+        .chain(inventory.hosts.values().map(|host| &host.profile));
     profiles
         .filter_map(|profile| match &profile.root.source {
             RootSource::Embedded { name } => {

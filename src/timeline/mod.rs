@@ -1,5 +1,6 @@
 //! Boot events on disk and in memory, folded into where every machine stands.
 
+mod consoles;
 mod log;
 mod tokens;
 
@@ -16,6 +17,7 @@ use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::policy::progress::Machine;
 
+pub use consoles::Consoles;
 pub use log::EventLog;
 pub use tokens::{TokenKind, Tokens};
 
