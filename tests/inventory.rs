@@ -85,7 +85,10 @@ fn describe(inventory: &Inventory) -> String {
             profile.root.value,
             profile.image_pool.as_ref().map(|pool| &pool.value),
         ));
-        let arguments = profile.cmdline.iter().map(|argument| argument.value.as_str());
+        let arguments = profile
+            .cmdline
+            .iter()
+            .map(|argument| argument.value.as_str());
         lines.push(format!("  {}", arguments.collect::<Vec<_>>().join(" ")));
     }
     lines.join("\n")
@@ -111,7 +114,9 @@ fn the_example_of_the_repository_is_what_the_demo_expects() {
     assert_eq!(*profile.on_failure, OnFailure::Reboot);
     assert_eq!(profile.root.overlay, 1 << 30);
     let pool = profile.image_pool.as_ref().unwrap();
-    assert!(matches!(&pool.kind, PoolKind::Moosefs { master, port: 9421, .. } if master == "10.77.0.5"));
+    assert!(
+        matches!(&pool.kind, PoolKind::Moosefs { master, port: 9421, .. } if master == "10.77.0.5")
+    );
 }
 
 #[test]
@@ -135,7 +140,10 @@ fn the_examples_in_its_comments_load_too() {
     assert_eq!(inventory.hosts.len(), 15);
     assert_eq!(inventory.hosts["kvm15"].ip.to_string(), "10.77.0.25");
     assert_eq!(inventory.hosts["kvm15"].unit, Some(18));
-    assert_eq!(*inventory.hosts["kvm03"].profile.on_failure, OnFailure::Shell);
+    assert_eq!(
+        *inventory.hosts["kvm03"].profile.on_failure,
+        OnFailure::Shell
+    );
 }
 
 #[test]
@@ -170,7 +178,10 @@ fn hosts_without_settings_of_their_own_share_their_profile() {
     let shared = &inventory.profiles["kvm-host"];
     for host in inventory.hosts.values() {
         assert!(std::sync::Arc::ptr_eq(&host.profile, shared));
-        assert!(std::sync::Arc::ptr_eq(&host.network, &inventory.networks["boot"]));
+        assert!(std::sync::Arc::ptr_eq(
+            &host.network,
+            &inventory.networks["boot"]
+        ));
         for mac in &host.macs {
             assert!(std::sync::Arc::ptr_eq(&inventory.by_mac[&mac.value], host));
         }
@@ -198,7 +209,11 @@ fn bytes_that_are_not_utf8_have_a_place() {
 
 #[test]
 fn json_has_a_schema_and_every_label() {
-    let faults = parse("hosts.yaml", "networks: {boot: {subnet: 10.0.0.0/24, dncp: off}}\n").unwrap_err();
+    let faults = parse(
+        "hosts.yaml",
+        "networks: {boot: {subnet: 10.0.0.0/24, dncp: off}}\n",
+    )
+    .unwrap_err();
     let json = serde_json::to_value(faults.report()).unwrap();
     assert_eq!(json["schema"], 1);
     assert_eq!(json["errors"], 1);
@@ -206,9 +221,10 @@ fn json_has_a_schema_and_every_label() {
     assert_eq!(first["code"], "inventory::unknown_key");
     assert_eq!(first["severity"], "error");
     assert_eq!(first["labels"][0]["line"], 1);
-    assert_eq!(first["labels"][0]["column"], 39);
+    assert_eq!(first["labels"][0]["column"], 40);
     assert_eq!(first["labels"][0]["length"], 4);
     assert_eq!(first["help"], "did you mean `dhcp`?");
+    assert_eq!(json["warnings"], 0);
 }
 
 #[test]

@@ -42,9 +42,9 @@ pub(super) struct Seed {
 pub(super) fn pattern(entry: &Entry<'_>, faults: &mut Faults) -> Pattern {
     let text = &*entry.key.text;
     let read = match text.contains(['[', ']']) {
-        true => parse_range(text).ok_or_else(|| {
-            format!("{} is not a range of host names", quote(text))
-        }),
+        true => {
+            parse_range(text).ok_or_else(|| format!("{} is not a range of host names", quote(text)))
+        }
         false => match names::host_name(&entry.key) {
             Ok(name) => return Pattern::One(name),
             Err(bad) => {
@@ -54,8 +54,16 @@ pub(super) fn pattern(entry: &Entry<'_>, faults: &mut Faults) -> Pattern {
         },
     };
     read.unwrap_or_else(|message| {
-        let help = format!("write first and last number in brackets: kvm[01-16]; at most {MAX_RANGE} hosts");
-        faults.error("inventory::bad_host_range", entry.key_span, message, "", help);
+        let help = format!(
+            "write first and last number in brackets: kvm[01-16]; at most {MAX_RANGE} hosts"
+        );
+        faults.error(
+            "inventory::bad_host_range",
+            entry.key_span,
+            message,
+            "",
+            help,
+        );
         Pattern::Refused
     })
 }
@@ -209,8 +217,19 @@ mod tests {
     #[test]
     fn odd_ranges_are_refused() {
         for text in [
-            "kvm[16-01]", "kvm[1-]", "kvm[-1]", "kvm[01-100]", "kvm[1-2", "kvm1-2]", "kvm[a-b]",
-            "kvm[0-4096]", "[1-2]-", "-[1-2]", "kvm[1-2][1-2]", "kvm[1-99999999999]", "k_[1-2]",
+            "kvm[16-01]",
+            "kvm[1-]",
+            "kvm[-1]",
+            "kvm[01-100]",
+            "kvm[1-2",
+            "kvm1-2]",
+            "kvm[a-b]",
+            "kvm[0-4096]",
+            "[1-2]-",
+            "-[1-2]",
+            "kvm[1-2][1-2]",
+            "kvm[1-99999999999]",
+            "k_[1-2]",
         ] {
             assert_eq!(names(text), None, "{text}");
         }

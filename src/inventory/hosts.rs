@@ -72,14 +72,14 @@ impl Check<'_> {
         profile: Option<&Arc<Profile>>,
         faults: &mut Faults,
     ) {
-        self.take_name(&seed.name, written.span, faults);
+        if !self.take_name(&seed.name, written.span, faults) {
+            return;
+        }
         for mac in &seed.macs {
             self.take_mac(&seed.name, *mac, faults);
         }
         self.take_slot(written, &seed, faults);
-        let network = seed
-            .ip
-            .and_then(|ip| self.take_ip(&seed.name, ip, faults));
+        let network = seed.ip.and_then(|ip| self.take_ip(&seed.name, ip, faults));
         if let (Some(network), Some(profile)) = (network, profile) {
             self.keep(written, seed, network, profile.clone(), faults);
         }
@@ -115,9 +115,9 @@ impl Check<'_> {
     }
 
     /// DNS does not tell `KVM01` from `kvm01` (RFC 4343).
-    fn take_name(&mut self, name: &str, span: Span, faults: &mut Faults) {
+    fn take_name(&mut self, name: &str, span: Span, faults: &mut Faults) -> bool {
         let Some(first) = self.names.insert(name.to_ascii_lowercase(), span) else {
-            return;
+            return true;
         };
         let fault = Diagnostic::error(
             "inventory::duplicate_host",
@@ -127,6 +127,7 @@ impl Check<'_> {
         .with_label(faults.context(first, "first here"))
         .with_help("rename one of them; upper and lower case make no difference");
         faults.push(fault);
+        false
     }
 
     fn take_mac(&mut self, name: &str, mac: At<MacAddr>, faults: &mut Faults) {
@@ -211,7 +212,11 @@ impl Check<'_> {
         let name = written.profile.as_ref()?;
         let Some(resolved) = self.profiles.get(&name.value) else {
             if !faults.is_full() {
-                let message = format!("{} wants the profile {}, which is not defined", written.layer, quote(&name.value));
+                let message = format!(
+                    "{} wants the profile {}, which is not defined",
+                    written.layer,
+                    quote(&name.value)
+                );
                 let help = self.profiles.help_for(&name.value);
                 faults.error("inventory::unknown_profile", name.span, message, "", help);
             }
@@ -229,9 +234,17 @@ impl Check<'_> {
     }
 }
 
-fn report_incomplete(name: &At<String>, resolved: &Resolved, missing: &[&str], faults: &mut Faults) {
+fn report_incomplete(
+    name: &At<String>,
+    resolved: &Resolved,
+    missing: &[&str],
+    faults: &mut Faults,
+) {
     let missing = keys(missing);
-    let message = format!("profile {} has no {missing}, and nothing boots without", name.value);
+    let message = format!(
+        "profile {} has no {missing}, and nothing boots without",
+        name.value
+    );
     let fault = Diagnostic::error("inventory::incomplete_profile", message)
         .with_label(faults.primary(name.span, "first needed here"))
         .with_label(faults.context(resolved.span, "defined here"))

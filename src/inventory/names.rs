@@ -15,7 +15,10 @@ pub(super) fn file_name(scalar: &Scalar<'_>) -> Result<String, Bad> {
     }
     Err(Bad::new(
         "inventory::bad_name",
-        format!("{} is not a name in the data directory", quote(&scalar.text)),
+        format!(
+            "{} is not a name in the data directory",
+            quote(&scalar.text)
+        ),
         "write one name of letters, digits, `.`, `_`, `+`, `~` and `-`, not beginning with `.` or `-`",
     ))
 }
@@ -125,7 +128,10 @@ pub(super) fn kernel_argument(scalar: &Scalar<'_>) -> Result<String, Bad> {
     });
     let ascii = text.bytes().all(|b| (b' '..=b'~').contains(&b));
     if text.is_empty() || !ascii || quoted {
-        return bad("is not a kernel argument", "write printable ASCII, and close double quotes");
+        return bad(
+            "is not a kernel argument",
+            "write printable ASCII, and close double quotes",
+        );
     }
     if blank_outside {
         return bad(
@@ -152,7 +158,16 @@ mod tests {
 
     #[test]
     fn a_path_is_not_a_file_name() {
-        for text in ["", ".", "..", "a/b", "-rf", ".hidden", "a b", &"x".repeat(65)] {
+        for text in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "-rf",
+            ".hidden",
+            "a b",
+            &"x".repeat(65),
+        ] {
             assert!(!is_file_name(text), "{text}");
         }
         assert!(is_file_name("6.1.0-40-amd64+x~1_2"));
@@ -160,7 +175,14 @@ mod tests {
 
     #[test]
     fn host_names_are_labels() {
-        for text in ["kvm_01", "-kvm", "kvm-", "kvm.lab", "mac-525400000001", "1e3"] {
+        for text in [
+            "kvm_01",
+            "-kvm",
+            "kvm-",
+            "kvm.lab",
+            "mac-525400000001",
+            "1e3",
+        ] {
             assert!(host_name(&plain(text)).is_err(), "{text}");
         }
         assert!(host_name(&plain("KVM-01")).is_ok());

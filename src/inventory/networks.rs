@@ -16,7 +16,7 @@ pub(super) struct Networks {
     pub(super) by_name: BTreeMap<String, Arc<Network>>,
     /// By network address; disjoint unless that is reported.
     sorted: Vec<Placed>,
-    /// A subnet is unknown because its value was refused.
+    /// A subnet is unknown because it was refused or forgotten, which is reported.
     pub(super) incomplete: bool,
 }
 
@@ -42,17 +42,13 @@ impl Networks {
 }
 
 /// Checks each network by itself, then all against each other.
-pub(super) fn build(
-    written: &[WrittenNetwork],
-    unknown: UnknownPolicy,
-    faults: &mut Faults,
-) -> Networks {
+pub(super) fn build(written: &[WrittenNetwork], faults: &mut Faults) -> Networks {
     let placed: Vec<_> = written
         .iter()
-        .filter_map(|network| build_one(network, unknown, faults))
+        .filter_map(|network| build_one(network, faults))
         .collect();
     let mut networks = Networks {
-        incomplete: placed.len() < written.len(),
+        incomplete: placed.len() < written.len() || written.is_empty(),
         by_name: placed
             .iter()
             .map(|placed| (placed.network.name.clone(), placed.network.clone()))
@@ -66,15 +62,10 @@ pub(super) fn build(
     networks
 }
 
-fn build_one(
-    written: &WrittenNetwork,
-    unknown: UnknownPolicy,
-    faults: &mut Faults,
-) -> Option<Placed> {
+fn build_one(written: &WrittenNetwork, faults: &mut Faults) -> Option<Placed> {
     let subnet = written.subnet?;
     check_addresses(written, subnet.value, faults);
     check_pool(written, subnet.value, faults);
-    warn_about_dhcp(written, unknown, faults);
     let values = |list: &[At<Ipv4Addr>]| list.iter().map(|at| at.value).collect();
     let network = Network {
         name: written.name.value.clone(),
@@ -103,7 +94,12 @@ fn taken(written: &WrittenNetwork) -> Vec<(&'static str, At<Ipv4Addr>)> {
     let server = written.server.map(|at| ("this server", at));
     let dns = written.dns.iter().map(|at| ("a name server", *at));
     let ntp = written.ntp.iter().map(|at| ("an NTP server", *at));
-    router.into_iter().chain(server).chain(dns).chain(ntp).collect()
+    router
+        .into_iter()
+        .chain(server)
+        .chain(dns)
+        .chain(ntp)
+        .collect()
 }
 
 /// Router and server are machines on this very subnet.
@@ -113,7 +109,11 @@ fn check_addresses(written: &WrittenNetwork, subnet: ipnet::Ipv4Net, faults: &mu
         let Some(at) = at else { continue };
         if let Some(why) = unusable(subnet, at.value) {
             let message = format!("`{key}` {} {why}", at.value);
-            let help = format!("write an address between {} and {}", first(subnet), last(subnet));
+            let help = format!(
+                "write an address between {} and {}",
+                first(subnet),
+                last(subnet)
+            );
             faults.error("inventory::address_outside", at.span, message, "", help);
         }
     }
@@ -142,10 +142,16 @@ fn last(subnet: ipnet::Ipv4Net) -> Ipv4Addr {
 
 fn check_pool(written: &WrittenNetwork, subnet: ipnet::Ipv4Net, faults: &mut Faults) {
     let Some(pool) = written.pool else { return };
-    let AddressRange { first: from, last: to } = pool.value;
+    let AddressRange {
+        first: from,
+        last: to,
+    } = pool.value;
     let why = unusable(subnet, from).map(|why| (from, why));
     if let Some((address, why)) = why.or_else(|| unusable(subnet, to).map(|why| (to, why))) {
-        let message = format!("the pool of network {}: {address} {why}", written.name.value);
+        let message = format!(
+            "the pool of network {}: {address} {why}",
+            written.name.value
+        );
         let help = format!("stay between {} and {}", first(subnet), last(subnet));
         faults.error("inventory::pool_outside", pool.span, message, "", help);
     }
@@ -161,7 +167,12 @@ fn check_pool(written: &WrittenNetwork, subnet: ipnet::Ipv4Net, faults: &mut Fau
     }
 }
 
-fn warn_about_dhcp(written: &WrittenNetwork, unknown: UnknownPolicy, faults: &mut Faults) {
+/// A pool that is missing where it is needed, or there where nobody uses it.
+pub(super) fn warn_about_pool(
+    written: &WrittenNetwork,
+    unknown: UnknownPolicy,
+    faults: &mut Faults,
+) {
     let mode = written.dhcp.map_or(DhcpMode::Server, |at| at.value);
     let name = &written.name.value;
     let (span, message, help) = match (mode, written.pool) {

@@ -123,7 +123,9 @@ fn resolve(profile: &WrittenProfile, by_name: &ByName<'_>, faults: &mut Faults) 
     }
     // A parent that is not there may have brought what is missing.
     settings.broken |= ends_nowhere(profile, by_name);
-    let complete = settings.profile(&profile.name.value, &extends).map(Arc::new);
+    let complete = settings
+        .profile(&profile.name.value, &extends)
+        .map(Arc::new);
     Resolved {
         span: profile.name.span,
         complete: complete.filter(|_| !settings.broken),
@@ -168,11 +170,7 @@ fn successors<'w>(
     std::iter::successors(Some(profile), |profile| parent(profile, by_name))
 }
 
-fn report_unknown_parents(
-    written: &[WrittenProfile],
-    by_name: &ByName<'_>,
-    faults: &mut Faults,
-) {
+fn report_unknown_parents(written: &[WrittenProfile], by_name: &ByName<'_>, faults: &mut Faults) {
     for profile in written {
         let Some(extends) = &profile.extends else {
             continue;
@@ -189,7 +187,13 @@ fn report_unknown_parents(
             quote(&extends.value)
         );
         let help = did_you_mean(&extends.value, names);
-        faults.error("inventory::unknown_profile", extends.span, message, "", help);
+        faults.error(
+            "inventory::unknown_profile",
+            extends.span,
+            message,
+            "",
+            help,
+        );
         if faults.is_full() {
             return;
         }
@@ -220,25 +224,34 @@ fn report_cycle(start: &WrittenProfile, by_name: &ByName<'_>, faults: &mut Fault
         .take_while(|profile| profile.name.value != start.name.value)
         .collect();
     let names = std::iter::once(start).chain(cycle.iter().copied());
-    let mut path: Vec<_> = names.map(|profile| profile.name.value.as_str()).take(8).collect();
-    path.push(if cycle.len() < 8 { &start.name.value } else { "..." });
+    let mut path: Vec<_> = names
+        .map(|profile| profile.name.value.as_str())
+        .take(8)
+        .collect();
+    path.push(if cycle.len() < 8 {
+        &start.name.value
+    } else {
+        "..."
+    });
     let mut fault = Diagnostic::error(
         "inventory::profile_cycle",
-        format!("profiles extend each other in a circle: {}", path.join(" -> ")),
+        format!(
+            "profiles extend each other in a circle: {}",
+            path.join(" -> ")
+        ),
     )
     .with_help("remove one `extends`: a chain must end at a profile that extends none");
     let links = std::iter::once(start).chain(cycle.iter().copied()).take(8);
-    for (index, extends) in links.filter_map(|profile| profile.extends.as_ref()).enumerate() {
+    for (index, extends) in links
+        .filter_map(|profile| profile.extends.as_ref())
+        .enumerate()
+    {
         fault = fault.with_label(link_label(extends, index == 0, faults));
     }
     faults.push(fault);
 }
 
-fn link_label(
-    extends: &At<String>,
-    primary: bool,
-    faults: &Faults,
-) -> crate::diagnostic::Label {
+fn link_label(extends: &At<String>, primary: bool, faults: &Faults) -> crate::diagnostic::Label {
     if primary {
         faults.primary(extends.span, "the circle begins here")
     } else {

@@ -53,8 +53,16 @@ impl Settings {
         let failure = scalars::one_of("a way to fail", "inventory::bad_on_failure", ON_FAILURE);
         let mut settings = Self {
             loader: source(fields.get("loader", faults, loader), &layer, faults),
-            kernel: source(fields.get("kernel", faults, names::file_name), &layer, faults),
-            initrd: source(fields.get("initrd", faults, names::file_name), &layer, faults),
+            kernel: source(
+                fields.get("kernel", faults, names::file_name),
+                &layer,
+                faults,
+            ),
+            initrd: source(
+                fields.get("initrd", faults, names::file_name),
+                &layer,
+                faults,
+            ),
             cmdline: read_cmdline(fields, faults),
             ..Self::default()
         };
@@ -66,11 +74,12 @@ impl Settings {
         settings
     }
 
-    /// Whether a required key was written, but its value was refused.
+    /// Whether a required key was written, but refused.
     fn misses_written(&self, fields: &Fields<'_, '_>) -> bool {
-        (fields.has("kernel") && self.kernel.is_none())
-            || (fields.has("initrd") && self.initrd.is_none())
-            || (fields.has("root") && self.root.is_none() && self.overlay.is_none())
+        let refused = |key, missing| missing && fields.has_like(key);
+        refused("kernel", self.kernel.is_none())
+            || refused("initrd", self.initrd.is_none())
+            || refused("root", self.root.is_none() && self.overlay.is_none())
     }
 
     fn read_bridge(&mut self, fields: &mut Fields<'_, '_>, faults: &mut Faults) {
@@ -170,7 +179,10 @@ impl Settings {
             initrd: self.initrd.clone()?,
             cmdline: self.cmdline.clone(),
             bridge: self.bridge(),
-            root: self.root.as_ref().map(|root| self.root_with_overlay(root))?,
+            root: self
+                .root
+                .as_ref()
+                .map(|root| self.root_with_overlay(root))?,
             image_pool: self.image_pool.clone().and_then(written_pool),
             on_failure: or_default(&self.on_failure, OnFailure::Reboot),
         })
@@ -254,7 +266,10 @@ fn refuse_split_console(pair: &[super::tree::Node<'_>], faults: &mut Faults) {
             second.span,
             format!("`{}` stands as an argument of its own", speed.text),
             "the comma before it ended the item",
-            format!("quote the whole argument: \"{},{}\"", console.text, speed.text),
+            format!(
+                "quote the whole argument: \"{},{}\"",
+                console.text, speed.text
+            ),
         );
     }
 }

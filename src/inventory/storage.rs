@@ -58,7 +58,11 @@ pub(super) fn mount_options(scalar: &Scalar<'_>) -> Result<String, Bad> {
 /// `3` or `4.2`.
 pub(super) fn nfs_version(scalar: &Scalar<'_>) -> Result<NfsVersion, Bad> {
     const WORDS: &[(&str, NfsVersion)] = &[("3", NfsVersion::V3), ("4.2", NfsVersion::V4_2)];
-    one_of("an NFS version served here", "inventory::bad_version", WORDS)(scalar)
+    one_of(
+        "an NFS version served here",
+        "inventory::bad_version",
+        WORDS,
+    )(scalar)
 }
 
 /// `/roots/NAME` (our own server) or `ADDRESS:/path`.
@@ -187,7 +191,12 @@ mod tests {
     #[test]
     fn a_root_is_ours_or_anothers() {
         let ours = root_target(&quoted("/roots/kvm-host")).unwrap();
-        assert_eq!(ours, NfsTarget::Embedded { name: "kvm-host".into() });
+        assert_eq!(
+            ours,
+            NfsTarget::Embedded {
+                name: "kvm-host".into()
+            }
+        );
         let theirs = root_target(&quoted("10.0.0.9:/srv/roots/kvm")).unwrap();
         let path = PathBuf::from("/srv/roots/kvm");
         let server = Ipv4Addr::new(10, 0, 0, 9);
@@ -197,8 +206,15 @@ mod tests {
     #[test]
     fn roots_that_climb_or_need_a_resolver_are_refused() {
         for text in [
-            "/roots/../etc", "/roots/", "/roots/a/b", "/srv/kvm", "nas:/srv", "10.0.0.9:srv",
-            "10.0.0.9:/srv/../etc", "10.0.0.9:/a b", "",
+            "/roots/../etc",
+            "/roots/",
+            "/roots/a/b",
+            "/srv/kvm",
+            "nas:/srv",
+            "10.0.0.9:srv",
+            "10.0.0.9:/srv/../etc",
+            "10.0.0.9:/a b",
+            "",
         ] {
             assert!(root_target(&quoted(text)).is_err(), "{text}");
         }
@@ -229,7 +245,12 @@ mod tests {
         ] {
             assert!(lustre(&quoted(text)).is_ok(), "{text}");
         }
-        for text in ["10.77.0.5:/images", "10.77.0.5@tcp", "10.77.0.5@tcp:/toolongname", "@tcp:/x"] {
+        for text in [
+            "10.77.0.5:/images",
+            "10.77.0.5@tcp",
+            "10.77.0.5@tcp:/toolongname",
+            "@tcp:/x",
+        ] {
             assert!(lustre(&quoted(text)).is_err(), "{text}");
         }
     }
@@ -238,6 +259,9 @@ mod tests {
     fn mount_points_are_below_the_root() {
         assert!(mount_point(&quoted("/")).is_err());
         assert!(mount_point(&quoted("srv")).is_err());
-        assert_eq!(mount_point(&quoted("/srv/")).unwrap(), PathBuf::from("/srv"));
+        assert_eq!(
+            mount_point(&quoted("/srv/")).unwrap(),
+            PathBuf::from("/srv")
+        );
     }
 }

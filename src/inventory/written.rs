@@ -14,7 +14,7 @@ use super::model::{AddressRange, DhcpMode, MacAddr, Server, UnknownPolicy};
 use super::scalars::Bad;
 use super::settings::Settings;
 use super::tree::{At, Entry, Node, Scalar, Span};
-use super::{names, scalars};
+use super::{fields, names, scalars};
 use crate::diagnostic::Diagnostic;
 
 const DHCP_MODES: &[(&str, DhcpMode)] = &[
@@ -89,7 +89,7 @@ pub(super) fn read(root: &Node<'_>, faults: &mut Faults) -> Written {
         column: 1,
         length: 1,
     };
-    let mut top = Fields::new(root, start, Arc::from("the inventory"), faults);
+    let mut top = Fields::new(root, start, Arc::from(fields::TOP), faults);
     let written = Written {
         site: top
             .get("site", faults, scalars::text)
@@ -139,11 +139,7 @@ fn name(
     At { value, span }
 }
 
-fn fields_of<'t, 'i>(
-    entry: &'t Entry<'i>,
-    kind: &str,
-    faults: &mut Faults,
-) -> Fields<'t, 'i> {
+fn fields_of<'t, 'i>(entry: &'t Entry<'i>, kind: &str, faults: &mut Faults) -> Fields<'t, 'i> {
     let shown = super::suggest::quote(&entry.key.text);
     let layer = format!("{kind} {}", shown.trim_matches('`'));
     Fields::new(&entry.node, entry.key_span, Arc::from(layer), faults)
@@ -167,7 +163,13 @@ fn read_server(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
     if ports.http_port == ports.nfs_port {
         let span = nfs.or(http).map_or(server.place(), |at| at.span);
         let message = format!("http and nfs can't share TCP port {}", ports.http_port);
-        faults.error("inventory::port_clash", span, message, "", "choose another port");
+        faults.error(
+            "inventory::port_clash",
+            span,
+            message,
+            "",
+            "choose another port",
+        );
     }
     server.finish(faults);
     ports
