@@ -261,11 +261,13 @@ impl Diagnostics {
 
     /// `2 errors, 1 warning`, and how many more are not shown.
     pub fn summary(&self) -> String {
-        let mut text = format!(
-            "{}, {}",
-            counted(self.errors, "error"),
-            counted(self.warnings, "warning")
-        );
+        let counts = [(self.errors, "error"), (self.warnings, "warning")];
+        let found = counts.into_iter().filter(|(count, _)| *count > 0);
+        let found: Vec<_> = found.map(|(count, noun)| counted(count, noun)).collect();
+        let mut text = found.join(", ");
+        if text.is_empty() {
+            text.push_str("no errors");
+        }
         if self.omitted() > 0 {
             text += &format!(" ({} of them not shown)", self.omitted());
         }

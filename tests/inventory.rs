@@ -221,9 +221,10 @@ fn json_has_a_schema_and_every_label() {
     assert_eq!(first["code"], "inventory::unknown_key");
     assert_eq!(first["severity"], "error");
     assert_eq!(first["labels"][0]["line"], 1);
-    assert_eq!(first["labels"][0]["column"], 39);
+    assert_eq!(first["labels"][0]["column"], 40);
     assert_eq!(first["labels"][0]["length"], 4);
     assert_eq!(first["help"], "did you mean `dhcp`?");
+    assert_eq!(json["warnings"], 0);
 }
 
 #[test]

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use super::faults::Faults;
 use super::scalars::Bad;
-use super::suggest::{did_you_mean, quote};
+use super::suggest::{known, nearest, quote};
 use super::tree::{At, Entry, Kind, Node, Scalar, Span};
 use crate::diagnostic::Diagnostic;
+
+/// What messages call the file as a whole.
+pub(super) const TOP: &str = "the inventory";
 
 /// One map and what has been asked of it.
 #[derive(Debug)]
@@ -64,6 +67,12 @@ impl<'t, 'i> Fields<'t, 'i> {
         self.entries.iter().any(|entry| entry.key.text == key)
     }
 
+    /// Whether a key is there, or one that is reported as probably meant for it.
+    pub(super) fn has_like(&self, key: &str) -> bool {
+        let like = |entry: &Entry<'_>| nearest(&entry.key.text, [key]).is_some();
+        self.has(key) || self.entries.iter().any(like)
+    }
+
     /// Where a key stands.
     pub(super) fn key_span(&self, key: &str) -> Option<Span> {
         let entry = self.entries.iter().find(|entry| entry.key.text == key)?;
@@ -72,7 +81,9 @@ impl<'t, 'i> Fields<'t, 'i> {
 
     /// The value of a key, whatever it is.
     pub(super) fn node(&mut self, key: &'static str) -> Option<&'t Node<'i>> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         let entry = self.entries.iter().find(|entry| entry.key.text == key)?;
         Some(&entry.node)
     }
@@ -114,7 +125,10 @@ impl<'t, 'i> Fields<'t, 'i> {
             self.empty_value(key, node.span, faults);
             return None;
         }
-        let what = format!("{key} of {}", self.what);
+        let what = match &*self.layer {
+            TOP => format!("`{key}`"),
+            _ => format!("`{key}` of {}", self.what),
+        };
         let (entries, broken) = entries_of(node, &what, faults);
         (!broken).then(|| Self {
             what,
@@ -170,7 +184,7 @@ impl<'t, 'i> Fields<'t, 'i> {
 
     /// Reports a key that must be there and is not. `example` is a value to copy.
     pub(super) fn require(&self, key: &str, example: &str, faults: &mut Faults) {
-        if self.broken || self.has(key) {
+        if self.broken || self.has_like(key) {
             return;
         }
         faults.error(
@@ -193,17 +207,20 @@ impl<'t, 'i> Fields<'t, 'i> {
             let message = format!("unknown key {name} in {}", self.what);
             let fault = Diagnostic::error("inventory::unknown_key", message)
                 .with_label(faults.primary(entry.key_span, ""));
-            let fault = match faults.is_full() {
-                true => fault,
-                false => fault.with_help(did_you_mean(
-                    &entry.key.text,
-                    self.asked
-                        .iter()
-                        .copied()
-                        .filter(|key| !self.has(key) || self.asked.len() < 4),
-                )),
+            let help = match faults.is_full() {
+                true => String::new(),
+                false => self.help_for(&entry.key.text),
             };
-            faults.push(fault);
+            faults.push(fault.with_help(help));
+        }
+    }
+
+    /// Meant is a key that is not there yet; known are all.
+    fn help_for(&self, key: &str) -> String {
+        let absent = self.asked.iter().copied().filter(|asked| !self.has(asked));
+        match nearest(key, absent) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => known(self.asked.iter().copied()),
         }
     }
 }
@@ -227,7 +244,8 @@ fn entries_of<'t, 'i>(
         format!("{found} stands here"),
         match &node.kind {
             Kind::Sequence(_) => "write names as keys, without the leading `-`",
-            _ => "write `key: value`, with a space after the colon",
+            _ if found.contains(':') => "write `key: value`, with a space after the colon",
+            _ => "write lines of `key: value` below it, or `{key: value}`",
         },
     );
     (&[], true)

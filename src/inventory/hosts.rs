@@ -72,7 +72,9 @@ impl Check<'_> {
         profile: Option<&Arc<Profile>>,
         faults: &mut Faults,
     ) {
-        self.take_name(&seed.name, written.span, faults);
+        if !self.take_name(&seed.name, written.span, faults) {
+            return;
+        }
         for mac in &seed.macs {
             self.take_mac(&seed.name, *mac, faults);
         }
@@ -113,9 +115,9 @@ impl Check<'_> {
     }
 
     /// DNS does not tell `KVM01` from `kvm01` (RFC 4343).
-    fn take_name(&mut self, name: &str, span: Span, faults: &mut Faults) {
+    fn take_name(&mut self, name: &str, span: Span, faults: &mut Faults) -> bool {
         let Some(first) = self.names.insert(name.to_ascii_lowercase(), span) else {
-            return;
+            return true;
         };
         let fault = Diagnostic::error(
             "inventory::duplicate_host",
@@ -125,6 +127,7 @@ impl Check<'_> {
         .with_label(faults.context(first, "first here"))
         .with_help("rename one of them; upper and lower case make no difference");
         faults.push(fault);
+        false
     }
 
     fn take_mac(&mut self, name: &str, mac: At<MacAddr>, faults: &mut Faults) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::faults::Faults;
 use super::model::Inventory;
+use super::profiles::Profiles;
 use super::written::{self, Written};
 use super::{hosts, networks, profiles, tree};
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, Sources};
@@ -87,15 +88,13 @@ fn build(text: &str, faults: &mut Faults) -> Option<Inventory> {
 }
 
 fn resolve(written: Written, faults: &mut Faults) -> Inventory {
-    let networks = networks::build(&written.networks, written.unknown, faults);
+    let networks = networks::build(&written.networks, faults);
     let profiles = profiles::build(&written.profiles, faults);
     let hosts = hosts::build(&written.hosts, &networks, &profiles, faults);
-    let wanted = written
-        .hosts
-        .iter()
-        .filter_map(|host| host.profile.as_ref());
-    let used: HashSet<&str> = wanted.map(|at| at.value.as_str()).collect();
-    profiles.warn_unused(&used, faults);
+    // Beside errors these would be guesses about what the errors hide.
+    if !faults.has_errors() {
+        warn(&written, &profiles, faults);
+    }
     Inventory {
         site: written.site,
         server: written.server,
@@ -105,6 +104,18 @@ fn resolve(written: Written, faults: &mut Faults) -> Inventory {
         unknown: written.unknown,
         by_mac: hosts.by_mac,
     }
+}
+
+fn warn(written: &Written, profiles: &Profiles, faults: &mut Faults) {
+    for network in &written.networks {
+        networks::warn_about_pool(network, written.unknown, faults);
+    }
+    let wanted = written
+        .hosts
+        .iter()
+        .filter_map(|host| host.profile.as_ref());
+    let used: HashSet<&str> = wanted.map(|at| at.value.as_str()).collect();
+    profiles.warn_unused(&used, faults);
 }
 
 fn too_large(bytes: u64) -> Diagnostic {

@@ -16,7 +16,7 @@ pub(super) struct Networks {
     pub(super) by_name: BTreeMap<String, Arc<Network>>,
     /// By network address; disjoint unless that is reported.
     sorted: Vec<Placed>,
-    /// A subnet is unknown because its value was refused.
+    /// A subnet is unknown because it was refused or forgotten, which is reported.
     pub(super) incomplete: bool,
 }
 
@@ -42,17 +42,13 @@ impl Networks {
 }
 
 /// Checks each network by itself, then all against each other.
-pub(super) fn build(
-    written: &[WrittenNetwork],
-    unknown: UnknownPolicy,
-    faults: &mut Faults,
-) -> Networks {
+pub(super) fn build(written: &[WrittenNetwork], faults: &mut Faults) -> Networks {
     let placed: Vec<_> = written
         .iter()
-        .filter_map(|network| build_one(network, unknown, faults))
+        .filter_map(|network| build_one(network, faults))
         .collect();
     let mut networks = Networks {
-        incomplete: placed.len() < written.len(),
+        incomplete: placed.len() < written.len() || written.is_empty(),
         by_name: placed
             .iter()
             .map(|placed| (placed.network.name.clone(), placed.network.clone()))
@@ -66,15 +62,10 @@ pub(super) fn build(
     networks
 }
 
-fn build_one(
-    written: &WrittenNetwork,
-    unknown: UnknownPolicy,
-    faults: &mut Faults,
-) -> Option<Placed> {
+fn build_one(written: &WrittenNetwork, faults: &mut Faults) -> Option<Placed> {
     let subnet = written.subnet?;
     check_addresses(written, subnet.value, faults);
     check_pool(written, subnet.value, faults);
-    warn_about_dhcp(written, unknown, faults);
     let values = |list: &[At<Ipv4Addr>]| list.iter().map(|at| at.value).collect();
     let network = Network {
         name: written.name.value.clone(),
@@ -176,7 +167,12 @@ fn check_pool(written: &WrittenNetwork, subnet: ipnet::Ipv4Net, faults: &mut Fau
     }
 }
 
-fn warn_about_dhcp(written: &WrittenNetwork, unknown: UnknownPolicy, faults: &mut Faults) {
+/// A pool that is missing where it is needed, or there where nobody uses it.
+pub(super) fn warn_about_pool(
+    written: &WrittenNetwork,
+    unknown: UnknownPolicy,
+    faults: &mut Faults,
+) {
     let mode = written.dhcp.map_or(DhcpMode::Server, |at| at.value);
     let name = &written.name.value;
     let (span, message, help) = match (mode, written.pool) {

@@ -71,14 +71,14 @@ fn misread(text: &str) -> Option<&'static str> {
     {
         return Some("a number in another base");
     }
-    if digits.len() > 1 && digits.starts_with('0') && all(|b| b.is_ascii_digit() || b == b'_') {
-        return Some("an octal number, or one without its leading zero");
+    if digits.len() > 1 && digits.starts_with('0') && all(|b| matches!(b, b'0'..=b'7' | b'_')) {
+        return Some("an octal number");
     }
     if digits.starts_with(|c: char| c.is_ascii_digit())
-        && digits.contains('_')
         && all(|b| b.is_ascii_digit() || b == b'_')
+        && (digits.contains('_') || (digits.len() > 1 && digits.starts_with('0')))
     {
-        return Some("a number");
+        return Some("a number with another spelling");
     }
     let float = digits.contains(['.', 'e']) && digits.parse::<f64>().is_ok();
     if float || matches!(digits, ".inf" | ".nan") {
@@ -106,6 +106,14 @@ fn is_date(text: &str) -> bool {
             4 | 7 => *b == b'-',
             _ => b.is_ascii_digit(),
         })
+}
+
+/// What else a plain scalar is to YAML, in brackets.
+fn trap(scalar: &Scalar<'_>) -> String {
+    let other = misread(&scalar.text).filter(|_| scalar.plain);
+    other
+        .map(|other| format!(" (to YAML it is {other})"))
+        .unwrap_or_default()
 }
 
 /// Refuses a plain scalar that YAML reads as something else.
@@ -140,11 +148,10 @@ pub(super) fn text(scalar: &Scalar<'_>) -> Result<String, Bad> {
 
 /// A unicast Ethernet address that is not zero.
 pub(super) fn mac(scalar: &Scalar<'_>) -> Result<MacAddr, Bad> {
-    unambiguous(scalar)?;
     let shown = quote(&scalar.text);
     let bad = |message: String, help: String| Bad::new("inventory::bad_mac", message, help);
     let Ok(mac) = scalar.text.parse::<MacAddr>() else {
-        let message = format!("{shown} is not a MAC address");
+        let message = format!("{shown} is not a MAC address{}", trap(scalar));
         let help = other_mac_form(&scalar.text).map_or_else(
             || {
                 String::from(
@@ -155,6 +162,7 @@ pub(super) fn mac(scalar: &Scalar<'_>) -> Result<MacAddr, Bad> {
         );
         return Err(bad(message, help));
     };
+    unambiguous(scalar)?;
     let help = || String::from("write the address that the NIC has burnt in");
     match mac.0 {
         [0, 0, 0, 0, 0, 0] => Err(bad(format!("{shown} is no NIC's address"), help())),
@@ -183,16 +191,18 @@ fn other_mac_form(text: &str) -> Option<MacAddr> {
 
 /// A unicast IPv4 address.
 pub(super) fn ipv4(scalar: &Scalar<'_>) -> Result<Ipv4Addr, Bad> {
-    let bad = |why: &str| {
-        Bad::new(
-            "inventory::bad_ip",
-            format!("{} is not {why}", quote(&scalar.text)),
-            "write four numbers from 0 to 255, without leading zeros: 10.77.0.11",
-        )
+    let bad = |why: &str, help: &str| {
+        let message = format!("{} is not {why}", quote(&scalar.text));
+        Bad::new("inventory::bad_ip", message, help)
     };
-    let address: Ipv4Addr = scalar.text.parse().map_err(|_| bad("an IPv4 address"))?;
-    if address.is_multicast() || address.is_loopback() || address.octets()[0] == 0 {
-        return Err(bad("an address that a machine can have here"));
+    let address: Ipv4Addr = scalar.text.parse().map_err(|_| {
+        let help = "write four numbers from 0 to 255, without leading zeros: 10.77.0.11";
+        bad("an IPv4 address", help)
+    })?;
+    let reserved = address.is_loopback() || address.octets()[0] == 0 || address.octets()[0] >= 240;
+    if reserved || address.is_multicast() {
+        let help = "write the address that the machine has on its network";
+        return Err(bad("an address that other machines can reach", help));
     }
     Ok(address)
 }
@@ -253,12 +263,9 @@ pub(super) fn number(
         let canonical = digits && (scalar.text == "0" || !scalar.text.starts_with('0'));
         let number = scalar.text.parse().ok().filter(|_| canonical);
         number.filter(|n| bounds.contains(n)).ok_or_else(|| {
-            let trap = misread(&scalar.text)
-                .map(|other| format!(" (to YAML readers it is {other})"))
-                .unwrap_or_default();
             Bad::new(
                 "inventory::bad_number",
-                format!("{} is not {what}{trap}", quote(&scalar.text)),
+                format!("{} is not {what}{}", quote(&scalar.text), trap(scalar)),
                 format!(
                     "write a decimal number from {} to {}",
                     bounds.start(),

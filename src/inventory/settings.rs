@@ -74,11 +74,12 @@ impl Settings {
         settings
     }
 
-    /// Whether a required key was written, but its value was refused.
+    /// Whether a required key was written, but refused.
     fn misses_written(&self, fields: &Fields<'_, '_>) -> bool {
-        (fields.has("kernel") && self.kernel.is_none())
-            || (fields.has("initrd") && self.initrd.is_none())
-            || (fields.has("root") && self.root.is_none() && self.overlay.is_none())
+        let refused = |key, missing| missing && fields.has_like(key);
+        refused("kernel", self.kernel.is_none())
+            || refused("initrd", self.initrd.is_none())
+            || refused("root", self.root.is_none() && self.overlay.is_none())
     }
 
     fn read_bridge(&mut self, fields: &mut Fields<'_, '_>, faults: &mut Faults) {

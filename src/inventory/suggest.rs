@@ -82,7 +82,7 @@ pub(super) fn known<'c>(candidates: impl IntoIterator<Item = &'c str>) -> String
         .collect();
     let more = if names.next().is_some() { ", ..." } else { "" };
     if shown.is_empty() {
-        String::from("none is defined yet")
+        String::from("there is none to choose from yet")
     } else {
         format!("known here: {}{more}", shown.join(", "))
     }
@@ -90,6 +90,9 @@ pub(super) fn known<'c>(candidates: impl IntoIterator<Item = &'c str>) -> String
 
 /// A text of the operator in backquotes, without control characters, cut to 60 characters.
 pub(super) fn quote(text: &str) -> String {
+    if text.is_empty() {
+        return String::from("an empty text");
+    }
     let mut shown: String = text.chars().flat_map(show).take(60).collect();
     if text.chars().nth(60).is_some() {
         shown.push_str("...");

@@ -16,6 +16,13 @@ use crate::diagnostic::Diagnostic;
 /// Collections nested deeper than this are a mistake or an attack; the file needs five levels.
 const MAX_DEPTH: usize = 32;
 
+/// Refusals of one kind that are shown.
+const MAX_REFUSALS: usize = 5;
+
+/// What to do instead of anchors, aliases and merge keys.
+const SHARE: &str =
+    "write the value out, or put what is shared in a profile and name it with `extends:`";
+
 /// A stretch of the file; line and column count from 1, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
@@ -102,6 +109,7 @@ impl Node<'_> {
 pub(super) fn parse<'i>(text: &'i str, faults: &mut Faults) -> Option<Node<'i>> {
     let mut builder = Builder {
         parser: yaml::Parser::new_from_str_with_options(text, options()),
+        refused: HashMap::new(),
         faults,
     };
     match builder.document() {
@@ -118,6 +126,7 @@ fn options() -> yaml::Options {
     let mut options = yaml::Options::default();
     options.disallow_directives = true;
     options.emit_unresolved_aliases = true;
+    options.emit_anchor_events = true;
     options.flow_nesting_limit = MAX_DEPTH;
     options.block_nesting_limit = MAX_DEPTH;
     options.set_emit_comments(false);
@@ -126,14 +135,25 @@ fn options() -> yaml::Options {
 
 struct Builder<'i, 'f> {
     parser: yaml::Parser<'i, yaml::StrInput<'i>>,
+    /// How often each refusal was met.
+    refused: HashMap<&'static str, usize>,
     faults: &'f mut Faults,
 }
 
 type Spanned<'i> = (Event<'i>, yaml::Span);
 
 impl<'i> Builder<'i, '_> {
+    /// The next event but anchors, which are reported and passed over.
     fn next(&mut self) -> Result<Option<Spanned<'i>>, ScanError> {
-        self.parser.next().transpose()
+        loop {
+            match self.parser.next().transpose()? {
+                Some((Event::Anchor(..), span)) => {
+                    let message = "anchors (`&name`) are not supported";
+                    self.refuse("inventory::yaml_feature", span.into(), message, SHARE);
+                }
+                next => return Ok(next),
+            }
+        }
     }
 
     fn document(&mut self) -> Result<Option<Node<'i>>, ScanError> {
@@ -208,13 +228,8 @@ impl<'i> Builder<'i, '_> {
         let key_span = key.span;
         match key.kind {
             Kind::Scalar(scalar) if scalar.plain && scalar.text == "<<" => {
-                let help = "put what is shared in a profile and name it with `extends:`";
-                self.refuse(
-                    "inventory::yaml_feature",
-                    key_span,
-                    "merge keys are not supported",
-                    help,
-                );
+                let message = "merge keys (`<<`) are not supported";
+                self.refuse("inventory::yaml_feature", key_span, message, SHARE);
                 None
             }
             Kind::Scalar(key) if !key.is_null() => Some(Entry {
@@ -257,37 +272,32 @@ impl<'i> Builder<'i, '_> {
         }
     }
 
-    /// Reports an anchor, alias or tag on a node.
+    /// Reports an alias, or a tag on a node.
     fn refuse_decoration(&mut self, event: &Event<'i>, span: yaml::Span) {
-        const HELP: &str =
-            "write the value out, or put what is shared in a profile and name it with `extends:`";
-        let (anchor, tag) = match event {
+        match event {
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 let message = "aliases (`*name`) are not supported";
-                return self.refuse("inventory::yaml_feature", span.into(), message, HELP);
+                self.refuse("inventory::yaml_feature", span.into(), message, SHARE);
             }
-            Event::Scalar(_, _, anchor, tag)
-            | Event::SequenceStart(_, anchor, tag)
-            | Event::MappingStart(_, anchor, tag) => (*anchor, tag.is_some()),
-            _ => return,
-        };
-        if anchor != 0 {
-            let message = "anchors (`&name`) are not supported";
-            self.refuse("inventory::yaml_feature", span.into(), message, HELP);
-        }
-        if tag {
-            let place = span.tag_span().unwrap_or(span);
-            let help = "remove the tag; to make a text of a value, quote it";
-            self.refuse(
-                "inventory::yaml_feature",
-                place.into(),
-                "tags (`!name`) are not supported",
-                help,
-            );
+            Event::Scalar(_, _, _, Some(_))
+            | Event::SequenceStart(_, _, Some(_))
+            | Event::MappingStart(_, _, Some(_)) => {
+                let place = span.tag_span().unwrap_or(span).into();
+                let message = "tags (`!name`) are not supported";
+                let help = "remove the tag; to make a text of a value, quote it";
+                self.refuse("inventory::yaml_feature", place, message, help);
+            }
+            _ => {}
         }
     }
 
-    fn refuse(&mut self, code: &'static str, span: Span, message: &str, help: &str) {
+    /// Reports the first few of a kind: they are mended by one decision.
+    fn refuse(&mut self, code: &'static str, span: Span, message: &'static str, help: &str) {
+        let count = self.refused.entry(message).or_default();
+        *count += 1;
+        if *count > MAX_REFUSALS {
+            return;
+        }
         let label = self.faults.primary(span, "");
         self.faults.push(
             Diagnostic::error(code, message)

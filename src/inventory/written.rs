@@ -14,7 +14,7 @@ use super::model::{AddressRange, DhcpMode, MacAddr, Server, UnknownPolicy};
 use super::scalars::Bad;
 use super::settings::Settings;
 use super::tree::{At, Entry, Node, Scalar, Span};
-use super::{names, scalars};
+use super::{fields, names, scalars};
 use crate::diagnostic::Diagnostic;
 
 const DHCP_MODES: &[(&str, DhcpMode)] = &[
@@ -89,7 +89,7 @@ pub(super) fn read(root: &Node<'_>, faults: &mut Faults) -> Written {
         column: 1,
         length: 1,
     };
-    let mut top = Fields::new(root, start, Arc::from("the inventory"), faults);
+    let mut top = Fields::new(root, start, Arc::from(fields::TOP), faults);
     let written = Written {
         site: top
             .get("site", faults, scalars::text)
