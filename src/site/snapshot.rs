@@ -99,6 +99,15 @@ impl Snapshot {
         self.by_address.get(&address).cloned()
     }
 
+    /// The files whose change makes a snapshot stale, beside those that it serves.
+    pub fn watched_files(paths: &Paths) -> Vec<PathBuf> {
+        let mut files = vec![paths.inventory.clone(), paths.data.join("loaders")];
+        if let Some(directory) = &paths.templates {
+            files.extend(Templates::names().map(|name| directory.join(name)));
+        }
+        files
+    }
+
     /// Whether a file that it was made from has changed since.
     pub fn stale(&self, paths: &Paths) -> bool {
         self.fingerprints
@@ -109,11 +118,7 @@ impl Snapshot {
 }
 
 fn watched(paths: &Paths) -> Vec<(PathBuf, Option<Fingerprint>)> {
-    let mut files = vec![paths.inventory.clone(), paths.data.join("loaders")];
-    if let Some(directory) = &paths.templates {
-        files.extend(Templates::names().map(|name| directory.join(name)));
-    }
-    files
+    Snapshot::watched_files(paths)
         .into_iter()
         .map(|path| (path.clone(), Fingerprint::of(&path)))
         .collect()
