@@ -104,6 +104,11 @@ impl Diagnostic {
         primary.or(self.labels.first())
     }
 
+    /// Orders by file, line and column; what has no place comes last.
+    pub fn by_place(&self, other: &Self) -> std::cmp::Ordering {
+        self.sort_key().cmp(&other.sort_key())
+    }
+
     fn sort_key(&self) -> (bool, &str, usize, usize) {
         self.place().map_or((true, "", 0, 0), |label| {
             (false, &label.file, label.line, label.column)
@@ -216,7 +221,7 @@ impl Diagnostics {
 
     /// Sorts by file, line and column; what has no place comes last.
     pub fn sort(&mut self) {
-        self.items.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+        self.items.sort_by(Diagnostic::by_place);
     }
 
     /// All of them, in order.

@@ -5,10 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
+use bridgehead::diagnostic::{Severity, render};
 use bridgehead::inventory::model::{
     Inventory, Loader, NfsVersion, OnFailure, PoolKind, RootSource,
 };
-use bridgehead::inventory::{Loaded, load, parse};
+use bridgehead::inventory::{Loaded, artefacts, load, parse};
+use proptest::prelude::*;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -232,4 +234,193 @@ fn colour_only_if_asked() {
     let faults = parse("hosts.yaml", "networks: 1\n").unwrap_err();
     assert!(!faults.to_text(false).contains('\u{1b}'));
     assert!(faults.to_text(true).contains('\u{1b}'));
+}
+
+/// A data directory with these files, each with its text.
+fn data_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let data = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = data.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    data
+}
+
+const COMPLETE: [(&str, &str); 7] = [
+    ("kernels/debian/vmlinuz", ""),
+    ("kernels/debian/release", "6.1.0-40-amd64\n"),
+    ("initrds/default.img", ""),
+    (
+        "initrds/default.manifest",
+        r#"{"schema": 1, "kernel_release": "6.1.0-40-amd64"}"#,
+    ),
+    ("loaders/undionly.kpxe", ""),
+    ("loaders/ipxe.efi", ""),
+    ("roots/kvm-host/etc/os-release", ""),
+];
+
+#[test]
+fn a_complete_data_directory_is_silent() {
+    let Loaded {
+        inventory, sources, ..
+    } = load(&root().join("hosts.yaml")).unwrap();
+    let data = data_with(&COMPLETE);
+    assert_eq!(artefacts::check(&inventory, data.path(), &sources), []);
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_verb_that_builds_it() {
+    let text = std::fs::read_to_string(root().join("hosts.yaml")).unwrap();
+    let directory = data_with(&[("hosts.yaml", &text)]);
+    let loaded = load(&directory.path().join("hosts.yaml")).unwrap();
+    let data = data_with(&[("initrds/defualt.img", ""), ("kernels/debian/release", "x")]);
+    let found = artefacts::check(&loaded.inventory, data.path(), &loaded.sources);
+    let shown = render(&found, &loaded.sources, false)
+        .replace(&data.path().display().to_string(), "DATA")
+        .replace(&directory.path().display().to_string(), "DIR");
+    settings().bind(|| insta::assert_snapshot!("artefacts-missing", shown));
+}
+
+#[test]
+fn an_initrd_for_another_kernel_is_an_error() {
+    let Loaded {
+        inventory, sources, ..
+    } = load(&root().join("hosts.yaml")).unwrap();
+    let mut files = COMPLETE;
+    files[1].1 = "6.1.0-41-amd64\n";
+    let data = data_with(&files);
+    let found = artefacts::check(&inventory, data.path(), &sources);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].code, "artefacts::release_mismatch");
+    assert_eq!(found[0].severity, Severity::Error);
+    assert_eq!(found[0].labels.len(), 2);
+}
+
+#[test]
+fn each_loader_has_its_own_files() {
+    for (loader, missing) in [
+        ("ipxe", &["snponly.efi", "undionly.kpxe"][..]),
+        ("pxelinux", &["ldlinux.c32", "pxelinux.0", "snponly.efi"]),
+        ("grub", &["grub-bios.pxe", "grubx64.efi", "shimx64.efi"]),
+    ] {
+        let text = std::fs::read_to_string(root().join("hosts.yaml")).unwrap();
+        let text = text.replace("# loader: ipxe ", &format!("loader: {loader} "));
+        let (inventory, _) = parse("hosts.yaml", &text).unwrap();
+        let complete = COMPLETE
+            .iter()
+            .filter(|(name, _)| !name.starts_with("loaders"));
+        let data = data_with(&complete.copied().collect::<Vec<_>>());
+        let found = artefacts::check(&inventory, data.path(), &Default::default());
+        let named: Vec<_> = found
+            .iter()
+            .map(|diagnostic| diagnostic.message.rsplit('/').next().unwrap())
+            .collect();
+        assert_eq!(named, missing, "{loader}");
+    }
+}
+
+#[test]
+fn a_profile_that_no_host_boots_only_warns() {
+    let text = std::fs::read_to_string(root().join("hosts.yaml")).unwrap();
+    let text = text.replace(
+        "\nhosts:",
+        "\n  lab:\n    extends: kvm-host\n    kernel: edge\n\nhosts:",
+    );
+    let (inventory, _) = parse("hosts.yaml", &text).unwrap();
+    let data = data_with(&COMPLETE);
+    let found = artefacts::check(&inventory, data.path(), &Default::default());
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].severity, Severity::Warning);
+    assert_eq!(found[0].labels[0].column, 13);
+}
+
+#[test]
+fn faults_beyond_the_limit_are_counted_and_not_kept() {
+    let entries: String = (0..5000).map(|n| format!("key{n}: x\n")).collect();
+    let faults = parse("hosts.yaml", &entries).unwrap_err();
+    assert_eq!(faults.errors(), 5001);
+    assert_eq!(faults.iter().count(), 200);
+    assert_eq!(faults.omitted(), 4801);
+    assert!(faults.summary().contains("4801"), "{}", faults.summary());
+}
+
+fn many_hosts(count: u32) -> String {
+    let mut text = String::from(
+        "networks: {boot: {subnet: 10.0.0.0/8, pool: 10.255.0.0-10.255.255.0}}\n\
+         profiles: {kvm: {kernel: debian, initrd: default, root: {nfs: /roots/kvm}}}\nhosts:\n",
+    );
+    for n in 0..count {
+        let [_, b, c, d] = (n + 256).to_be_bytes();
+        text += &format!(
+            "  kvm{n:05}: {{mac: \"52:54:00:{b:02x}:{c:02x}:{d:02x}\", ip: 10.{b}.{c}.{d}, profile: kvm, rack: r{}, unit: {}}}\n",
+            n / 40,
+            n % 40 + 1
+        );
+    }
+    text
+}
+
+#[test]
+fn ten_thousand_hosts_load() {
+    let (inventory, warnings) = parse("hosts.yaml", &many_hosts(10_000)).unwrap();
+    assert_eq!(inventory.hosts.len(), 10_000);
+    assert_eq!(inventory.by_mac.len(), 10_000);
+    assert_eq!(warnings, []);
+}
+
+#[test]
+fn long_lists_of_profiles_stay_cheap() {
+    let mut text = String::from("networks: {a: {subnet: 10.0.0.0/8}}\nprofiles:\n  p0: {}\n");
+    for n in 1..20_000 {
+        text += &format!("  p{n}: {{extends: p{}}}\n", n - 1);
+    }
+    let faults = parse("hosts.yaml", &text).unwrap_err();
+    assert!(
+        faults
+            .iter()
+            .all(|fault| fault.code == "inventory::long_chain")
+    );
+}
+
+fn check_never_panics(text: &str) {
+    if let Err(faults) = parse("hosts.yaml", text) {
+        assert!(faults.errors() > 0);
+        let shown = faults.to_text(true);
+        assert!(!shown.is_empty());
+        serde_json::to_string(&faults.report()).unwrap();
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_answered(text in any::<String>()) {
+        check_never_panics(&text);
+    }
+
+    #[test]
+    fn yaml_soup_is_answered(
+        tokens in prop::collection::vec(prop::sample::select(vec![
+            "networks:", "hosts:", "profiles:", "unknown:", " ", "  ", "\n", "\r", "\t", "- ", "? ", ": ",
+            "{", "}", "[", "]", ",", "\"", "'", "&a ", "*a", "<<: ", "!!str ", "|\n", ">\n", "#", "---\n",
+            "...", "%YAML", "kvm[1-3]:", "mac:", "ip:", "subnet: 10.0.0.0/8", "10.0.0.1", "~", "null",
+            "é", "\u{feff}", "\u{85}", "\u{2028}", "extends: a", "a: ", "root: {nfs: ", "/roots/a",
+        ]), 0..60)
+    ) {
+        check_never_panics(&tokens.concat());
+    }
+
+    #[test]
+    fn a_damaged_inventory_is_answered(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), ".{0,3}"), 1..6)
+    ) {
+        let path = root().join("tests/inventories/valid/inheritance.yaml");
+        let mut text: Vec<char> = std::fs::read_to_string(path).unwrap().chars().collect();
+        for (from, length, replacement) in edits {
+            let start = from.index(text.len());
+            let end = (start + length.index(20)).min(text.len());
+            text.splice(start..end, replacement.chars());
+        }
+        check_never_panics(&text.into_iter().collect::<String>());
+    }
 }

@@ -84,16 +84,21 @@ pub(super) fn build(written: &[WrittenProfile], faults: &mut Faults) -> Profiles
         .map(|profile| (profile.name.value.as_str(), profile))
         .collect();
     report_unknown_parents(written, &by_name, faults);
-    report_cycles(written, &by_name, faults);
+    let circular = report_cycles(written, &by_name, faults);
     let parents: HashSet<&str> = written
         .iter()
         .filter_map(|profile| profile.extends.as_ref())
         .map(|at| at.value.as_str())
         .collect();
     let resolve = |profile: &WrittenProfile| {
-        let mut resolved = resolve(profile, &by_name, faults);
-        resolved.is_parent = parents.contains(profile.name.value.as_str());
-        (profile.name.value.clone(), resolved)
+        let name = profile.name.value.as_str();
+        let is_circular = circular.contains(name);
+        if !is_circular {
+            report_long_chain(profile, &by_name, faults);
+        }
+        let mut resolved = resolve(profile, &by_name, is_circular);
+        resolved.is_parent = parents.contains(name);
+        (name.to_owned(), resolved)
     };
     Profiles {
         resolved: written.iter().map(resolve).collect(),
@@ -107,28 +112,20 @@ fn parent<'w>(profile: &WrittenProfile, by_name: &ByName<'w>) -> Option<&'w Writ
     by_name.get(extends.value.as_str()).copied()
 }
 
-fn resolve(profile: &WrittenProfile, by_name: &ByName<'_>, faults: &mut Faults) -> Resolved {
+fn resolve(profile: &WrittenProfile, by_name: &ByName<'_>, circular: bool) -> Resolved {
     let mut settings = profile.settings.clone();
     let mut extends = Vec::new();
-    let mut next = parent(profile, by_name);
-    while let Some(ancestor) = next {
-        if extends.len() == MAX_CHAIN {
-            settings.broken = true;
-            report_chain(profile, by_name, faults);
-            break;
-        }
+    // One more than allowed tells a chain that is too long.
+    for ancestor in successors(profile, by_name).skip(1).take(MAX_CHAIN + 1) {
         settings = settings.over(&ancestor.settings);
         extends.push(ancestor.name.value.clone());
-        next = parent(ancestor, by_name);
     }
     // A parent that is not there may have brought what is missing.
-    settings.broken |= ends_nowhere(profile, by_name);
-    let complete = settings
-        .profile(&profile.name.value, &extends)
-        .map(Arc::new);
+    settings.broken |= circular || extends.len() > MAX_CHAIN || ends_nowhere(profile, by_name);
+    let complete = settings.profile(&profile.name.value, &extends);
     Resolved {
         span: profile.name.span,
-        complete: complete.filter(|_| !settings.broken),
+        complete: complete.filter(|_| !settings.broken).map(Arc::new),
         extends,
         settings,
         is_parent: false,
@@ -146,20 +143,16 @@ fn ends_nowhere(profile: &WrittenProfile, by_name: &ByName<'_>) -> bool {
     true
 }
 
-/// A cycle has been reported as one; anything else this long is too long.
-fn report_chain(profile: &WrittenProfile, by_name: &ByName<'_>, faults: &mut Faults) {
-    let Some(extends) = profile.extends.as_ref() else {
+/// Reports the first profile of a chain that is too long; those that extend it are silent.
+fn report_long_chain(profile: &WrittenProfile, by_name: &ByName<'_>, faults: &mut Faults) {
+    let ancestors = successors(profile, by_name).skip(1);
+    if ancestors.take(MAX_CHAIN + 2).count() != MAX_CHAIN + 1 {
         return;
-    };
-    let ends = successors(profile, by_name).take(by_name.len() + 1).count() <= by_name.len();
-    if ends && !faults.is_full() {
-        faults.error(
-            "inventory::long_chain",
-            extends.span,
-            format!("more than {MAX_CHAIN} profiles extend each other here"),
-            "",
-            "merge some of them",
-        );
+    }
+    if let Some(extends) = &profile.extends {
+        let message = format!("more than {MAX_CHAIN} profiles extend each other here");
+        let help = "merge some of them";
+        faults.error("inventory::long_chain", extends.span, message, "", help);
     }
 }
 
@@ -201,21 +194,34 @@ fn report_unknown_parents(written: &[WrittenProfile], by_name: &ByName<'_>, faul
 }
 
 /// Follows each chain once: a profile met again on the same walk closes a cycle.
-fn report_cycles(written: &[WrittenProfile], by_name: &ByName<'_>, faults: &mut Faults) {
+///
+/// Returns the profiles whose chain ends in a cycle.
+fn report_cycles<'w>(
+    written: &'w [WrittenProfile],
+    by_name: &ByName<'w>,
+    faults: &mut Faults,
+) -> HashSet<&'w str> {
     let mut walk_of: HashMap<&str, usize> = HashMap::new();
+    let mut circular = HashSet::new();
     for (walk, start) in written.iter().enumerate() {
+        let mut path = Vec::new();
         for profile in successors(start, by_name) {
             let name = profile.name.value.as_str();
-            match walk_of.get(name) {
-                Some(earlier) if *earlier == walk => {
+            if let Some(earlier) = walk_of.get(name) {
+                if *earlier == walk {
                     report_cycle(profile, by_name, faults);
-                    break;
+                    circular.insert(name);
                 }
-                Some(_) => break,
-                None => walk_of.insert(name, walk),
-            };
+                if circular.contains(name) {
+                    circular.extend(path);
+                }
+                break;
+            }
+            walk_of.insert(name, walk);
+            path.push(name);
         }
     }
+    circular
 }
 
 fn report_cycle(start: &WrittenProfile, by_name: &ByName<'_>, faults: &mut Faults) {
