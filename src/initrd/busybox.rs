@@ -18,29 +18,135 @@ const REQUIRED: [&str; 4] = ["bin/sh", "bin/mount", "sbin/modprobe", "sbin/switc
 
 /// Taken when the binary can't be asked: made for another architecture, or not executable here.
 const USUAL: &[&str] = &[
-    "bin/ash", "bin/cat", "bin/chmod", "bin/chown", "bin/cp", "bin/cpio", "bin/cttyhack",
-    "bin/date", "bin/dd", "bin/df", "bin/dmesg", "bin/echo", "bin/egrep", "bin/false",
-    "bin/fgrep", "bin/grep", "bin/gunzip", "bin/gzip", "bin/hostname", "bin/ip", "bin/kill",
-    "bin/ln", "bin/ls", "bin/mkdir", "bin/mknod", "bin/mktemp", "bin/more", "bin/mount",
-    "bin/mv", "bin/netstat", "bin/ping", "bin/ps", "bin/pwd", "bin/rm", "bin/rmdir", "bin/sed",
-    "bin/sh", "bin/sleep", "bin/stat", "bin/stty", "bin/sync", "bin/tar", "bin/touch",
-    "bin/true", "bin/umount", "bin/uname", "bin/usleep", "bin/vi", "bin/zcat", "sbin/arp",
-    "sbin/blkid", "sbin/depmod", "sbin/halt", "sbin/ifconfig", "sbin/insmod", "sbin/klogd",
-    "sbin/losetup", "sbin/lsmod", "sbin/mdev", "sbin/modinfo", "sbin/modprobe",
-    "sbin/pivot_root", "sbin/poweroff", "sbin/reboot", "sbin/rmmod", "sbin/route",
-    "sbin/switch_root", "sbin/sysctl", "sbin/syslogd", "sbin/udhcpc", "sbin/watchdog",
-    "usr/bin/[", "usr/bin/[[", "usr/bin/awk", "usr/bin/basename", "usr/bin/clear",
-    "usr/bin/cmp", "usr/bin/cut", "usr/bin/diff", "usr/bin/dirname", "usr/bin/du",
-    "usr/bin/env", "usr/bin/expr", "usr/bin/find", "usr/bin/free", "usr/bin/head",
-    "usr/bin/hexdump", "usr/bin/id", "usr/bin/killall", "usr/bin/less", "usr/bin/logger",
-    "usr/bin/md5sum", "usr/bin/nc", "usr/bin/nohup", "usr/bin/nslookup", "usr/bin/od",
-    "usr/bin/pgrep", "usr/bin/pkill", "usr/bin/printf", "usr/bin/readlink",
-    "usr/bin/realpath", "usr/bin/reset", "usr/bin/seq", "usr/bin/setsid", "usr/bin/sha256sum",
-    "usr/bin/sort", "usr/bin/strings", "usr/bin/tail", "usr/bin/tee", "usr/bin/test",
-    "usr/bin/tftp", "usr/bin/time", "usr/bin/timeout", "usr/bin/top", "usr/bin/tr",
-    "usr/bin/traceroute", "usr/bin/tty", "usr/bin/uniq", "usr/bin/unxz", "usr/bin/uptime",
-    "usr/bin/wc", "usr/bin/wget", "usr/bin/which", "usr/bin/xargs", "usr/bin/xzcat",
-    "usr/bin/yes", "usr/sbin/arping", "usr/sbin/brctl", "usr/sbin/chroot",
+    "bin/ash",
+    "bin/cat",
+    "bin/chmod",
+    "bin/chown",
+    "bin/cp",
+    "bin/cpio",
+    "bin/cttyhack",
+    "bin/date",
+    "bin/dd",
+    "bin/df",
+    "bin/dmesg",
+    "bin/echo",
+    "bin/egrep",
+    "bin/false",
+    "bin/fgrep",
+    "bin/grep",
+    "bin/gunzip",
+    "bin/gzip",
+    "bin/hostname",
+    "bin/ip",
+    "bin/kill",
+    "bin/ln",
+    "bin/ls",
+    "bin/mkdir",
+    "bin/mknod",
+    "bin/mktemp",
+    "bin/more",
+    "bin/mount",
+    "bin/mv",
+    "bin/netstat",
+    "bin/ping",
+    "bin/ps",
+    "bin/pwd",
+    "bin/rm",
+    "bin/rmdir",
+    "bin/sed",
+    "bin/sh",
+    "bin/sleep",
+    "bin/stat",
+    "bin/stty",
+    "bin/sync",
+    "bin/tar",
+    "bin/touch",
+    "bin/true",
+    "bin/umount",
+    "bin/uname",
+    "bin/usleep",
+    "bin/vi",
+    "bin/zcat",
+    "sbin/arp",
+    "sbin/blkid",
+    "sbin/depmod",
+    "sbin/halt",
+    "sbin/ifconfig",
+    "sbin/insmod",
+    "sbin/klogd",
+    "sbin/losetup",
+    "sbin/lsmod",
+    "sbin/mdev",
+    "sbin/modinfo",
+    "sbin/modprobe",
+    "sbin/pivot_root",
+    "sbin/poweroff",
+    "sbin/reboot",
+    "sbin/rmmod",
+    "sbin/route",
+    "sbin/switch_root",
+    "sbin/sysctl",
+    "sbin/syslogd",
+    "sbin/udhcpc",
+    "sbin/watchdog",
+    "usr/bin/[",
+    "usr/bin/[[",
+    "usr/bin/awk",
+    "usr/bin/basename",
+    "usr/bin/clear",
+    "usr/bin/cmp",
+    "usr/bin/cut",
+    "usr/bin/diff",
+    "usr/bin/dirname",
+    "usr/bin/du",
+    "usr/bin/env",
+    "usr/bin/expr",
+    "usr/bin/find",
+    "usr/bin/free",
+    "usr/bin/head",
+    "usr/bin/hexdump",
+    "usr/bin/id",
+    "usr/bin/killall",
+    "usr/bin/less",
+    "usr/bin/logger",
+    "usr/bin/md5sum",
+    "usr/bin/nc",
+    "usr/bin/nohup",
+    "usr/bin/nslookup",
+    "usr/bin/od",
+    "usr/bin/pgrep",
+    "usr/bin/pkill",
+    "usr/bin/printf",
+    "usr/bin/readlink",
+    "usr/bin/realpath",
+    "usr/bin/reset",
+    "usr/bin/seq",
+    "usr/bin/setsid",
+    "usr/bin/sha256sum",
+    "usr/bin/sort",
+    "usr/bin/strings",
+    "usr/bin/tail",
+    "usr/bin/tee",
+    "usr/bin/test",
+    "usr/bin/tftp",
+    "usr/bin/time",
+    "usr/bin/timeout",
+    "usr/bin/top",
+    "usr/bin/tr",
+    "usr/bin/traceroute",
+    "usr/bin/tty",
+    "usr/bin/uniq",
+    "usr/bin/unxz",
+    "usr/bin/uptime",
+    "usr/bin/wc",
+    "usr/bin/wget",
+    "usr/bin/which",
+    "usr/bin/xargs",
+    "usr/bin/xzcat",
+    "usr/bin/yes",
+    "usr/sbin/arping",
+    "usr/sbin/brctl",
+    "usr/sbin/chroot",
 ];
 
 /// Packs the binary and its links; a path that the source tree has taken stays the tree's.
@@ -53,8 +159,13 @@ pub(crate) fn add(tree: &mut Tree, path: &Path) -> Result<(u16, Option<Warning>)
     };
     let bytes = fs::read(path).map_err(BuildError::io("read busybox", path))?;
     let elf = Elf::new(&bytes).map_err(|problem| bad(problem.to_string()))?;
-    if let Some(interpreter) = elf.interpreter().map_err(|problem| bad(problem.to_string()))? {
-        return Err(bad(format!("is dynamically linked (it wants {interpreter})")));
+    if let Some(interpreter) = elf
+        .interpreter()
+        .map_err(|problem| bad(problem.to_string()))?
+    {
+        return Err(bad(format!(
+            "is dynamically linked (it wants {interpreter})"
+        )));
     }
     let machine = elf.machine();
     let (applets, warning) = match ask(path) {
@@ -116,7 +227,10 @@ fn ask(path: &Path) -> Result<Vec<String>, String> {
 fn parse(text: &str) -> Result<Vec<String>, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"/_.+-[".contains(&byte);
     let mut applets = Vec::new();
-    for line in text.lines().filter(|line| *line != "busybox" && *line != PATH) {
+    for line in text
+        .lines()
+        .filter(|line| *line != "busybox" && *line != PATH)
+    {
         let parts_fit = line.split('/').all(|part| !part.is_empty() && part != "..");
         if !parts_fit || !line.bytes().all(fits) {
             return Err(format!("`{line}` is no applet's path"));
@@ -148,7 +262,10 @@ mod tests {
         assert!(matches!(warning, Some(Warning::Applets { .. })));
         let link = |path: &str| tree.0[path].node.clone();
         assert_eq!(link("bin/sh"), Node::Symlink("busybox".into()));
-        assert_eq!(link("sbin/modprobe"), Node::Symlink("../bin/busybox".into()));
+        assert_eq!(
+            link("sbin/modprobe"),
+            Node::Symlink("../bin/busybox".into())
+        );
         assert_eq!(link("usr/bin/["), Node::Symlink("../../bin/busybox".into()));
         assert_eq!(tree.0["bin/cat"], own);
     }
@@ -166,7 +283,10 @@ mod tests {
 
     #[test]
     fn applet_paths_are_checked() {
-        assert_eq!(parse("usr/bin/[\nbin/sh\nbin/busybox\n").unwrap(), ["bin/sh", "usr/bin/["]);
+        assert_eq!(
+            parse("usr/bin/[\nbin/sh\nbin/busybox\n").unwrap(),
+            ["bin/sh", "usr/bin/["]
+        );
         assert!(parse("").is_err());
         assert!(parse("../etc/passwd").is_err());
         assert!(parse("/bin/sh").is_err());

@@ -155,7 +155,9 @@ impl Catalog {
         let weak = info.all("weakdep").flat_map(str::split_whitespace);
         self.weak
             .insert(name.clone(), weak.map(str::to_owned).collect());
-        let aliases = info.all("alias").map(|alias| (canonical(alias), name.clone()));
+        let aliases = info
+            .all("alias")
+            .map(|alias| (canonical(alias), name.clone()));
         self.aliases.extend(aliases);
         let deps = info.all("depends").flat_map(|list| list.split(','));
         let module = ModuleFile {
@@ -177,7 +179,11 @@ impl Catalog {
         if self.builtin.contains(&name) {
             return Resolved::Builtin;
         }
-        let hits = self.aliases.iter().filter(|(alias, _)| matches(alias, &name));
+        let known = self
+            .aliases
+            .iter()
+            .filter(|(_, module)| self.modules.contains_key(module));
+        let hits = known.filter(|(alias, _)| matches(alias, &name));
         let found: BTreeSet<String> = hits.map(|(_, module)| module.clone()).collect();
         if found.is_empty() {
             return Resolved::Missing;
@@ -216,11 +222,7 @@ pub(crate) fn load(path: &Path, release: &str) -> Result<(Vec<u8>, Modinfo), Bui
 }
 
 /// A [`BuildError::Io`] from walking a directory.
-pub(crate) fn walk_error(
-    operation: &'static str,
-    dir: &Path,
-    error: walkdir::Error,
-) -> BuildError {
+pub(crate) fn walk_error(operation: &'static str, dir: &Path, error: walkdir::Error) -> BuildError {
     BuildError::Io {
         operation,
         path: error.path().unwrap_or(dir).to_owned(),
@@ -272,6 +274,7 @@ mod tests {
         lab.module("kernel/a_generic.ko", &[], &[]);
         lab.append("modules.builtin", "kernel/net/packet/af_packet.ko");
         lab.append("modules.alias", "alias crypto-a* a_generic");
+        lab.append("modules.alias", "alias crypto-b gone");
         let catalog = Catalog::read(&lab.kernel_dir(), &[]).unwrap();
         let one = |name: &str| Resolved::Modules(vec![name.to_owned()]);
         assert_eq!(catalog.resolve("virtio_rng"), one("virtio_rng"));
@@ -279,6 +282,7 @@ mod tests {
         assert_eq!(catalog.resolve("af-packet"), Resolved::Builtin);
         assert_eq!(catalog.resolve("crypto_a1"), one("a_generic"));
         assert_eq!(catalog.resolve("none"), Resolved::Missing);
+        assert_eq!(catalog.resolve("crypto-b"), Resolved::Missing);
     }
 
     #[test]
@@ -313,7 +317,9 @@ mod tests {
         lab.write("x/a.ko", module(&[("vermagic", "5.0.0 SMP")]));
         let error = Catalog::read(&lab.kernel_dir(), &[lab.path("x")]).unwrap_err();
         assert!(
-            error.to_string().contains("built for kernel 5.0.0, not for 6.1.0-test"),
+            error
+                .to_string()
+                .contains("built for kernel 5.0.0, not for 6.1.0-test"),
             "{error}"
         );
     }

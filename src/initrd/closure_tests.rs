@@ -5,7 +5,11 @@ use super::*;
 fn close(lab: &Lab) -> Result<Closure, BuildError> {
     let catalog = Catalog::read(&lab.kernel_dir(), &[])?;
     let list = ModuleList::read(&[lab.path("initrd/modules.list")])?;
-    resolve(&catalog, &list, &FirmwareDirs::of_kernel(&lab.kernel_dir(), &catalog.release))
+    resolve(
+        &catalog,
+        &list,
+        &FirmwareDirs::of_kernel(&lab.kernel_dir(), &catalog.release),
+    )
 }
 
 fn names(closure: &Closure) -> Vec<&str> {
@@ -17,7 +21,11 @@ fn takes_dependencies_softdeps_and_their_dependencies() {
     let lab = Lab::new();
     lab.module("kernel/r8169.ko", &["kernel/libphy.ko"], &[]);
     lab.module("kernel/libphy.ko", &[], &[]);
-    lab.module("kernel/realtek.ko", &["kernel/libphy.ko", "kernel/swphy.ko"], &[]);
+    lab.module(
+        "kernel/realtek.ko",
+        &["kernel/libphy.ko", "kernel/swphy.ko"],
+        &[],
+    );
     lab.module("kernel/swphy.ko", &[], &[]);
     lab.module("kernel/after.ko", &["kernel/r8169.ko"], &[]);
     lab.module("kernel/weak.ko", &[], &[]);
@@ -82,7 +90,10 @@ fn arrow_rules_fire_for_dependencies_too() {
     );
     lab.list("lustre\nlnet -> ksocklmd\n");
     let text = close(&lab).unwrap_err().to_string();
-    assert!(text.starts_with(lab.path("initrd/modules.list:2").to_str().unwrap()), "{text}");
+    assert!(
+        text.starts_with(lab.path("initrd/modules.list:2").to_str().unwrap()),
+        "{text}"
+    );
     assert!(text.contains("nearest names: ksocklnd"), "{text}");
 }
 
@@ -124,9 +135,19 @@ fn a_module_file_that_is_gone_or_damaged_is_named() {
     lab.module("kernel/a.ko", &[], &[]);
     lab.list("a\n");
     lab.write("kernel/modules/kernel/a.ko", "rubbish");
-    assert!(close(&lab).unwrap_err().to_string().contains("a.ko: not an ELF file"));
+    assert!(
+        close(&lab)
+            .unwrap_err()
+            .to_string()
+            .contains("a.ko: not an ELF file")
+    );
     std::fs::remove_file(lab.path("kernel/modules/kernel/a.ko")).unwrap();
-    assert!(close(&lab).unwrap_err().to_string().starts_with("read module "));
+    assert!(
+        close(&lab)
+            .unwrap_err()
+            .to_string()
+            .starts_with("read module ")
+    );
 }
 
 #[test]
@@ -146,7 +167,12 @@ fn every_compression_is_read() {
     lab.list("a\nb\nc\nd\n");
     let closure = close(&lab).unwrap();
     assert_eq!(closure.modules.len(), 4);
-    assert!(closure.modules.values().all(|chosen| chosen.loaded.bytes == plain));
+    assert!(
+        closure
+            .modules
+            .values()
+            .all(|chosen| chosen.loaded.bytes == plain)
+    );
 }
 
 #[test]

@@ -10,9 +10,7 @@ use super::error::{BuildError, Warning};
 use super::firmware::{self, FirmwareDirs, FirmwareFile};
 use super::image::{self, Old, Packing};
 use super::list::ModuleList;
-use super::manifest::{
-    FileRecord, FirmwareRecord, Manifest, ModuleRecord, SCHEMA, sha256,
-};
+use super::manifest::{FileRecord, FirmwareRecord, Manifest, ModuleRecord, SCHEMA, sha256};
 use super::tree::{Item, Tree, fault};
 
 /// What to build, from what, and where to.
@@ -169,7 +167,9 @@ fn compose(
 /// What every initrd has. The kernel opens `/dev/console` for init before devtmpfs is
 /// mounted; without the node early messages go nowhere.
 fn skeleton(tree: &mut Tree) -> Result<(), BuildError> {
-    for dir in ["bin", "dev", "etc", "lib", "mnt", "proc", "run", "sbin", "sys", "usr/bin", "usr/sbin"] {
+    for dir in [
+        "bin", "dev", "etc", "lib", "mnt", "proc", "run", "sbin", "sys", "usr/bin", "usr/sbin",
+    ] {
         tree.insert(dir, Item::dir(0o755))?;
     }
     tree.insert("root", Item::dir(0o700))?;
@@ -179,7 +179,10 @@ fn skeleton(tree: &mut Tree) -> Result<(), BuildError> {
 }
 
 fn module_path(catalog: &Catalog, name: &str) -> String {
-    format!("lib/modules/{}/{}", catalog.release, catalog.modules[name].path)
+    format!(
+        "lib/modules/{}/{}",
+        catalog.release, catalog.modules[name].path
+    )
 }
 
 fn firmware_path(file: &FirmwareFile) -> String {
@@ -217,7 +220,9 @@ fn write(out: &Path, bytes: &[u8], manifest: &Manifest) -> Result<(), BuildError
             "the image can't end in .manifest; name it .img",
         ));
     }
-    let json = manifest.to_json().map_err(|error| BuildError::io("write manifest", &path)(error.into()))?;
+    let json = manifest
+        .to_json()
+        .map_err(|error| BuildError::io("write manifest", &path)(error.into()))?;
     image::replace(out, bytes).map_err(BuildError::io("write initrd", out))?;
     image::replace(&path, &json).map_err(BuildError::io("write manifest", &path))
 }

@@ -9,7 +9,11 @@ use super::*;
 
 fn lab() -> Lab {
     let lab = Lab::new();
-    lab.module("kernel/igb.ko", &["kernel/dca.ko"], &[("firmware", "igb.fw")]);
+    lab.module(
+        "kernel/igb.ko",
+        &["kernel/dca.ko"],
+        &[("firmware", "igb.fw")],
+    );
     lab.module("kernel/dca.ko", &[], &[]);
     lab.write("kernel/firmware/igb.fw", "firmware");
     lab.list("igb\n");
@@ -18,7 +22,11 @@ fn lab() -> Lab {
 }
 
 fn paths(listing: &Listing) -> Vec<&str> {
-    listing.files.iter().map(|file| file.path.as_str()).collect()
+    listing
+        .files
+        .iter()
+        .map(|file| file.path.as_str())
+        .collect()
 }
 
 #[test]
@@ -58,7 +66,10 @@ fn an_image_holds_all_of_it() {
     let module = |name: &str| reason(&format!("lib/modules/6.1.0-test/kernel/{name}.ko"));
     assert_eq!(module("igb").as_deref(), Some("listed in modules.list:1"));
     assert_eq!(module("dca").as_deref(), Some("igb needs it"));
-    assert_eq!(reason("lib/firmware/igb.fw").as_deref(), Some("firmware of igb"));
+    assert_eq!(
+        reason("lib/firmware/igb.fw").as_deref(),
+        Some("firmware of igb")
+    );
 }
 
 #[test]
@@ -148,7 +159,10 @@ fn an_unusable_source_leaves_the_old_image() {
     lab.chmod("initrd/tree/init", 0o644);
     let error = build(&lab.spec()).unwrap_err();
     assert!(error.to_string().contains("chmod 755 tree/init"), "{error}");
-    assert_eq!(list(&lab.path("out/default.img")).unwrap().sha256, good.sha256);
+    assert_eq!(
+        list(&lab.path("out/default.img")).unwrap().sha256,
+        good.sha256
+    );
 }
 
 #[test]
@@ -174,7 +188,11 @@ fn out_of_tree_modules_and_further_trees_and_lists_go_in() {
     spec.extra_trees = vec![lab.path("site")];
     spec.extra_lists = vec![lab.path("site.list")];
     let built = build(&spec).unwrap();
-    let lnet = built.manifest.modules.iter().find(|module| module.name == "lnet");
+    let lnet = built
+        .manifest
+        .modules
+        .iter()
+        .find(|module| module.name == "lnet");
     let lnet = lnet.unwrap();
     assert_eq!(lnet.path, "lib/modules/6.1.0-test/extra/net/lnet.ko");
     assert_eq!(
@@ -184,7 +202,13 @@ fn out_of_tree_modules_and_further_trees_and_lists_go_in() {
             line: 1
         }
     );
-    assert!(built.manifest.files.iter().any(|file| file.path == "etc/site.conf"));
+    assert!(
+        built
+            .manifest
+            .files
+            .iter()
+            .any(|file| file.path == "etc/site.conf")
+    );
 }
 
 #[test]
@@ -208,9 +232,18 @@ fn lists_several_members_of_every_kind() {
     let listing = list(&lab.path("several.img")).unwrap();
     assert_eq!(
         paths(&listing),
-        ["kernel/x86/microcode/GenuineIntel.bin", "gzip", "xz", "zstd"]
+        [
+            "kernel/x86/microcode/GenuineIntel.bin",
+            "gzip",
+            "xz",
+            "zstd"
+        ]
     );
-    let kinds: Vec<Compression> = listing.members.iter().map(|part| part.compression).collect();
+    let kinds: Vec<Compression> = listing
+        .members
+        .iter()
+        .map(|part| part.compression)
+        .collect();
     use Compression::{Gzip, None, Xz, Zstd};
     assert_eq!(kinds, [None, Gzip, Xz, Zstd]);
     assert!(listing.no_manifest.is_some());
@@ -230,5 +263,10 @@ fn what_is_no_initrd_is_refused() {
     let text = list(&lab.path("none.img")).unwrap_err().to_string();
     assert!(text.starts_with("read initrd"), "{text}");
     lab.write("cut.img", &gzip(b"not cpio, though it is packed well enough to be unpacked: more than a header of a hundred and ten bytes is needed"));
-    assert!(list(&lab.path("cut.img")).unwrap_err().to_string().contains("no newc header"));
+    assert!(
+        list(&lab.path("cut.img"))
+            .unwrap_err()
+            .to_string()
+            .contains("no newc header")
+    );
 }

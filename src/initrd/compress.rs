@@ -144,7 +144,11 @@ pub(crate) mod tests {
 
     #[test]
     fn truncated_input_is_an_error() {
-        for packed in [gzip(&[7; 900]), xz(&[7; 900]), pack_zstd(&[7; 900], 3).unwrap()] {
+        for packed in [
+            gzip(&[7; 900]),
+            xz(&[7; 900]),
+            pack_zstd(&[7; 900], 3).unwrap(),
+        ] {
             assert!(unpack(packed[..packed.len() - 2].to_vec()).is_err());
         }
     }

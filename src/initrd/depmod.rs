@@ -211,7 +211,10 @@ mod tests {
                 "kernel/realtek.ko: kernel/libphy.ko",
             ]
         );
-        assert_eq!(text(&indexes, "modules.softdep"), "softdep r8169 pre: realtek\n");
+        assert_eq!(
+            text(&indexes, "modules.softdep"),
+            "softdep r8169 pre: realtek\n"
+        );
         assert!(warnings.is_empty());
     }
 
@@ -223,7 +226,10 @@ mod tests {
         lab.module(
             "kernel/intel.ko",
             &[],
-            &[("alias", "crc32c"), ("alias", "cpu:type:x86,feature:*0094*")],
+            &[
+                ("alias", "crc32c"),
+                ("alias", "cpu:type:x86,feature:*0094*"),
+            ],
         );
         lab.append("modules.alias", "alias crc32c generic");
         lab.append("modules.alias", "alias crc32c intel");
@@ -245,7 +251,10 @@ mod tests {
             text(&indexes, "modules.alias"),
             "alias cpu:type:x86,feature:*0094* intel\nalias crc32c generic\nalias crc32c intel\n"
         );
-        assert_eq!(text(&indexes, "modules.symbols"), "alias symbol:crc32c libcrc32c\n");
+        assert_eq!(
+            text(&indexes, "modules.symbols"),
+            "alias symbol:crc32c libcrc32c\n"
+        );
     }
 
     #[test]
@@ -271,6 +280,9 @@ mod tests {
         lab.module("kernel/b.ko", &["kernel/c.ko"], &[]);
         lab.module("kernel/c.ko", &[], &[]);
         lab.list("a\n");
-        assert_eq!(dep_lines(&made(&lab).0)[0], "kernel/a.ko: kernel/b.ko kernel/c.ko");
+        assert_eq!(
+            dep_lines(&made(&lab).0)[0],
+            "kernel/a.ko: kernel/b.ko kernel/c.ko"
+        );
     }
 }

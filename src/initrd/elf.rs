@@ -45,7 +45,11 @@ impl<'a> Elf<'a> {
 
     /// The program interpreter (`PT_INTERP`); `None`: static.
     pub(crate) fn interpreter(self) -> Result<Option<&'a str>, BadElf> {
-        let (offset, size, count) = (self.number(32, 8)?, self.number(54, 2)?, self.number(56, 2)?);
+        let (offset, size, count) = (
+            self.number(32, 8)?,
+            self.number(54, 2)?,
+            self.number(56, 2)?,
+        );
         for index in 0..count {
             let header = at(offset, size, index)?;
             if self.number(header, 4)? == PT_INTERP {
@@ -58,7 +62,11 @@ impl<'a> Elf<'a> {
 
     /// The bytes of the section called `name`; `None`: no such section.
     pub(crate) fn section(self, name: &str) -> Result<Option<&'a [u8]>, BadElf> {
-        let (offset, size, count) = (self.number(40, 8)?, self.number(58, 2)?, self.number(60, 2)?);
+        let (offset, size, count) = (
+            self.number(40, 8)?,
+            self.number(58, 2)?,
+            self.number(60, 2)?,
+        );
         let names = self.section_bytes(at(offset, size, self.number(62, 2)?)?)?;
         for index in 0..count {
             let header = at(offset, size, index)?;

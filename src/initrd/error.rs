@@ -54,7 +54,9 @@ pub enum BuildError {
     #[error("{0}")]
     MissingModule(Box<MissingModule>),
     /// A module needs a module that isn't there.
-    #[error("{at}: module `{module}` needs `{needs}`, which kernel {release} does not have; run depmod -b again or mark the line `optional`")]
+    #[error(
+        "{at}: module `{module}` needs `{needs}`, which kernel {release} does not have; run depmod -b again or mark the line `optional`"
+    )]
     MissingDependency {
         /// The list line that asks for it.
         at: ListPos,
@@ -141,7 +143,9 @@ impl fmt::Display for MissingModule {
         if !self.nearest.is_empty() {
             write!(f, "; nearest names: {}", self.nearest.join(", "))?;
         }
-        f.write_str("; correct the name, enable the driver in the kernel, or mark the line `optional`")
+        f.write_str(
+            "; correct the name, enable the driver in the kernel, or mark the line `optional`",
+        )
     }
 }
 

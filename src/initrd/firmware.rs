@@ -67,11 +67,15 @@ impl FirmwareDirs {
         if name.contains(['*', '?', '[']) {
             return self.find_pattern(name);
         }
-        let places = self.search.iter().flat_map(|dir| {
-            ["", ".xz", ".zst"].map(|suffix| dir.join(format!("{name}{suffix}")))
-        });
+        let places = self
+            .search
+            .iter()
+            .flat_map(|dir| ["", ".xz", ".zst"].map(|suffix| dir.join(format!("{name}{suffix}"))));
         let found = places.into_iter().find(|path| path.is_file());
-        found.map(|path| (name.to_owned(), path)).into_iter().collect()
+        found
+            .map(|path| (name.to_owned(), path))
+            .into_iter()
+            .collect()
     }
 
     fn find_pattern(&self, pattern: &str) -> Vec<(String, PathBuf)> {
@@ -110,7 +114,8 @@ pub(crate) fn collect(
                 continue;
             }
             let bytes = fs::read(&path).map_err(BuildError::io("read firmware", &path))?;
-            let bytes = compress::unpack(bytes).map_err(BuildError::io("unpack firmware", &path))?;
+            let bytes =
+                compress::unpack(bytes).map_err(BuildError::io("unpack firmware", &path))?;
             files.push(FirmwareFile {
                 name,
                 module: module.clone(),
@@ -174,7 +179,11 @@ mod tests {
         lab.module(
             "kernel/ice.ko",
             &[],
-            &[("firmware", "ddp/ice.pkg"), ("firmware", "a.fw"), ("firmware", "b.fw")],
+            &[
+                ("firmware", "ddp/ice.pkg"),
+                ("firmware", "a.fw"),
+                ("firmware", "b.fw"),
+            ],
         );
         lab.list("ice firmware=required\n");
         lab.write("kernel/firmware/ddp/ice-1.3.pkg", "package");
@@ -189,7 +198,11 @@ mod tests {
             .collect();
         assert_eq!(
             found,
-            [("a.fw", &b"a"[..]), ("b.fw", b"newer b"), ("ddp/ice.pkg", b"package")]
+            [
+                ("a.fw", &b"a"[..]),
+                ("b.fw", b"newer b"),
+                ("ddp/ice.pkg", b"package")
+            ]
         );
         assert!(warnings.is_empty());
     }
@@ -198,7 +211,10 @@ mod tests {
     fn missing_optional_firmware_is_one_warning_per_module() {
         let lab = Lab::new();
         let names: Vec<String> = (0..5).map(|n| format!("rtl_nic/{n}.fw")).collect();
-        let entries: Vec<(&str, &str)> = names.iter().map(|name| ("firmware", name.as_str())).collect();
+        let entries: Vec<(&str, &str)> = names
+            .iter()
+            .map(|name| ("firmware", name.as_str()))
+            .collect();
         lab.module("kernel/r8169.ko", &[], &entries);
         lab.list("r8169\n");
         let (files, warnings) = collect_all(&lab);
@@ -218,7 +234,10 @@ mod tests {
     fn a_built_in_drivers_firmware_is_packed() {
         let lab = Lab::new();
         lab.append("modules.builtin", "kernel/drivers/tg3.ko");
-        lab.write("kernel/modules/modules.builtin.modinfo", "tg3.firmware=tigon/tg3.bin\0tg3.license=GPL\0");
+        lab.write(
+            "kernel/modules/modules.builtin.modinfo",
+            "tg3.firmware=tigon/tg3.bin\0tg3.license=GPL\0",
+        );
         lab.write("kernel/firmware/tigon/tg3.bin", "tg3");
         lab.list("tg3\n");
         assert_eq!(collect_all(&lab).0[0].name, "tigon/tg3.bin");
@@ -227,7 +246,11 @@ mod tests {
     #[test]
     fn patterns_match_and_dot_dot_does_not() {
         let lab = Lab::new();
-        lab.module("kernel/a.ko", &[], &[("firmware", "a/*.bin"), ("firmware", "../../release")]);
+        lab.module(
+            "kernel/a.ko",
+            &[],
+            &[("firmware", "a/*.bin"), ("firmware", "../../release")],
+        );
         lab.write("kernel/firmware/a/1.bin", "1");
         lab.write("kernel/firmware/a/2.bin.xz", xz(b"2"));
         lab.list("a\n");

@@ -101,8 +101,8 @@ fn pack_member<'a>(
     packing: Packing,
 ) -> Result<(Vec<u8>, u64), BuildError> {
     let entries = items.map(|(path, item)| item.entry(path));
-    let archive = cpio::write(entries, packing.mtime)
-        .map_err(|problem| fault(name, problem.to_string()))?;
+    let archive =
+        cpio::write(entries, packing.mtime).map_err(|problem| fault(name, problem.to_string()))?;
     let packed = pack_zstd(&archive, packing.level)
         .map_err(|problem| fault(name, format!("zstd level {}: {problem}", packing.level)))?;
     Ok((packed, archive.len() as u64))

@@ -61,8 +61,8 @@ impl ModuleList {
         let mut list = Self::default();
         for path in paths {
             let path = path.as_ref();
-            let text = std::fs::read_to_string(path)
-                .map_err(BuildError::io("read modules list", path))?;
+            let text =
+                std::fs::read_to_string(path).map_err(BuildError::io("read modules list", path))?;
             list.merge(path, &text)?;
         }
         Ok(list)
@@ -217,10 +217,7 @@ mod tests {
                 "modules.list:2: module `virtio_net` stands on line 1 already",
             ),
             ("lnet ->", "modules.list:1: `lnet ->` names no module"),
-            (
-                "igb.ko",
-                "modules.list:1: `igb.ko` is not a module name",
-            ),
+            ("igb.ko", "modules.list:1: `igb.ko` is not a module name"),
             ("../x", "modules.list:1: `../x` is not a module name"),
         ] {
             let message = parse(text).unwrap_err().to_string();

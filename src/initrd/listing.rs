@@ -114,12 +114,7 @@ pub fn list(path: &Path) -> Result<Listing, ListError> {
 
 impl Listing {
     /// Adds the member at `offset`; says how many bytes it takes.
-    fn add_member(
-        &mut self,
-        path: &Path,
-        bytes: &[u8],
-        offset: usize,
-    ) -> Result<usize, ListError> {
+    fn add_member(&mut self, path: &Path, bytes: &[u8], offset: usize) -> Result<usize, ListError> {
         let rest = &bytes[offset..];
         let damaged = |problem: BadCpio| ListError::Cpio {
             path: path.to_owned(),
@@ -163,14 +158,16 @@ impl Listing {
 
     fn add_entries(&mut self, entries: &[cpio::Entry<'_>]) {
         let member = self.members.len();
-        self.files.extend(entries.iter().map(|entry| Listed {
-            path: entry.name.to_owned(),
-            mode: entry.mode,
-            size: entry.data.len() as u64,
-            member,
-            target: (entry.mode & S_IFMT == S_IFLNK)
-                .then(|| String::from_utf8_lossy(entry.data).into_owned()),
-            reason: None,
+        self.files.extend(entries.iter().map(|entry| {
+            Listed {
+                path: entry.name.to_owned(),
+                mode: entry.mode,
+                size: entry.data.len() as u64,
+                member,
+                target: (entry.mode & S_IFMT == S_IFLNK)
+                    .then(|| String::from_utf8_lossy(entry.data).into_owned()),
+                reason: None,
+            }
         }));
     }
 

@@ -118,9 +118,21 @@ mod tests {
     fn patterns_match_as_fnmatch_does() {
         for (pattern, text, fits) in [
             ("crc32c", "crc32c", true),
-            ("pci:v00008086d00001533sv*sd*bc*sc*i*", "pci:v00008086d00001533sv0sd0bc02sc00i00", true),
-            ("pci:v00008086d00001533sv*", "pci:v00008086d00001534sv0", false),
-            ("cpu:type:x86,ven*fam*mod*:feature:*0094*", "cpu:type:x86,ven0000fam0006mod0055:feature:,0000,0094,", true),
+            (
+                "pci:v00008086d00001533sv*sd*bc*sc*i*",
+                "pci:v00008086d00001533sv0sd0bc02sc00i00",
+                true,
+            ),
+            (
+                "pci:v00008086d00001533sv*",
+                "pci:v00008086d00001534sv0",
+                false,
+            ),
+            (
+                "cpu:type:x86,ven*fam*mod*:feature:*0094*",
+                "cpu:type:x86,ven0000fam0006mod0055:feature:,0000,0094,",
+                true,
+            ),
             ("dmi*:[bs]vn[A-C]x", "dmiz:svnBx", true),
             ("dmi*:[!bs]vn", "dmi:svn", false),
             ("mdio:00??", "mdio:0011", true),

@@ -153,12 +153,18 @@ impl Tree {
     /// Checks that `/init` is there, is a file and may be run: the kernel starts nothing else.
     pub(crate) fn check_init(&self) -> Result<(), BuildError> {
         match self.0.get("init") {
-            None => Err(fault("init", "is missing; the source tree must hold tree/init")),
+            None => Err(fault(
+                "init",
+                "is missing; the source tree must hold tree/init",
+            )),
             Some(Item {
                 permissions: 0o755,
                 node: Node::File(_),
             }) => Ok(()),
-            Some(_) => Err(fault("init", "must be an executable file (chmod 755 tree/init)")),
+            Some(_) => Err(fault(
+                "init",
+                "must be an executable file (chmod 755 tree/init)",
+            )),
         }
     }
 }
@@ -177,7 +183,8 @@ fn item_of(entry: &DirEntry, path: &str) -> Result<Item, BuildError> {
         };
     }
     if !kind.is_file() {
-        let problem = "is a device, socket or FIFO; only files, directories and symlinks are packed";
+        let problem =
+            "is a device, socket or FIFO; only files, directories and symlinks are packed";
         return Err(fault(path, problem));
     }
     let read = BuildError::io("read", entry.path());
@@ -232,7 +239,9 @@ mod tests {
     fn a_file_above_a_path_is_refused() {
         let mut tree = Tree::default();
         tree.insert("bin", Item::symlink("usr/bin".into())).unwrap();
-        let error = tree.insert("bin/sh", Item::file(0o755, vec![])).unwrap_err();
+        let error = tree
+            .insert("bin/sh", Item::file(0o755, vec![]))
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "initrd path `bin/sh`: `bin` above it is not a directory"
@@ -242,9 +251,19 @@ mod tests {
     #[test]
     fn init_must_run() {
         let mut tree = Tree::default();
-        assert!(tree.check_init().unwrap_err().to_string().contains("missing"));
+        assert!(
+            tree.check_init()
+                .unwrap_err()
+                .to_string()
+                .contains("missing")
+        );
         tree.insert("init", Item::file(0o644, vec![])).unwrap();
-        assert!(tree.check_init().unwrap_err().to_string().contains("chmod 755"));
+        assert!(
+            tree.check_init()
+                .unwrap_err()
+                .to_string()
+                .contains("chmod 755")
+        );
         tree.insert("init", Item::file(0o755, vec![])).unwrap();
         tree.check_init().unwrap();
     }
@@ -255,10 +274,14 @@ mod tests {
         let dynamic = executable(Some("/lib/ld.so"));
         tree.insert("bin/x", Item::file(0o755, dynamic)).unwrap();
         let text = tree.check_programs(62).unwrap_err().to_string();
-        assert!(text.contains("interpreter /lib/ld.so is not in the image"), "{text}");
+        assert!(
+            text.contains("interpreter /lib/ld.so is not in the image"),
+            "{text}"
+        );
         let text = tree.check_programs(183).unwrap_err().to_string();
         assert!(text.contains("ELF machine 62"), "{text}");
-        tree.insert("lib/ld.so", Item::file(0o755, executable(None))).unwrap();
+        tree.insert("lib/ld.so", Item::file(0o755, executable(None)))
+            .unwrap();
         tree.check_programs(62).unwrap();
     }
 }
