@@ -25,8 +25,9 @@ host_mirror() {
         }'
 }
 
-# archive_open SUITE COMPONENTS: sets ARCHIVE, the folder of the private configuration.
+# archive_open SUITE: sets ARCHIVE, the folder of the private configuration, and waits until no one else uses it.
 archive_open() {
+    only_one archive
     ARCHIVE=$(cache_dir)/apt/$1
     _keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e "$_keyring" ] || fail "$_keyring is missing: install the package debian-archive-keyring"
@@ -36,10 +37,10 @@ archive_open() {
     mkdir -p "$ARCHIVE/lists/partial" "$ARCHIVE/debs/partial" "$ARCHIVE/none"
     : >"$ARCHIVE/status"
     {
-        printf 'deb [signed-by=%s] %s %s %s\n' "$_keyring" "$_main" "$1" "$2"
-        printf 'deb [signed-by=%s] %s %s %s\n' "$_keyring" "$_main" "$1-updates" "$2"
+        printf 'deb [signed-by=%s] %s %s %s\n' "$_keyring" "$_main" "$1" "main non-free-firmware"
+        printf 'deb [signed-by=%s] %s %s %s\n' "$_keyring" "$_main" "$1-updates" "main non-free-firmware"
         [ -z "$_security" ] ||
-            printf 'deb [signed-by=%s] %s %s %s\n' "$_keyring" "$_security" "$1-security" "$2"
+            printf 'deb [signed-by=%s] %s %s %s\n' "$_keyring" "$_security" "$1-security" "main non-free-firmware"
     } >"$ARCHIVE/sources.new"
     if cmp -s "$ARCHIVE/sources.new" "$ARCHIVE/sources.list"; then
         rm "$ARCHIVE/sources.new"

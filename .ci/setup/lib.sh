@@ -31,6 +31,7 @@ cache_dir() {
 }
 
 # digest [FILE...]: 16 hexadecimal digits over the names and contents of FILEs, or over stdin.
+# shellcheck disable=SC2120 # with no FILE it reads stdin
 digest() {
     if [ $# -gt 0 ]; then sha256sum "$@"; else cat; fi | sha256sum | cut -c1-16
 }
