@@ -2,6 +2,8 @@
 # What the set-up scripts share. Sourced with VERB set to the word their lines begin with.
 # Needs nothing beyond a minimal Debian: sh, coreutils, util-linux, apt, dpkg.
 
+trap 'exit 129' HUP INT TERM # an EXIT trap of dash is skipped when a signal ends it
+
 # Progress, for people: stderr, so that stdout stays free for data.
 say() { printf '%s: %s\n' "$VERB" "$*" >&2; }
 
