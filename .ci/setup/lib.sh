@@ -4,11 +4,13 @@
 
 trap 'exit 129' HUP INT TERM # an EXIT trap of dash is skipped when a signal ends it
 
-# Progress, for people: stderr, so that stdout stays free for data.
-say() { printf '%s: %s\n' "$VERB" "$*" >&2; }
+# Progress, for people: stderr, so that stdout stays free for data. A copy of it, so that what a script
+# has to say is seen while it sends the output of a tool into a log.
+exec 3>&2
+say() { printf '%s: %s\n' "$VERB" "$*" >&3; }
 
 fail() {
-    printf '%s: error: %s\n' "$VERB" "$*" >&2
+    printf '%s: error: %s\n' "$VERB" "$*" >&3
     exit 1
 }
 
