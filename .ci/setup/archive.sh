@@ -34,6 +34,7 @@ archive_open() {
     _main=${BRIDGEHEAD_MIRROR:-$(host_mirror '')}
     _security=${BRIDGEHEAD_SECURITY_MIRROR:-$(host_mirror -security)}
     [ -n "$_main" ] || fail "apt's sources name no Debian mirror: set BRIDGEHEAD_MIRROR=URI"
+    [ -n "$_security" ] || say "warning: apt's sources name no -security suite: packages come without security updates (BRIDGEHEAD_SECURITY_MIRROR=URI)"
     mkdir -p "$ARCHIVE/lists/partial" "$ARCHIVE/debs/partial" "$ARCHIVE/none"
     : >"$ARCHIVE/status"
     {
