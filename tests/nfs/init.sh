@@ -28,7 +28,7 @@ df -P . | tail -n 1 | sed 's/^/@df /'
 touch new 2>&1 | sed 's/^/@ro /'
 
 mount -t nfs -o "rw,$options" 10.0.2.2:/roots/demo /rw
-for attempt in "touch new" "mkdir new" "mknod new p" "ln etc/empty new" "ln -s x new" "rm etc/empty" "mv etc/empty new"; do
+for attempt in "touch new" "mkdir new" "mknod new p" "ln etc/empty new" "ln -s x new" "rm -f etc/empty" "mv -f etc/empty new"; do
     (cd /rw && $attempt) 2>&1 | sed "s/^/@rw /"
 done
 sh -c 'echo x >>/rw/etc/empty' 2>&1 | sed 's/^/@rw /'
