@@ -114,6 +114,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     }
     let interfaces = interfaces::choose(&options.interfaces, &snapshot.inventory)?;
     let lock = state::prepare(&options.state)?;
+    privileges::raise_open_files();
     let sockets = Sockets::bind(&interfaces, &snapshot.inventory, options)?;
     privileges::keep_only_needed().map_err(system("drop privileges"))?;
     let roots = reload::embedded_roots(&snapshot.inventory, &options.paths.data);
