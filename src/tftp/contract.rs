@@ -9,7 +9,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::negotiate::Terms;
-use super::transfer::Outcome;
+use super::outcome::Outcome;
 use crate::wire::tftp::{ErrorCode, Malformed, Mode, Options};
 
 /// A read request that waits for its file.

@@ -9,6 +9,7 @@
 mod contract;
 mod desk;
 mod negotiate;
+mod outcome;
 mod round_trip;
 mod serve;
 mod session;
@@ -17,5 +18,6 @@ mod transfer;
 
 pub use contract::{Ignored, Observer, Refusal, Request, Source, TransferEvent, What};
 pub use negotiate::{Ceiling, Terms};
+pub use outcome::{Ended, Outcome, Patience};
 pub use serve::{BindError, Limits, Server};
-pub use transfer::{Datagram, Ended, Outcome, Patience, Transfer};
+pub use transfer::{Datagram, Transfer};

@@ -15,9 +15,10 @@ use tokio_util::task::TaskTracker;
 use super::contract::{Ignored, Observer, Refusal, Request, Source, TransferEvent, What};
 use super::desk::{Admission, Desk, Seat};
 use super::negotiate::{Ceiling, Terms};
+use super::outcome::Patience;
 use super::session;
 use super::socket::{self, Received};
-use super::transfer::{Patience, Transfer};
+use super::transfer::Transfer;
 use crate::wire::tftp::{self as wire, ErrorCode, Malformed, Packet};
 
 /// Rest after a failed receive, so that a broken socket doesn't burn a core.

@@ -8,8 +8,9 @@ use tokio::net::UdpSocket;
 use tokio::time::{Sleep, sleep_until};
 
 use super::desk::{Command, Seat};
+use super::outcome::{Ended, Outcome};
 use super::socket;
-use super::transfer::{Ended, Outcome, Transfer};
+use super::transfer::Transfer;
 use crate::wire::tftp::{ErrorCode, Packet};
 
 /// Longest datagram that a client may have for us: an ERROR with its text.

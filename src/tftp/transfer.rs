@@ -5,108 +5,22 @@
 //!
 //! What is sent again, and when:
 //! - no answer in time: all that is unacknowledged, with the delay doubling up to the client's `timeout`;
-//! - an ACK inside the window (RFC 7440 section 4): what follows it;
-//! - an ACK of what came before the window: its first block is lost, so the whole window, at once;
-//! - but a second such ACK, or one in lock-step, may only answer a block that came twice. To answer each with a
-//!   block is the Sorcerer's Apprentice (RFC 1123 section 4.2.3.1). In lock-step such ACKs are ignored; in a window
-//!   they shorten the wait to one round trip, and the real ACK calls it off.
+//! - an ACK inside the window (RFC 7440 section 4): what follows it, at once;
+//! - an ACK of what came before the window: its first block is lost, so the whole window, at once.
+//!
+//! But once something was sent again, such ACKs may only answer a block that came twice, and to answer each with a
+//! block is the Sorcerer's Apprentice (RFC 1123 section 4.2.3.1). In lock-step an ACK that repeats is ignored; in a
+//! window, up to the end of the next one, odd ACKs shorten the wait to one round trip, and the real ACK calls it off.
 
-use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::negotiate::Terms;
+use super::outcome::{Ended, Outcome, Patience};
 use super::round_trip::RoundTrip;
-use crate::wire::tftp::{ErrorCode, Packet, data_header};
-
-/// How long a transfer waits for its client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// First retransmission while no round trip was measured; a client's shorter `timeout` wins.
-    pub first: Duration,
-    /// No retransmission comes earlier for want of an answer. ROMs are slow while they draw or erase.
-    pub floor: Duration,
-    /// No retransmission waits longer; a client's shorter `timeout` wins.
-    pub ceiling: Duration,
-    /// Ends a transfer that makes no progress.
-    pub stalled: Duration,
-    /// The same once the last block is out: a ROM may run the loader without its last ACK.
-    pub last_ack: Duration,
-    /// Ends any transfer, progress or not, so that a client can't hold a place for ever.
-    pub lifetime: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            first: Duration::from_secs(1),
-            floor: Duration::from_millis(100),
-            ceiling: Duration::from_secs(4),
-            stalled: Duration::from_secs(30),
-            last_ack: Duration::from_secs(5),
-            lifetime: Duration::from_secs(3600),
-        }
-    }
-}
-
-/// Why a transfer ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// Every byte was acknowledged.
-    Done,
-    /// Every block was sent and all but the last window acknowledged; most likely the client runs the file already.
-    LastAckMissing,
-    /// The client sent an ERROR.
-    ClientError {
-        /// Its code.
-        code: ErrorCode,
-        /// Its words, fit for a log.
-        message: String,
-    },
-    /// The client stopped answering.
-    GaveUp,
-    /// The client's lifetime limit passed while it still took blocks.
-    Overdue,
-    /// The client's host says that nobody listens on the port (ICMP port unreachable).
-    Unreachable,
-    /// The client began anew from the same port.
-    Replaced,
-    /// The server is shutting down.
-    Shutdown,
-    /// The transfer's own socket fails again and again.
-    Socket(std::io::ErrorKind),
-}
-
-/// What became of a transfer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Why it ended.
-    pub ended: Ended,
-    /// Size of the file, bytes.
-    pub size: u64,
-    /// Bytes of the file that the client acknowledged.
-    pub bytes_acked: u64,
-    /// From the first datagram to the end.
-    pub elapsed: Duration,
-    /// Datagrams that were sent again.
-    pub retransmissions: u64,
-    /// Packets from the client that were of no use: late or repeated ACKs, other kinds, broken ones.
-    pub strays: u64,
-    /// The client asked for the size (`tsize`).
-    pub asked_size: bool,
-}
-
-impl Outcome {
-    /// True where the client only wanted to know the size: it asked, then refused before the first byte.
-    /// PXE ROMs do so ahead of each file.
-    #[must_use]
-    pub fn is_size_probe(&self) -> bool {
-        let refused = matches!(self.ended, Ended::ClientError { .. });
-        refused && self.asked_size && self.bytes_acked == 0
-    }
-}
+use crate::wire::tftp::{Packet, data_header};
 
 /// One datagram to send: the first four bytes, then the rest, which borrows the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +37,7 @@ pub struct Transfer {
     file: Bytes,
     terms: Terms,
     patience: Patience,
-    /// The encoded OACK without its first four bytes, and those; `None` where no option was granted.
+    /// The OACK's first four bytes, and the others; `None` where no option was granted.
     option_ack: Option<([u8; 4], Vec<u8>)>,
     /// Number of the last DATA block.
     last: u64,
@@ -310,8 +224,10 @@ impl Transfer {
             self.end(Ended::Done, now);
         } else if now.saturating_duration_since(self.started) >= self.patience.lifetime {
             self.end(Ended::Overdue, now);
-        } else {
+        } else if whole || self.is_calm() {
             self.send_window(now);
+        } else {
+            self.slide(now);
         }
     }
 
@@ -320,26 +236,53 @@ impl Transfer {
         if self.outstanding() < 2 {
             // Lock-step: never answered (RFC 1123 section 4.2.3.1).
             self.strays += 1;
-        } else if self.flight.resent || self.flight.echoes {
+        } else if self.is_calm() {
+            self.resend(now);
+        } else {
             // EDK2 acknowledges every block out of order, so one loss gives several of these.
             self.strays += 1;
-            let answer_due = self.flight.since + self.retry_delay(Duration::ZERO);
-            self.deadline = self.deadline.min(answer_due.max(now));
-        } else {
-            self.resend(now);
+            self.expect_answer(now);
         }
+    }
+
+    /// True where an odd ACK can't be the answer to something that was sent again.
+    fn is_calm(&self) -> bool {
+        !self.flight.resent && !self.flight.echoes
+    }
+
+    /// Completes the window with what was never sent; what is out already may well arrive.
+    fn slide(&mut self, now: Instant) {
+        let sent = self.sent;
+        self.sent = self.window_end();
+        self.pending = sent..self.sent;
+        if sent < self.sent {
+            self.flight.since = now;
+        }
+        self.flight.echoes = true;
+        self.deadline = now + self.retry_delay(self.patience.floor);
+        self.expect_answer(now);
+    }
+
+    /// Waits no longer than the measured round trip for the answer to the present flight.
+    fn expect_answer(&mut self, now: Instant) {
+        let answer_due = self.flight.since + self.retry_delay(Duration::ZERO);
+        self.deadline = self.deadline.min(answer_due.max(now));
     }
 
     /// Sends the window from `acked` on; what was out already goes again.
     fn send_window(&mut self, now: Instant) {
         let repeated = self.outstanding();
         self.retransmissions += repeated;
-        self.sent = if self.acked == 0 {
-            1
-        } else {
-            (self.acked + u64::from(self.terms.window_size)).min(self.last + 1)
-        };
+        self.sent = self.window_end();
         self.launch(repeated > 0, now);
+    }
+
+    /// One past the last unit that may be sent before another ACK; the OACK goes alone.
+    fn window_end(&self) -> u64 {
+        match self.acked {
+            0 => 1,
+            first => (first + u64::from(self.terms.window_size)).min(self.last + 1),
+        }
     }
 
     fn resend(&mut self, now: Instant) {
@@ -370,10 +313,13 @@ impl Transfer {
     }
 
     fn stall_limit(&self) -> Duration {
-        if self.awaits_last_ack() {
-            self.patience.last_ack
-        } else {
-            self.patience.stalled
+        match self.round_trip.overdue() {
+            // Sixteen times the first wait leaves four more tries where the path is slow.
+            Some(answer) if self.awaits_last_ack() => {
+                let few_tries = self.patience.last_ack.max(answer.saturating_mul(16));
+                few_tries.min(self.patience.stalled)
+            }
+            _ => self.patience.stalled,
         }
     }
 
@@ -405,27 +351,6 @@ fn encode_option_ack(terms: &Terms) -> Option<([u8; 4], Vec<u8>)> {
     let bytes = Packet::OptionAck(terms.granted).to_bytes();
     let (header, payload) = bytes.split_first_chunk::<4>()?;
     Some((*header, payload.to_vec()))
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Done => f.write_str("done"),
-            Self::LastAckMissing => f.write_str("all sent, last ACK missing"),
-            Self::ClientError { code, message } if message.is_empty() => {
-                write!(f, "client sent error {code}")
-            }
-            Self::ClientError { code, message } => {
-                write!(f, "client sent error {code}: {message}")
-            }
-            Self::GaveUp => f.write_str("client stopped answering"),
-            Self::Overdue => f.write_str("client took too long in all"),
-            Self::Unreachable => f.write_str("client's port is closed"),
-            Self::Replaced => f.write_str("client began anew"),
-            Self::Shutdown => f.write_str("server is shutting down"),
-            Self::Socket(kind) => write!(f, "socket failed: {kind}"),
-        }
-    }
 }
 
 #[cfg(test)]

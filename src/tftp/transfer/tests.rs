@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tftp::negotiate::Ceiling;
-use crate::wire::tftp::Options;
+use crate::wire::tftp::{ErrorCode, Options};
 
 const LATENCY: Duration = Duration::from_millis(5);
 const ROUND_TRIP: Duration = Duration::from_millis(10);
@@ -140,6 +140,7 @@ struct Play {
     options: bool,
     /// The receiver leaves as soon as it has all, without its last ACK.
     leaves: bool,
+    patience: Patience,
 }
 
 const PLAY: Play = Play {
@@ -149,6 +150,17 @@ const PLAY: Play = Play {
     manner: Manner::OncePerGap,
     options: true,
     leaves: false,
+    patience: PATIENCE,
+};
+
+/// The default, as a constant.
+const PATIENCE: Patience = Patience {
+    first: Duration::from_secs(1),
+    floor: Duration::from_millis(100),
+    ceiling: Duration::from_secs(4),
+    stalled: Duration::from_secs(30),
+    last_ack: Duration::from_secs(5),
+    lifetime: Duration::from_secs(3600),
 };
 
 fn content(size: usize) -> Vec<u8> {
@@ -175,12 +187,7 @@ fn terms(play: Play, size: usize) -> Terms {
 fn play(play: Play, fate: &mut dyn FnMut(bool, u64) -> Fate) -> Played {
     let start = Instant::now();
     let file = content(play.size);
-    let mut transfer = Transfer::new(
-        file.into(),
-        terms(play, play.size),
-        Patience::default(),
-        start,
-    );
+    let mut transfer = Transfer::new(file.into(), terms(play, play.size), play.patience, start);
     let mut client = Receiver {
         manner: play.manner,
         block_size: play.block_size.into(),
@@ -279,10 +286,6 @@ fn clean_transfer_sends_each_unit_once() {
                 options,
                 ..PLAY
             };
-            let mut p = p;
-            if !options {
-                p.block_size = 64;
-            }
             let played = clean(p);
             assert_done(&played, p);
             assert_eq!(played.outcome.retransmissions, 0);
@@ -339,8 +342,8 @@ fn lost_last_block_of_a_window_waits_for_the_measured_round_trip() {
     let played = play(PLAY, &mut losing(&[12]));
     assert_done(&played, PLAY);
     let extra = played.elapsed - clean(PLAY).elapsed;
-    assert!(extra <= Patience::default().floor, "{extra:?}");
-    assert!(played.outcome.retransmissions <= 4);
+    assert!(extra <= Patience::default().floor + ROUND_TRIP, "{extra:?}");
+    assert_eq!(played.outcome.retransmissions, 4);
 }
 
 #[test]
@@ -482,6 +485,11 @@ fn every_block_twice_does_not_double_again() {
             played.sent
         );
     }
+}
+
+#[test]
+fn model_uses_the_default_patience() {
+    assert_eq!(PATIENCE, Patience::default());
 }
 
 fn started(p: Play) -> (Transfer, Instant) {
@@ -637,23 +645,25 @@ proptest! {
             manner: if each { Manner::Each } else { Manner::OncePerGap },
             options,
             leaves: false,
+            // The network may be dead for minutes here.
+            patience: Patience {
+                stalled: Duration::from_secs(3600),
+                last_ack: Duration::from_secs(3600),
+                lifetime: Duration::from_secs(36_000),
+                ..PATIENCE
+            },
         };
-        let p = if options { p } else { Play { window: 1, ..p } };
-        // At most four losses in a row, as more of them is a dead network: patience may run out.
-        let mut in_a_row = 0;
         let mut fate = |client, n: u64| {
             let list = if client { &to_client } else { &to_server };
-            let fate = match list.get(n as usize) {
-                Some(0 | 1) if in_a_row < 4 => Fate::Lost,
+            match list.get(n as usize) {
+                Some(0 | 1) => Fate::Lost,
                 Some(2) => Fate::Twice,
                 _ => Fate::Arrives,
-            };
-            in_a_row = if fate == Fate::Lost { in_a_row + 1 } else { 0 };
-            fate
+            }
         };
         let played = play(p, &mut fate);
         prop_assert!(played.received == content(size), "{:?}", played.outcome);
-        prop_assert!(matches!(played.outcome.ended, Ended::Done | Ended::LastAckMissing));
+        prop_assert_eq!(played.outcome.ended, Ended::Done);
     }
 
     /// Whatever a client sends and whenever, nothing panics and the transfer ends.
