@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=sh
 # PID 1 of the virtual machine in tests/nfs.rs: mounts the export with the kernel's own client and shows what
 # it sees on the serial console. The server's port comes on the kernel command line.
 /bin/busybox --install -s /bin
@@ -21,6 +22,7 @@ mount -t nfs -o "ro,$options" 10.0.2.2:/roots/demo /ro && echo "@ mounted"
 mount -t nfs -o "ro,$options" 10.0.2.2:/roots/none /rw || echo "@ no such export"
 
 cd /ro || exit
+# shellcheck source=tests/nfs/listing.sh
 . /listing.sh
 [ "$(stat -c %i usr/bin/tool)" = "$(stat -c %i usr/bin/link)" ] && echo "@ hard link"
 echo x >dev/null && echo "@ device node"
