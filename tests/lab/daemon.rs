@@ -41,8 +41,16 @@ impl Daemon {
         let show = |path: &Path| path.display().to_string();
         let (inventory, data, dir) = (show(inventory), show(data), show(&state));
         let argv = [
-            bridgehead(), "serve", "--inventory", &inventory, "--data", &data, "--state", &dir,
-            "--interface", BOOT_INTERFACE,
+            bridgehead(),
+            "serve",
+            "--inventory",
+            &inventory,
+            "--data",
+            &data,
+            "--state",
+            &dir,
+            "--interface",
+            BOOT_INTERFACE,
         ];
         let process = Process::spawn("bridgehead serve", lab.appliance().name(), &argv, log)?;
         Ok(Self { process, state })
@@ -157,9 +165,10 @@ pub struct HostStatus {
 }
 
 impl HostStatus {
-    /// The first entry of that stage.
+    /// The first entry that says the stage is passed.
     pub fn stage(&self, name: &str) -> Option<&Stage> {
-        self.stages.iter().find(|stage| stage.stage == name)
+        let found = |stage: &&Stage| stage.stage == name && stage.is_passed();
+        self.stages.iter().find(found)
     }
 }
 
@@ -174,7 +183,25 @@ pub struct Stage {
     /// Milliseconds since the attempt began.
     #[serde(default)]
     pub ms: u64,
+    /// `ok`, `start`, `retry`, `fail`, `degraded`, `info`.
+    #[serde(default)]
+    pub state: Option<String>,
     /// What was said.
     #[serde(default)]
     pub message: Option<String>,
+}
+
+impl Stage {
+    /// Whether something did not go as it should.
+    pub fn is_trouble(&self) -> bool {
+        matches!(self.state.as_deref(), Some("retry" | "fail" | "degraded"))
+    }
+
+    /// Whether the stage is behind us, and not just begun or tried.
+    pub fn is_passed(&self) -> bool {
+        matches!(
+            self.state.as_deref(),
+            None | Some("ok" | "info" | "degraded")
+        )
+    }
 }

@@ -20,6 +20,7 @@ mod proof;
 mod qga;
 mod qmp;
 mod server;
+mod site;
 mod wait;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub use process::{Log, Process, describe, output, run};
 pub use proof::{HostView, cross_read};
 pub use qga::{GuestAgent, GuestOutput};
 pub use server::{Firmware, ServerSpec, VirtualServer};
+pub use site::{Site, require};
 pub use wait::{check_interrupt, until};
 
 /// The appliance's address.
@@ -63,9 +65,12 @@ impl Lab {
         wait::watch_signals();
         namespace::remove_stale()?;
         let dir = tempfile::Builder::new()
-            .prefix(&format!("bh-{name}-"))
-            .tempdir_in("/tmp")
-            .map_err(io_error("make a directory in", Path::new("/tmp")))?;
+            .prefix(&format!("bh-{name}-{}-", std::process::id()))
+            .tempdir_in(namespace::DIRECTORIES)
+            .map_err(io_error(
+                "make a directory in",
+                namespace::DIRECTORIES.as_ref(),
+            ))?;
         let switch = Namespace::new(name, "net")?;
         // Ports forward at once, as on a switch port set to edge (portfast).
         let bridge = "link add sw0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0";
@@ -138,7 +143,9 @@ impl Lab {
         mac: Option<&str>,
     ) -> Result<()> {
         let netns = namespace.name();
-        let mut link = vec!["link", "add", port, "type", "veth", "peer", "name", interface];
+        let mut link = vec![
+            "link", "add", port, "type", "veth", "peer", "name", interface,
+        ];
         if let Some(mac) = mac {
             link.extend(["address", mac]);
         }

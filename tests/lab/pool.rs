@@ -19,7 +19,10 @@ impl PoolServer {
     /// One line for people.
     pub fn describe(&self) -> String {
         match self {
-            Self::Moosefs(pool) => format!("MooseFS (mfsmaster {}, mfschunkserver)", pool.version),
+            Self::Moosefs(pool) => format!(
+                "MooseFS {}: mfsmaster and mfschunkserver from Debian",
+                pool.version
+            ),
         }
     }
 }

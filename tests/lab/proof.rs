@@ -34,7 +34,8 @@ impl HostView {
                  for p in $(ls /sys/class/net/br0/brif); do ip -br -4 addr show \"$p\"; done",
             )?,
             root: agent.ask(
-                "findmnt -n -o SOURCE,FSTYPE,TARGET / && grep -E ' nfs4? ' /proc/self/mounts",
+                // The NFS mount lies below the overlay, out of sight of mount tables.
+                "findmnt -n -o SOURCE,FSTYPE,TARGET,OPTIONS / && cat /proc/fs/nfsfs/volumes",
             )?,
             pool: agent.ask(&pool)?,
             kvm: agent.ask(

@@ -113,7 +113,7 @@ impl ServerSpec {
         // TCG by name: /dev/kvm may be there and hang. `-cpu max` emulates SVM, so that the host
         // gets a /dev/kvm of its own.
         let mut args = words(
-            "qemu-system-x86_64 -nodefaults -no-user-config -machine q35 -accel tcg,thread=multi \
+            "qemu-system-x86_64 -nodefaults -no-user-config -machine q35,graphics=off -accel tcg,thread=multi \
              -cpu max -smp 1 -vga std -display none -device virtio-rng-pci \
              -boot order=n,menu=off,reboot-timeout=5000",
         );
@@ -124,16 +124,28 @@ impl ServerSpec {
         pair("-name", self.name.clone());
         pair("-m", format!("{}M", self.memory_mib));
         pair("-serial", format!("file:{}", show(&place.serial)));
-        pair("-qmp", format!("unix:{},server=on,wait=off", show(&place.qmp)));
-        pair("-netdev", format!("tap,id=boot,ifname={tap},script=no,downscript=no"));
+        pair(
+            "-qmp",
+            format!("unix:{},server=on,wait=off", show(&place.qmp)),
+        );
+        pair(
+            "-netdev",
+            format!("tap,id=boot,ifname={tap},script=no,downscript=no"),
+        );
         pair(
             "-device",
-            format!("virtio-net-pci,netdev=boot,mac={},bootindex=0{rom}", self.mac),
+            format!(
+                "virtio-net-pci,netdev=boot,mac={},bootindex=0{rom}",
+                self.mac
+            ),
         );
         // The guest agent's channel: an instrument to look at the host from the inside.
         pair(
             "-chardev",
-            format!("socket,id=agent,path={},server=on,wait=off", show(&place.agent)),
+            format!(
+                "socket,id=agent,path={},server=on,wait=off",
+                show(&place.agent)
+            ),
         );
         pair("-device", "virtio-serial-pci".to_owned());
         pair(
@@ -143,9 +155,8 @@ impl ServerSpec {
         if self.firmware == Firmware::UefiX64 {
             let (code, variables) = ovmf()?;
             fs::copy(variables, &place.variables).map_err(io_error("copy", variables))?;
-            let flash = |how: &str, file: &Path| {
-                format!("if=pflash,format=raw{how},file={}", show(file))
-            };
+            let flash =
+                |how: &str, file: &Path| format!("if=pflash,format=raw{how},file={}", show(file));
             pair("-drive", flash(",readonly=on", code));
             pair("-drive", flash("", &place.variables));
         }
