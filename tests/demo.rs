@@ -4,7 +4,7 @@
 
 mod lab;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::env;
 use std::io::{IsTerminal, stdout};
 use std::path::{Path, PathBuf};
@@ -52,14 +52,15 @@ fn demo() -> Result<()> {
     let mut daemon = Daemon::start(&lab, &inventory, &data, &logs.join("daemon.log"))?;
     let mut servers = power_on(&lab, &logs)?;
     introduce(&pool, &servers, &logs);
-    let on = Instant::now();
-    let hosts = follow(&mut daemon, &mut servers, on)?;
+    let hosts = follow(&mut daemon, &mut servers)?;
     println!();
     prove(&servers)?;
-    durations(&hosts);
+    let boots: Vec<Boot> = servers.iter().zip(&hosts).map(Boot::new).collect();
+    durations(&boots);
     println!(
-        "\nBoth joined {:.0} s after power-on; the demo took {:.0} s.\nLogs and serial consoles: {}",
-        joined_after(&hosts).as_secs_f64(),
+        "\nBoth joined within {:.0} s of power-on. The demo took {:.0} s in all.\n\
+         Logs and serial consoles: {}",
+        boots.iter().map(Boot::total).fold(0.0, f64::max),
         began.elapsed().as_secs_f64(),
         logs.display()
     );
@@ -112,11 +113,8 @@ fn introduce(pool: &PoolServer, servers: &[VirtualServer], logs: &Path) {
 }
 
 /// Prints each stage of each host as it comes, until all have joined.
-fn follow(
-    daemon: &mut Daemon,
-    servers: &mut [VirtualServer],
-    on: Instant,
-) -> Result<Vec<HostStatus>> {
+fn follow(daemon: &mut Daemon, servers: &mut [VirtualServer]) -> Result<Vec<HostStatus>> {
+    let on = Instant::now();
     let mut shown: HashMap<String, Vec<Stage>> = HashMap::new();
     loop {
         check_interrupt()?;
@@ -128,7 +126,7 @@ fn follow(
             if let Some(host) = status.host(server.spec().name()) {
                 let before = shown.entry(host.host.clone()).or_default();
                 for stage in host.stages.iter().filter(|stage| !before.contains(stage)) {
-                    show(&host.host, stage, on);
+                    show(&host.host, stage, server);
                 }
                 before.clone_from(&host.stages);
                 hosts.push(host.clone());
@@ -145,7 +143,7 @@ fn follow(
     }
 }
 
-fn show(host: &str, stage: &Stage, on: Instant) {
+fn show(host: &str, stage: &Stage, server: &VirtualServer) {
     let (start, end) = match stage.stage.as_str() {
         "joined" => ("\x1b[1;32m", "\x1b[0m"),
         _ if stage.is_trouble() => ("\x1b[33m", "\x1b[0m"),
@@ -155,7 +153,7 @@ fn show(host: &str, stage: &Stage, on: Instant) {
     let (start, end) = if colour { (start, end) } else { ("", "") };
     println!(
         "{:>6.1} s  {start}{host}  {:<11}{end} {}",
-        on.elapsed().as_secs_f64(),
+        stage.seconds_since(server.powered_on()),
         stage.stage,
         stage.message.as_deref().unwrap_or_default()
     );
@@ -218,44 +216,65 @@ fn prove(servers: &[VirtualServer]) -> Result<()> {
     Ok(())
 }
 
-/// How long after power-on the last host joined.
-fn joined_after(hosts: &[HostStatus]) -> Duration {
-    let ms = hosts.iter().filter_map(|h| h.stage("joined")).map(|s| s.ms);
-    Duration::from_millis(ms.max().unwrap_or(0))
+/// A boot, cut into stages.
+struct Boot {
+    host: String,
+    /// Stage, and seconds from power-on to the end of it, in order.
+    ends: Vec<(String, f64)>,
 }
 
-/// Seconds from each stage's predecessor to it, one column per host.
-fn durations(hosts: &[HostStatus]) {
-    println!("How long each stage took, in seconds:\n");
-    let mut rows: Vec<&str> = Vec::new();
-    let mut cells: BTreeMap<(&str, &str), f64> = BTreeMap::new();
-    for host in hosts {
-        let mut before = 0;
-        for stage in &host.stages {
-            if !rows.contains(&stage.stage.as_str()) {
-                rows.push(&stage.stage);
+impl Boot {
+    fn new((server, host): (&VirtualServer, &HostStatus)) -> Self {
+        let mut ends: Vec<(String, f64)> = Vec::new();
+        for stage in host.stages.iter().filter(|stage| stage.is_passed()) {
+            let end = stage.seconds_since(server.powered_on());
+            match ends.iter_mut().find(|(name, _)| *name == stage.stage) {
+                Some((_, before)) => *before = end,
+                None => ends.push((stage.stage.clone(), end)),
             }
-            let took = stage.ms.saturating_sub(before) as f64 / 1000.0;
-            *cells.entry((&stage.stage, &host.host)).or_default() += took;
-            before = before.max(stage.ms);
         }
+        ends.sort_by(|(_, one), (_, two)| one.total_cmp(two));
+        let host = host.host.clone();
+        Self { host, ends }
     }
-    let line = |label: &str, cell: &dyn Fn(&HostStatus) -> String| {
-        let cells: String = hosts
+
+    fn total(&self) -> f64 {
+        self.ends.last().map_or(0.0, |(_, end)| *end)
+    }
+
+    /// Seconds from the end of the stage before to the end of this one.
+    fn took(&self, stage: &str) -> Option<f64> {
+        let at = self.ends.iter().position(|(name, _)| name == stage)?;
+        let before = at.checked_sub(1).map_or(0.0, |before| self.ends[before].1);
+        Some(self.ends[at].1 - before)
+    }
+}
+
+fn durations(boots: &[Boot]) {
+    println!("How long each stage took, in seconds (the first one includes the firmware):\n");
+    let line = |label: &str, cell: &dyn Fn(&Boot) -> String| {
+        let cells: String = boots
             .iter()
-            .map(|host| format!("{:>9}", cell(host)))
+            .map(|boot| format!("{:>9}", cell(boot)))
             .collect();
         println!("  {label:<12}{cells}");
     };
-    line("", &|host| host.host.clone());
-    for row in rows {
-        line(row, &|host| match cells.get(&(row, host.host.as_str())) {
-            Some(took) => format!("{took:.1}"),
-            None => "-".to_owned(),
-        });
+    line("", &|boot| boot.host.clone());
+    // The longest boot first: it has the rows that others lack, in their places.
+    let mut longest: Vec<&Boot> = boots.iter().collect();
+    longest.sort_by_key(|boot| std::cmp::Reverse(boot.ends.len()));
+    let mut stages: Vec<&str> = Vec::new();
+    for (stage, _) in longest.into_iter().flat_map(|boot| &boot.ends) {
+        if !stages.contains(&stage.as_str()) {
+            stages.push(stage);
+        }
     }
-    line("together", &|host| {
-        let ms = host.stage("joined").map_or(0, |stage| stage.ms);
-        format!("{:.1}", Duration::from_millis(ms).as_secs_f64())
-    });
+    for stage in stages {
+        let cell = |boot: &Boot| {
+            boot.took(stage)
+                .map_or("-".to_owned(), |s| format!("{s:.1}"))
+        };
+        line(stage, &cell);
+    }
+    line("in all", &|boot| format!("{:.1}", boot.total()));
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
@@ -192,6 +193,12 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Seconds from `start` to this.
+    pub fn seconds_since(&self, start: Timestamp) -> f64 {
+        let at = self.at.parse().unwrap_or(start);
+        at.duration_since(start).as_secs_f64()
+    }
+
     /// Whether something did not go as it should.
     pub fn is_trouble(&self) -> bool {
         matches!(self.state.as_deref(), Some("retry" | "fail" | "degraded"))

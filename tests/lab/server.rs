@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::error::{LabError, Result, io_error};
@@ -102,7 +103,7 @@ impl ServerSpec {
             spec: self,
             process,
             serial: Log::new(&place.serial),
-            powered_on: Instant::now(),
+            powered_on: Timestamp::now(),
             place,
         };
         server.wait_for_monitor()?;
@@ -214,7 +215,7 @@ pub struct VirtualServer {
     spec: ServerSpec,
     process: Process,
     serial: Log,
-    powered_on: Instant,
+    powered_on: Timestamp,
     place: Place,
 }
 
@@ -229,9 +230,9 @@ impl VirtualServer {
         &self.serial
     }
 
-    /// Time since power-on.
-    pub fn uptime(&self) -> Duration {
-        self.powered_on.elapsed()
+    /// When it was powered on.
+    pub fn powered_on(&self) -> Timestamp {
+        self.powered_on
     }
 
     /// Waits for a line on the serial console; fails at once if QEMU ends.
