@@ -9,7 +9,7 @@
 //!                             |    |
 //!  bh-LAB-PID-pool: 10.77.0.5-+    +--- bh-LAB-PID-NAME: eth0 of a client
 //! ```
-#![allow(dead_code, unreachable_pub, unused_imports)]
+#![allow(dead_code, unreachable_pub, unused_imports, clippy::print_stderr)]
 
 mod daemon;
 mod error;
