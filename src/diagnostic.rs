@@ -1,1 +1,414 @@
 //! One shape for every fault that an operator can mend, and one renderer.
+//!
+//! A [`Diagnostic`] names the fault, the places that show it and what to do. [`Diagnostics`]
+//! collects them with the [`Sources`] they point into, for text or JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use annotate_snippets::{
+    Annotation, AnnotationKind, Element, Group, Level, Origin as Arrow, Renderer, Snippet,
+    normalize_untrusted_str,
+};
+use serde::Serialize;
+
+/// Diagnostics of one severity that a collection keeps; the rest is only counted, so a hostile
+/// file can't fill memory.
+const MAX_KEPT: usize = 200;
+
+/// Labels of one file closer than this share a snippet; between, lines are folded.
+const MAX_GAP: usize = 40;
+
+/// One fault, or one thing that is likely to be a fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// Stable id: `room::what`, such as `inventory::unknown_key`.
+    pub code: &'static str,
+    /// Whether it refuses the inventory.
+    pub severity: Severity,
+    /// One sentence without a full stop, naming the object.
+    pub message: String,
+    /// Places that show the fault; empty if it stands in no file.
+    pub labels: Vec<Label>,
+    /// The next step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing is served with this.
+    Error,
+    /// It is served; the operator should look.
+    Warning,
+}
+
+/// A stretch of one line with a word about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Label {
+    /// The file as the operator named it.
+    pub file: Arc<str>,
+    /// 1-based line.
+    pub line: usize,
+    /// 1-based column, in characters.
+    pub column: usize,
+    /// Length in characters; what lies beyond the line's end is not marked.
+    pub length: usize,
+    /// What is to be seen here; may be empty.
+    pub text: String,
+    /// Whether this is the place of the fault, and not one that explains it.
+    pub primary: bool,
+}
+
+impl Diagnostic {
+    /// An error that so far has no place.
+    pub fn error(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Error, message.into())
+    }
+
+    /// A warning that so far has no place.
+    pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Warning, message.into())
+    }
+
+    fn new(code: &'static str, severity: Severity, message: String) -> Self {
+        Self {
+            code,
+            severity,
+            message,
+            labels: Vec::new(),
+            help: None,
+        }
+    }
+
+    /// Adds a place.
+    #[must_use]
+    pub fn with_label(mut self, label: Label) -> Self {
+        self.labels.push(label);
+        self
+    }
+
+    /// Sets the next step.
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The place of the fault: the first primary label, else the first label.
+    pub fn place(&self) -> Option<&Label> {
+        let primary = self.labels.iter().find(|label| label.primary);
+        primary.or(self.labels.first())
+    }
+
+    /// Orders by file, line and column; what has no place comes last.
+    pub fn by_place(&self, other: &Self) -> std::cmp::Ordering {
+        self.sort_key().cmp(&other.sort_key())
+    }
+
+    fn sort_key(&self) -> (bool, &str, usize, usize) {
+        self.place().map_or((true, "", 0, 0), |label| {
+            (false, &label.file, label.line, label.column)
+        })
+    }
+}
+
+/// The texts that labels point into, by file name.
+#[derive(Debug, Clone, Default)]
+pub struct Sources(BTreeMap<Arc<str>, Arc<Source>>);
+
+#[derive(Debug)]
+struct Source {
+    text: String,
+    line_starts: Vec<usize>,
+}
+
+impl Sources {
+    /// Keeps a text under the name that labels use.
+    pub fn insert(&mut self, file: Arc<str>, text: String) {
+        let line_starts = line_starts(&text);
+        self.0.insert(file, Arc::new(Source { text, line_starts }));
+    }
+
+    /// A line without its break; `None` if file or line is not known. Lines count from 1.
+    pub fn line(&self, file: &str, line: usize) -> Option<&str> {
+        let source = self.0.get(file)?;
+        source.slice(line, line).map(|(_, text)| text)
+    }
+}
+
+/// YAML ends a line at LF, CR LF and a lone CR (YAML 1.2.2, 5.4).
+fn line_starts(text: &str) -> Vec<usize> {
+    let bytes = text.as_bytes();
+    let ends_line = |&index: &usize| match bytes.get(index) {
+        Some(b'\n') => true,
+        Some(b'\r') => bytes.get(index + 1) != Some(&b'\n'),
+        _ => false,
+    };
+    let breaks = (0..bytes.len()).filter(ends_line);
+    std::iter::once(0).chain(breaks.map(|at| at + 1)).collect()
+}
+
+impl Source {
+    /// The text of lines `first..=last` without the last break, and the offset it starts at.
+    fn slice(&self, first: usize, last: usize) -> Option<(usize, &str)> {
+        let start = *self.line_starts.get(first.checked_sub(1)?)?;
+        let end = self.line_starts.get(last).copied();
+        let text = self.text.get(start..end.unwrap_or(self.text.len()))?;
+        Some((start, text.trim_end_matches(['\r', '\n'])))
+    }
+
+    /// The byte range of a label, clamped to its line.
+    fn range(&self, label: &Label) -> Option<std::ops::Range<usize>> {
+        let (start, line) = self.slice(label.line, label.line)?;
+        let offset = |column: usize| {
+            line.char_indices()
+                .nth(column)
+                .map_or(line.len(), |(at, _)| at)
+        };
+        let first = label.column.saturating_sub(1);
+        Some(start + offset(first)..start + offset(first.saturating_add(label.length)))
+    }
+}
+
+/// Faults collected over one run, with the texts they point into.
+#[derive(Debug, Clone, Default)]
+pub struct Diagnostics {
+    items: Vec<Diagnostic>,
+    sources: Sources,
+    errors: usize,
+    warnings: usize,
+}
+
+/// [`Diagnostics`] as JSON; `schema` is 1.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    schema: u32,
+    errors: usize,
+    warnings: usize,
+    omitted: usize,
+    diagnostics: &'a [Diagnostic],
+}
+
+impl Diagnostics {
+    /// An empty collection over these texts.
+    pub fn new(sources: Sources) -> Self {
+        Self {
+            sources,
+            ..Self::default()
+        }
+    }
+
+    /// Adds one; beyond 200 of a severity it is only counted.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        let count = match diagnostic.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= MAX_KEPT {
+            self.items.push(diagnostic);
+        }
+    }
+
+    /// Whether a further error would only be counted.
+    pub fn is_full(&self) -> bool {
+        self.errors >= MAX_KEPT
+    }
+
+    /// Sorts by file, line and column; what has no place comes last.
+    pub fn sort(&mut self) {
+        self.items.sort_by(Diagnostic::by_place);
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.items.iter()
+    }
+
+    /// Gives the kept ones away.
+    pub fn into_vec(self) -> Vec<Diagnostic> {
+        self.items
+    }
+
+    /// Sets the texts that labels point into.
+    pub fn set_sources(&mut self, sources: Sources) {
+        self.sources = sources;
+    }
+
+    /// The texts that labels point into.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// How many errors were found.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// How many warnings were found.
+    pub fn warnings(&self) -> usize {
+        self.warnings
+    }
+
+    /// How many were found beyond those kept.
+    pub fn omitted(&self) -> usize {
+        self.errors + self.warnings - self.items.len()
+    }
+
+    /// Whether there is none at all.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// `2 errors, 1 warning`, and how many more are not shown.
+    pub fn summary(&self) -> String {
+        let counts = [(self.errors, "error"), (self.warnings, "warning")];
+        let found = counts.into_iter().filter(|(count, _)| *count > 0);
+        let found: Vec<_> = found.map(|(count, noun)| counted(count, noun)).collect();
+        let mut text = found.join(", ");
+        if text.is_empty() {
+            text.push_str("no errors");
+        }
+        if self.omitted() > 0 {
+            text += &format!(" ({} of them not shown)", self.omitted());
+        }
+        text
+    }
+
+    /// Text for a person: every fault with its source line, an empty line between two.
+    pub fn to_text(&self, colour: bool) -> String {
+        render(&self.items, &self.sources, colour)
+    }
+
+    /// What `--json` prints.
+    pub fn report(&self) -> Report<'_> {
+        Report {
+            schema: 1,
+            errors: self.errors,
+            warnings: self.warnings,
+            omitted: self.omitted(),
+            diagnostics: &self.items,
+        }
+    }
+}
+
+impl Extend<Diagnostic> for Diagnostics {
+    fn extend<I: IntoIterator<Item = Diagnostic>>(&mut self, items: I) {
+        items.into_iter().for_each(|item| self.push(item));
+    }
+}
+
+/// Plain text with the summary as its last line.
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n\n{}", self.to_text(false), self.summary())
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// `1 error`, `2 errors`.
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// Renders to text, an empty line between two, without a final line break.
+///
+/// Control characters of the file never reach the terminal. Whether to colour is the caller's
+/// question (`NO_COLOR`, a terminal or not).
+pub fn render(diagnostics: &[Diagnostic], sources: &Sources, colour: bool) -> String {
+    let renderer = if colour {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    let one = |diagnostic| renderer.render(&[group(diagnostic, sources)]);
+    diagnostics.iter().map(one).collect::<Vec<_>>().join("\n\n")
+}
+
+fn group<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Group<'a> {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let title = normalize_untrusted_str(&diagnostic.message);
+    let places = clusters(&diagnostic.labels);
+    let group = level
+        .primary_title(title)
+        .id(diagnostic.code)
+        .elements(places.into_iter().map(|labels| element(labels, sources)));
+    match &diagnostic.help {
+        Some(help) => group.element(Level::HELP.message(normalize_untrusted_str(help))),
+        None => group,
+    }
+}
+
+/// Labels that stand near each other, the primary's cluster first.
+fn clusters(labels: &[Label]) -> Vec<Vec<&Label>> {
+    let mut sorted: Vec<&Label> = labels.iter().collect();
+    sorted.sort_by_key(|label| (label.file.clone(), label.line, label.column));
+    let mut clusters: Vec<Vec<&Label>> = Vec::new();
+    for label in sorted {
+        match clusters.last_mut() {
+            Some(last) if last.last().is_some_and(|before| near(before, label)) => last.push(label),
+            _ => clusters.push(vec![label]),
+        }
+    }
+    clusters.sort_by_key(|cluster| !cluster.iter().any(|label| label.primary));
+    clusters
+}
+
+fn near(before: &Label, label: &Label) -> bool {
+    before.file == label.file && label.line - before.line <= MAX_GAP
+}
+
+fn element<'a>(labels: Vec<&'a Label>, sources: &'a Sources) -> Element<'a> {
+    snippet(&labels, sources).unwrap_or_else(|| bare_place(&labels))
+}
+
+/// Without its text a place is still worth its line and column.
+fn bare_place<'a>(labels: &[&'a Label]) -> Element<'a> {
+    let place = labels.first().map(|label| {
+        Arrow::path(&*label.file)
+            .line(label.line)
+            .char_column(label.column)
+    });
+    place.unwrap_or_else(|| Arrow::path("")).into()
+}
+
+fn snippet<'a>(labels: &[&'a Label], sources: &'a Sources) -> Option<Element<'a>> {
+    let (first, last) = (labels.first()?, labels.last()?);
+    let source = sources.0.get(&first.file)?;
+    let (start, text) = source.slice(first.line, last.line)?;
+    let annotation = |label: &&'a Label| {
+        let range = source.range(label)?;
+        Some(annotate(
+            label,
+            range.start - start..range.end.max(range.start) - start,
+        ))
+    };
+    let annotations: Vec<_> = labels.iter().filter_map(annotation).collect();
+    let snippet = Snippet::source(text)
+        .line_start(first.line)
+        .path(&*first.file);
+    Some(snippet.annotations(annotations).into())
+}
+
+fn annotate(label: &Label, range: std::ops::Range<usize>) -> Annotation<'_> {
+    let kind = if label.primary {
+        AnnotationKind::Primary
+    } else {
+        AnnotationKind::Context
+    };
+    let annotation = kind.span(range);
+    if label.text.is_empty() {
+        annotation
+    } else {
+        annotation.label(normalize_untrusted_str(&label.text))
+    }
+}

@@ -33,6 +33,9 @@ pub mod initrd;
 pub mod inventory;
 pub mod render;
 
+// What is served, as one snapshot.
+pub mod site;
+
 // What happened: durable state.
 pub mod leases;
 pub mod timeline;

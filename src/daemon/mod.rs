@@ -1,1 +1,254 @@
-//! Wiring, reload, privileges and shutdown.
+//! Wiring: bind everything, drop privileges, serve, reload, drain.
+
+mod interfaces;
+mod observe;
+mod port_holder;
+mod privileges;
+mod reload;
+mod state;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::diagnostic::Diagnostics;
+use crate::dhcp::{self, Bound, Interface};
+use crate::http::{self, App};
+use crate::inventory::model::Inventory;
+use crate::leases::{Journal, JournalError};
+use crate::nfs;
+use crate::site::{Paths, ReloadState, Site, Snapshot};
+use crate::tftp;
+use crate::timeline::{Consoles, Timeline, TimelineError};
+
+pub use interfaces::InterfaceError;
+pub use state::StateError;
+
+/// How long everything together may take to finish at shutdown.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// What `serve` was told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The operator's files.
+    pub paths: Paths,
+    /// Where leases, events and keys are kept.
+    pub state: PathBuf,
+    /// Interfaces to serve; empty: every one with an address in a network of the inventory.
+    pub interfaces: Vec<String>,
+}
+
+/// The daemon can't start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The operator's files have faults.
+    #[error("{0}")]
+    Inventory(Box<Diagnostics>),
+    /// No interface to serve.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// The state directory can't be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The lease journal can't be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The event log can't be used.
+    #[error(transparent)]
+    Timeline(#[from] TimelineError),
+    /// A port can't be had.
+    #[error("cannot {operation}{}", port_holder::advice(source, *port))]
+    Bind {
+        /// What was tried.
+        operation: String,
+        /// Which port.
+        port: port_holder::Port,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A socket can't be had.
+    #[error(transparent)]
+    Socket(#[from] dhcp::SocketError),
+    /// TFTP can't start.
+    #[error("cannot start TFTP")]
+    Tftp(#[source] tftp::BindError),
+    /// NFS can't start.
+    #[error("cannot start NFS")]
+    Nfs(#[source] nfs::BindError),
+    /// A root can't be exported.
+    #[error("cannot export the roots")]
+    Roots(#[source] nfs::ScanErrors),
+    /// Something of the system failed.
+    #[error("cannot {operation}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+fn system(operation: &'static str) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::System { operation, source }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`ServeError`] if it can't start.
+pub fn run(options: &Options) -> Result<(), ServeError> {
+    let (snapshot, warnings) =
+        Snapshot::load(&options.paths, None).map_err(|found| ServeError::Inventory(Box::new(found)))?;
+    if !warnings.is_empty() {
+        tracing::warn!("\n{}", warnings.to_text(false));
+    }
+    let interfaces = interfaces::choose(&options.interfaces, &snapshot.inventory)?;
+    let lock = state::prepare(&options.state)?;
+    let sockets = Sockets::bind(&interfaces, &snapshot.inventory, options)?;
+    privileges::keep_only_needed().map_err(system("drop privileges"))?;
+    let roots = reload::embedded_roots(&snapshot.inventory, &options.paths.data);
+    let exports = nfs::Exports::scan(&roots).map_err(ServeError::Roots)?;
+    let (journal, leases) = Journal::open(&options.state)?;
+    let timeline = Timeline::open(&options.state)?;
+    let site = Arc::new(Site::new(snapshot, leases, journal, timeline));
+    let app = App {
+        site,
+        consoles: Arc::new(Consoles::new(&options.state)),
+        reload: Arc::new(ReloadState::default()),
+    };
+    let runtime = Runtime::new().map_err(system("start the runtime"))?;
+    let result = runtime.block_on(serve(options, sockets, app, exports));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(lock);
+    result
+}
+
+/// Every socket, bound while there are privileges.
+struct Sockets {
+    dhcp: Vec<Bound>,
+    tftp: Vec<std::net::UdpSocket>,
+    http: Vec<TcpListener>,
+    nfs: Vec<TcpListener>,
+    control: std::os::unix::net::UnixListener,
+}
+
+impl Sockets {
+    fn bind(interfaces: &[Interface], inventory: &Inventory, options: &Options) -> Result<Self, ServeError> {
+        let server = inventory.server;
+        let mut sockets = Self {
+            dhcp: Vec::new(),
+            tftp: Vec::new(),
+            http: Vec::new(),
+            nfs: Vec::new(),
+            control: state::control_socket(&options.state)?,
+        };
+        for interface in interfaces {
+            let at = |port| SocketAddr::new(IpAddr::V4(interface.address), port);
+            sockets.dhcp.push(bind_dhcp(interface)?);
+            sockets.tftp.push(bind_udp(at(server.tftp_port), "TFTP")?);
+            sockets.http.push(bind_tcp(at(server.http_port), "HTTP")?);
+            sockets.nfs.push(bind_tcp(at(server.nfs_port), "NFS")?);
+        }
+        Ok(sockets)
+    }
+}
+
+fn bind_dhcp(interface: &Interface) -> Result<Bound, ServeError> {
+    Bound::bind(interface.clone()).map_err(|error| match error.source.kind() {
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => ServeError::Bind {
+            operation: format!("{} on {}", error.operation, error.interface),
+            port: port_holder::Port::Udp(67),
+            source: error.source,
+        },
+        _ => error.into(),
+    })
+}
+
+fn bind_udp(address: SocketAddr, what: &str) -> Result<std::net::UdpSocket, ServeError> {
+    let bound = std::net::UdpSocket::bind(address).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    bound.map_err(|source| ServeError::Bind {
+        operation: format!("bind UDP {address} ({what})"),
+        port: port_holder::Port::Udp(address.port()),
+        source,
+    })
+}
+
+fn bind_tcp(address: SocketAddr, what: &str) -> Result<TcpListener, ServeError> {
+    // std sets SO_REUSEADDR for listeners: a restart need not wait for TIME_WAIT.
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|source| ServeError::Bind {
+        operation: format!("bind TCP {address} ({what})"),
+        port: port_holder::Port::Tcp(address.port()),
+        source,
+    })
+}
+
+async fn serve(options: &Options, sockets: Sockets, app: App, exports: nfs::Exports) -> Result<(), ServeError> {
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
+    let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
+    start(sockets, &app, &exports, &tasks, &shutdown).await?;
+    let reloader = reload::Reloader::new(options.paths.clone(), app.clone(), exports);
+    tasks.spawn(reloader.run(hangup, shutdown.clone()));
+    announce(&app.site.snapshot());
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is under way"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is under way"),
+    }
+    shutdown.cancel();
+    tasks.close();
+    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+        tracing::warn!("some transfers did not finish within {} s and are cut off", DRAIN.as_secs());
+    }
+    Ok(())
+}
+
+async fn start(sockets: Sockets, app: &App, exports: &nfs::Exports, tasks: &TaskTracker, shutdown: &CancellationToken) -> Result<(), ServeError> {
+    for bound in sockets.dhcp {
+        let socket = bound.start()?;
+        let Interface { name, address } = &socket.interface;
+        tracing::info!("DHCP on {name} ({address}), UDP port 67");
+        tasks.spawn(dhcp::serve(socket, app.site.clone(), shutdown.clone()));
+    }
+    for socket in sockets.tftp {
+        let server = observe::tftp_server(socket, &app.site).map_err(ServeError::Tftp)?;
+        tasks.spawn(observe::serve_tftp(server, app.site.clone(), shutdown.clone()));
+    }
+    for listener in sockets.nfs {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start NFS"))?;
+        let observer = observe::nfs_observer(&app.site);
+        let server = nfs::Server::with_listener(listener, exports.clone(), observer).await.map_err(ServeError::Nfs)?;
+        tasks.spawn(server.allow(nfs::reserved_port).serve(shutdown.clone()));
+    }
+    let router = http::router(app.clone());
+    for listener in sockets.http {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start HTTP"))?;
+        tasks.spawn(http::serve_tcp(listener, router.clone(), shutdown.clone()));
+    }
+    let control = tokio::net::UnixListener::from_std(sockets.control).map_err(system("start the control socket"))?;
+    tasks.spawn(http::serve_unix(control, router, shutdown.clone()));
+    Ok(())
+}
+
+/// The line that scripts wait for.
+fn announce(snapshot: &Snapshot) {
+    let (files, bytes) = snapshot.assets.size();
+    let hosts = snapshot.inventory.hosts.len();
+    tracing::info!("{hosts} hosts listed; {files} boot files, {} MiB, in memory", bytes >> 20);
+    tracing::info!("ready");
+}

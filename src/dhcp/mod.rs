@@ -1,1 +1,178 @@
-//! The DHCP sockets: receive, ask policy, send.
+//! The DHCP sockets: receive, ask [`policy`](crate::policy), make durable, send.
+
+mod frame;
+mod socket;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::policy::client::Client;
+use crate::policy::dhcp::{self, Received, World};
+use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
+use crate::policy::lease::OFFER_HOLD;
+use crate::policy::{Transmit, Verdict};
+use crate::site::Site;
+use crate::wire::dhcp::{MessageType, Request};
+
+pub use socket::{Bound, Interface, Socket, SocketError};
+
+/// Packets decided or waiting for the disk at once, per interface; beyond, they wait in
+/// the kernel's buffer.
+const IN_HAND: usize = 2048;
+/// The largest DHCP packet on Ethernet.
+const MAX_PACKET: usize = 1500;
+
+/// Serves one interface until `shutdown`; returns when the replies in hand are sent.
+pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken) {
+    let socket = Arc::new(socket);
+    let permits = Arc::new(Semaphore::new(IN_HAND));
+    let mut buffer = [0; MAX_PACKET];
+    loop {
+        let received = tokio::select! {
+            () = shutdown.cancelled() => break,
+            received = socket.receive(&mut buffer) => received,
+        };
+        let (length, source) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                // A link that flaps gives ENETDOWN; the socket lives on.
+                tracing::warn!("cannot receive DHCP on {}: {error}", socket.interface.name);
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = permits.clone().acquire_owned().await else {
+            break;
+        };
+        let (bytes, socket, site) = (buffer[..length].to_vec(), socket.clone(), site.clone());
+        // A task of its own: should a packet ever panic, it takes nobody with it.
+        tokio::spawn(async move {
+            handle(&bytes, source, &socket, &site).await;
+            drop(permit);
+        });
+    }
+    // Every reply in hand holds a permit.
+    let all = u32::try_from(IN_HAND).unwrap_or(u32::MAX);
+    let _ =
+        tokio::time::timeout(std::time::Duration::from_secs(2), permits.acquire_many(all)).await;
+}
+
+async fn handle(bytes: &[u8], source: SocketAddr, socket: &Socket, site: &Site) {
+    let SocketAddr::V4(source) = source else {
+        return;
+    };
+    let request = match Request::parse(bytes) {
+        Ok(request) => request,
+        Err(malformed) => {
+            let message = format!(
+                "no answer to a packet from {source} on {}: {malformed}",
+                socket.interface.name
+            );
+            let now = Timestamp::now();
+            site.timeline.record(BootEvent::sent(
+                now,
+                MachineId::wire(),
+                Stage::Dhcp,
+                StageState::Ignored,
+                message,
+            ));
+            return;
+        }
+    };
+    let verdict = decide(&request, source, socket.interface.address, site);
+    let machine = verdict
+        .events
+        .first()
+        .map_or_else(MachineId::wire, |event| event.machine.clone());
+    let durable = match verdict.lease_change {
+        None => Ok(()),
+        Some(change) => {
+            let committed = site.journal.commit(change).await;
+            if committed.is_ok() {
+                site.leases().apply(&change);
+            }
+            committed
+        }
+    };
+    if let Err(error) = durable {
+        let message = format!("no answer to {:?}: {error}", request.message_type);
+        site.timeline.record(BootEvent::sent(
+            Timestamp::now(),
+            machine,
+            Stage::Dhcp,
+            StageState::Ignored,
+            message,
+        ));
+        return;
+    }
+    record(&request, &verdict, site);
+    if let Some(transmit) = &verdict.reply {
+        send(&request, transmit, socket, site, machine).await;
+    }
+}
+
+/// Decides under the lease lock, and holds the address in memory before the lock goes:
+/// nobody else is given it while the disk is written.
+fn decide(request: &Request, source: SocketAddrV4, local: Ipv4Addr, site: &Site) -> Verdict {
+    let now = Timestamp::now();
+    let snapshot = site.snapshot();
+    let mut leases = site.leases();
+    let world = World {
+        inventory: &snapshot.inventory,
+        leases: &leases,
+        http_port: snapshot.inventory.server.http_port,
+    };
+    let verdict = dhcp::answer(
+        &world,
+        &Received {
+            request,
+            local,
+            source,
+        },
+        now,
+    );
+    let given = verdict.reply.as_ref().map(|transmit| transmit.reply.yiaddr);
+    if let Some(address) = given.filter(|address| !address.is_unspecified()) {
+        let until = now.saturating_add(OFFER_HOLD).unwrap_or(Timestamp::MAX);
+        leases.offer(request.chaddr, address, until);
+    }
+    verdict
+}
+
+fn record(request: &Request, verdict: &Verdict, site: &Site) {
+    let asker = Client::of(request).asker;
+    for event in verdict.events.clone() {
+        if request.message_type == MessageType::Discover && verdict.reply.is_some() {
+            site.timeline.record_asking(event, asker);
+        } else {
+            site.timeline.record(event);
+        }
+    }
+}
+
+async fn send(
+    request: &Request,
+    transmit: &Transmit,
+    socket: &Socket,
+    site: &Site,
+    machine: MachineId,
+) {
+    let bytes = transmit.reply.encode(request);
+    if let Err(error) = socket.send(&bytes, transmit.destination).await {
+        let message = format!(
+            "cannot send {:?} by {}: {error}",
+            transmit.reply.message_type, socket.interface.name
+        );
+        site.timeline.record(BootEvent::sent(
+            Timestamp::now(),
+            machine,
+            Stage::Dhcp,
+            StageState::Retry,
+            message,
+        ));
+    }
+}

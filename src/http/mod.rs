@@ -1,1 +1,60 @@
-//! Boot files and the daemon's API over HTTP.
+//! Boot files, loader scripts and the daemon's API over HTTP/1.1.
+
+mod body;
+mod boot_api;
+mod files;
+mod listen;
+mod status;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+
+use crate::site::Site;
+
+pub use listen::{serve_tcp, serve_unix};
+
+/// The ends of the connection that a request came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Over the network.
+    Network {
+        /// The client's address.
+        peer: Ipv4Addr,
+        /// The daemon's address that it connected to.
+        local: Ipv4Addr,
+    },
+    /// Over the daemon's own socket: whoever may open that file.
+    Local,
+}
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The site.
+    pub site: Arc<Site>,
+    /// Where hosts' last words are kept.
+    pub consoles: Arc<crate::timeline::Consoles>,
+    /// Why the last edit is not served, if it is not.
+    pub reload: Arc<crate::site::ReloadState>,
+}
+
+/// Every route.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/files/{*path}", get(files::file))
+        .route("/boot/{mac}/script.ipxe", get(boot_api::ipxe_script))
+        .route("/boot/{mac}/grub.cfg", get(boot_api::grub_config))
+        .route("/v1/boot/{host}/config", get(boot_api::config))
+        .route("/v1/boot/{host}/events", post(boot_api::events))
+        .route("/v1/boot/{host}/log", post(boot_api::log))
+        .route("/v1/status", get(status::status))
+        .route("/v1/hosts/{host}/log", get(status::host_log))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(status::ready))
+        .layer(DefaultBodyLimit::max(64 << 10))
+        .with_state(app)
+}

@@ -1,3 +1,26 @@
 //! `hosts.yaml`: as written, with spans, to as true, valid by construction.
+//!
+//! Text becomes a tree in which each node knows its place (`tree`), the tree becomes typed
+//! values (`written`, by `fields` and the readers of single values), and these are held against
+//! each other (`networks`, `profiles`, `hosts`). Each step reports to one collection and goes
+//! on, so that an operator sees every fault in one run. [`artefacts`] then looks whether what
+//! the inventory names is there.
 
+pub mod artefacts;
+mod faults;
+mod fields;
+mod hostlist;
+mod hosts;
+mod load;
 pub mod model;
+mod names;
+mod networks;
+mod profiles;
+mod scalars;
+mod settings;
+mod storage;
+mod suggest;
+mod tree;
+mod written;
+
+pub use load::{Loaded, MAX_BYTES, load, parse};

@@ -40,6 +40,19 @@ impl fmt::Debug for MacAddr {
     }
 }
 
+impl serde::Serialize for MacAddr {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for MacAddr {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A text is not six hexadecimal octets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a MAC address: six hexadecimal octets such as 52:54:00:00:00:01")]
@@ -104,6 +117,8 @@ impl<T> Deref for Sourced<T> {
 pub struct Inventory {
     /// The site's name, for banners and the status page.
     pub site: String,
+    /// The daemon's own ports.
+    pub server: Server,
     /// Networks by name.
     pub networks: BTreeMap<String, Arc<Network>>,
     /// Profiles by name, inheritance resolved.
@@ -116,6 +131,27 @@ pub struct Inventory {
     pub by_mac: HashMap<MacAddr, Arc<Host>>,
 }
 
+/// The ports that the daemon listens on; DHCP's (67, 4011) are fixed by its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server {
+    /// TCP port of boot files and API.
+    pub http_port: u16,
+    /// TCP port of the embedded NFS server.
+    pub nfs_port: u16,
+    /// UDP port of TFTP; firmware asks on 69 only.
+    pub tftp_port: u16,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            http_port: 80,
+            nfs_port: 2049,
+            tftp_port: 69,
+        }
+    }
+}
+
 /// One layer-2 network with its IPv4 subnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
@@ -125,6 +161,9 @@ pub struct Network {
     pub subnet: Ipv4Net,
     /// Default router (option 3).
     pub router: Option<Ipv4Addr>,
+    /// The daemon's own address here, where its interface has several; `None`: the one in the
+    /// subnet.
+    pub server: Option<Ipv4Addr>,
     /// Name servers (option 6).
     pub dns: Vec<Ipv4Addr>,
     /// Domain name (option 15).

@@ -1,1 +1,341 @@
-//! Templates to loader configs, kernel command lines and host files.
+//! Templates to loader scripts and kernel command lines, on request and from memory.
+
+mod context;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tera::{Context, Tera};
+
+pub use context::{BootContext, BridgeContext, FileLinks, HoldContext, ServerContext};
+
+/// Every template that a site needs, with the text that is used where the site has no
+/// `templates/` of its own.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("cmdline.txt", include_str!("../../templates/cmdline.txt")),
+    (
+        "ipxe/boot.ipxe",
+        include_str!("../../templates/ipxe/boot.ipxe"),
+    ),
+    (
+        "ipxe/hold.ipxe",
+        include_str!("../../templates/ipxe/hold.ipxe"),
+    ),
+    (
+        "pxelinux/boot.cfg",
+        include_str!("../../templates/pxelinux/boot.cfg"),
+    ),
+    (
+        "pxelinux/hold.cfg",
+        include_str!("../../templates/pxelinux/hold.cfg"),
+    ),
+    (
+        "grub/boot.cfg",
+        include_str!("../../templates/grub/boot.cfg"),
+    ),
+    (
+        "grub/hold.cfg",
+        include_str!("../../templates/grub/hold.cfg"),
+    ),
+];
+
+/// x86 kernels take command lines of 2047 bytes (`COMMAND_LINE_SIZE` 2048 with its NUL).
+const MAX_CMDLINE: usize = 2047;
+
+/// A template is missing or does not render.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A file of the template directory can't be read.
+    #[error("cannot read the template {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The text is no template, or asks for something that there is not.
+    #[error("the template {name} does not render: {report}")]
+    Broken {
+        /// Which template, below the template directory.
+        name: String,
+        /// What the engine says, with the line.
+        report: String,
+    },
+    /// More than the kernel takes.
+    #[error(
+        "the kernel command line has {0} bytes, the kernel takes {MAX_CMDLINE}: shorten `cmdline` of the profile"
+    )]
+    CmdlineTooLong(usize),
+}
+
+/// The loader whose config is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigKind {
+    /// `script.ipxe`.
+    Ipxe,
+    /// `pxelinux.cfg/01-…`.
+    Pxelinux,
+    /// `grub.cfg`.
+    Grub,
+}
+
+impl fmt::Display for ConfigKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipxe => "iPXE script",
+            Self::Pxelinux => "PXELINUX config",
+            Self::Grub => "GRUB config",
+        })
+    }
+}
+
+impl ConfigKind {
+    fn boot(self) -> &'static str {
+        match self {
+            Self::Ipxe => "ipxe/boot.ipxe",
+            Self::Pxelinux => "pxelinux/boot.cfg",
+            Self::Grub => "grub/boot.cfg",
+        }
+    }
+
+    fn hold(self) -> &'static str {
+        match self {
+            Self::Ipxe => "ipxe/hold.ipxe",
+            Self::Pxelinux => "pxelinux/hold.cfg",
+            Self::Grub => "grub/hold.cfg",
+        }
+    }
+}
+
+/// The site's templates, parsed.
+#[derive(Debug, Clone)]
+pub struct Templates {
+    tera: Tera,
+}
+
+impl Templates {
+    /// The files that a template directory holds.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+
+    /// Reads the templates of a directory; without one, those that are built in.
+    ///
+    /// # Errors
+    /// Every template that is missing or can't be parsed.
+    pub fn load(directory: Option<&Path>) -> Result<Self, Vec<RenderError>> {
+        let mut tera = Tera::default();
+        tera.autoescape_on(Vec::<&'static str>::new());
+        let mut faults = Vec::new();
+        for (name, built_in) in BUILT_IN {
+            match read(directory, name, built_in) {
+                Ok(text) => {
+                    if let Err(error) = tera.add_raw_template(name, &text) {
+                        faults.push(broken(name, &error));
+                    }
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if faults.is_empty() {
+            Ok(Self { tera })
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// The kernel command line: the template's words, joined by single spaces.
+    ///
+    /// # Errors
+    /// [`RenderError`] if it does not render or is too long.
+    pub fn cmdline(&self, context: &BootContext) -> Result<String, RenderError> {
+        let text = self.render("cmdline.txt", context)?;
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if line.len() > MAX_CMDLINE {
+            return Err(RenderError::CmdlineTooLong(line.len()));
+        }
+        Ok(line)
+    }
+
+    /// The config that boots a listed host.
+    ///
+    /// # Errors
+    /// [`RenderError`] if it does not render.
+    pub fn boot_config(
+        &self,
+        kind: ConfigKind,
+        context: &BootContext,
+    ) -> Result<String, RenderError> {
+        let cmdline = self.cmdline(context)?;
+        let mut values = self.context(kind.boot(), context)?;
+        values.insert("cmdline_quoted", &quote_for_grub(&cmdline));
+        values.insert("cmdline", &cmdline);
+        self.tera
+            .render(kind.boot(), &values)
+            .map_err(|error| broken(kind.boot(), &error))
+    }
+
+    /// The config that makes an unlisted machine wait.
+    ///
+    /// # Errors
+    /// [`RenderError`] if it does not render.
+    pub fn hold_config(
+        &self,
+        kind: ConfigKind,
+        context: &HoldContext,
+    ) -> Result<String, RenderError> {
+        self.render(kind.hold(), context)
+    }
+
+    fn render(&self, name: &str, context: &impl serde::Serialize) -> Result<String, RenderError> {
+        let values = self.context(name, context)?;
+        self.tera
+            .render(name, &values)
+            .map_err(|error| broken(name, &error))
+    }
+
+    fn context(&self, name: &str, context: &impl serde::Serialize) -> Result<Context, RenderError> {
+        Context::from_serialize(context).map_err(|error| broken(name, &error))
+    }
+}
+
+fn read(directory: Option<&Path>, name: &str, built_in: &str) -> Result<String, RenderError> {
+    let Some(directory) = directory else {
+        return Ok(built_in.to_owned());
+    };
+    let path = directory.join(name);
+    fs::read_to_string(&path).map_err(|source| RenderError::Unreadable { path, source })
+}
+
+fn broken(name: &str, error: &tera::Error) -> RenderError {
+    RenderError::Broken {
+        name: name.to_owned(),
+        report: error.to_string(),
+    }
+}
+
+/// Each word in single quotes, so that GRUB's shell expands nothing in it.
+fn quote_for_grub(cmdline: &str) -> String {
+    let quoted = cmdline
+        .split(' ')
+        .map(|word| format!("'{}'", word.replace('\'', r"'\''")));
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> BootContext {
+        BootContext {
+            site: "lab".into(),
+            machine: "kvm01".into(),
+            mac: "52:54:00:00:00:01".into(),
+            bootif: "01-52-54-00-00-00-01".into(),
+            attempt: "0192".into(),
+            token: "ab".repeat(16),
+            server: ServerContext {
+                url: "http://10.77.0.1".into(),
+                address: "10.77.0.1".into(),
+            },
+            bridge: context::BridgeContext {
+                name: "br0".into(),
+                mtu: 1500,
+            },
+            address: "10.77.0.11/24".into(),
+            router: Some("10.77.0.1".into()),
+            dns: None,
+            on_failure: "reboot".into(),
+            arguments: vec!["console=ttyS0,115200".into(), "it's".into()],
+            kernel: FileLinks::new(
+                "debian",
+                "kernels/debian/vmlinuz",
+                "http://10.77.0.1",
+                "10.77.0.1",
+                80,
+            ),
+            initrd: FileLinks::new(
+                "default",
+                "initrds/default.img",
+                "http://10.77.0.1",
+                "10.77.0.1",
+                80,
+            ),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_one_line_and_leaves_out_what_is_not_set() {
+        let line = Templates::load(None).unwrap().cmdline(&context()).unwrap();
+        assert!(
+            line.starts_with("bridgehead.url=http://10.77.0.1 bridgehead.host=kvm01 "),
+            "{line}"
+        );
+        assert!(line.ends_with(" console=ttyS0,115200 it's"), "{line}");
+        assert!(!line.contains("dns"));
+    }
+
+    #[test]
+    fn scripts_are_golden() {
+        let templates = Templates::load(None).unwrap();
+        for kind in [ConfigKind::Ipxe, ConfigKind::Pxelinux, ConfigKind::Grub] {
+            insta::assert_snapshot!(
+                kind.boot().replace('/', "-"),
+                templates.boot_config(kind, &context()).unwrap()
+            );
+        }
+        let hold = HoldContext {
+            site: "lab".into(),
+            mac: "52:54:00:00:00:09".into(),
+            server: context().server,
+            hold_seconds: 15,
+        };
+        for kind in [ConfigKind::Ipxe, ConfigKind::Pxelinux, ConfigKind::Grub] {
+            insta::assert_snapshot!(
+                kind.hold().replace('/', "-"),
+                templates.hold_config(kind, &hold).unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn a_site_without_a_template_and_one_that_does_not_parse_are_both_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cmdline.txt"), "{% if %}").unwrap();
+        let faults = Templates::load(Some(dir.path())).unwrap_err();
+        assert_eq!(faults.len(), BUILT_IN.len());
+        assert!(
+            faults
+                .iter()
+                .any(|fault| fault.to_string().contains("cmdline.txt"))
+        );
+    }
+
+    #[test]
+    fn an_unknown_value_is_an_error_and_not_an_empty_text() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in BUILT_IN {
+            fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            fs::write(
+                dir.path().join(name),
+                text.replace("{{ token }}", "{{ tokn }}"),
+            )
+            .unwrap();
+        }
+        let error = Templates::load(Some(dir.path()))
+            .unwrap()
+            .cmdline(&context())
+            .unwrap_err();
+        assert!(error.to_string().contains("tokn"), "{error}");
+    }
+
+    #[test]
+    fn a_command_line_that_the_kernel_would_cut_is_refused() {
+        let mut long = context();
+        long.arguments.push("x".repeat(MAX_CMDLINE));
+        let error = Templates::load(None).unwrap().cmdline(&long).unwrap_err();
+        assert!(matches!(error, RenderError::CmdlineTooLong(_)));
+    }
+}

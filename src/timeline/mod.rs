@@ -1,1 +1,391 @@
-//! Boot events, attempts, stages and deadlines.
+//! Boot events on disk and in memory, folded into where every machine stands.
+
+mod consoles;
+mod log;
+mod tokens;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::policy::client::Asker;
+use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, StageState};
+use crate::policy::progress::Machine;
+
+pub use consoles::Consoles;
+pub use log::EventLog;
+pub use tokens::{TokenKind, Tokens};
+
+/// Machines that are not listed, remembered at most; the wire can name any number of MACs.
+const UNLISTED: usize = 2048;
+/// Followers may lag this far before they must ask for the whole again.
+const FOLLOWERS: usize = 1024;
+/// Events without an answer that are kept, per second; a flood is counted instead.
+const IGNORED_PER_SECOND: u32 = 20;
+
+/// The timeline can't be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {}", path.display())]
+pub struct TimelineError {
+    /// What was tried.
+    pub operation: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// The cause.
+    pub source: io::Error,
+}
+
+/// Why a host's report was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Nothing of this host has been seen.
+    #[error("no boot attempt of this host is known; power it on anew")]
+    NoAttempt,
+    /// Neither of the attempt's tokens.
+    #[error("the token is not that of the host's newest boot attempt")]
+    WrongToken,
+    /// The boot token came after the report token was used.
+    #[error(
+        "the boot token is spent: the host has its configuration and speaks with its report token"
+    )]
+    BootTokenSpent,
+    /// *Joined* can be reported once.
+    #[error("this boot attempt has already joined")]
+    AlreadyJoined,
+}
+
+struct Inner {
+    machines: BTreeMap<MachineId, Machine>,
+    log: EventLog,
+    second: i64,
+    ignored_this_second: u32,
+    suppressed: u64,
+}
+
+/// The record of what happened, shared by every part of the daemon.
+#[derive(Debug)]
+pub struct Timeline {
+    inner: Mutex<Inner>,
+    followers: broadcast::Sender<BootEvent>,
+    tokens: Tokens,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("machines", &self.machines.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Timeline {
+    /// Opens the log in the state directory and folds what it holds.
+    ///
+    /// # Errors
+    /// [`TimelineError`] if the log or the token key can't be read or written.
+    pub fn open(state: &Path) -> Result<Self, TimelineError> {
+        let tokens = Tokens::open(state)?;
+        let mut machines = BTreeMap::new();
+        let log = EventLog::open(state, |event| fold(&mut machines, event))?;
+        let inner = Inner {
+            machines,
+            log,
+            second: 0,
+            ignored_this_second: 0,
+            suppressed: 0,
+        };
+        Ok(Self {
+            inner: Mutex::new(inner),
+            followers: broadcast::channel(FOLLOWERS).0,
+            tokens,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while folding leaves whole events behind, so the state can go on.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an event in: memory, disk, followers.
+    pub fn record(&self, event: BootEvent) {
+        let mut inner = self.lock();
+        if event.state == StageState::Ignored && !inner.admit_ignored(event.at) {
+            return;
+        }
+        if event.state == StageState::Ignored {
+            tracing::debug!(machine = %event.machine, "{}", event.message);
+        } else {
+            tracing::info!(machine = %event.machine, stage = %event.stage, state = event.state.name(), "{}", event.message);
+        }
+        inner.log.append(&event);
+        fold(&mut inner.machines, event.clone());
+        // Nobody may be following.
+        let _ = self.followers.send(event);
+    }
+
+    /// Takes a DISCOVER's event in, which begins a boot attempt where the machine was just
+    /// switched on.
+    pub fn record_asking(&self, mut event: BootEvent, asker: Asker) {
+        let begins = {
+            let inner = self.lock();
+            let machine = inner.machines.get(&event.machine);
+            machine.map_or(asker != Asker::Other, |m| m.begins_attempt(asker, event.at))
+        };
+        if begins {
+            event.begins = Some(new_attempt(event.at));
+        }
+        self.record(event);
+    }
+
+    /// The newest attempt of a machine, begun now if there is none: the daemon's state
+    /// may have been lost while the machine was booting.
+    pub fn attempt(&self, machine: &MachineId, now: Timestamp) -> AttemptId {
+        let known = self
+            .lock()
+            .machines
+            .get(machine)
+            .and_then(Machine::attempt)
+            .map(|a| a.id.clone());
+        known.unwrap_or_else(|| {
+            let id = new_attempt(now);
+            let message = "seen for the first time in this boot".to_owned();
+            let mut event =
+                BootEvent::sent(now, machine.clone(), Stage::Dhcp, StageState::Info, message);
+            event.begins = Some(id.clone());
+            self.record(event);
+            id
+        })
+    }
+
+    /// The boot token of an attempt, for its kernel command line.
+    pub fn boot_token(&self, attempt: &AttemptId) -> String {
+        self.tokens.token(TokenKind::Boot, attempt)
+    }
+
+    /// The report token of an attempt, for its configuration.
+    pub fn report_token(&self, attempt: &AttemptId) -> String {
+        self.tokens.token(TokenKind::Report, attempt)
+    }
+
+    /// Whether the token lets its bearer speak for the machine's newest attempt.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why not.
+    pub fn authorize(
+        &self,
+        machine: &MachineId,
+        token: &str,
+    ) -> Result<(AttemptId, TokenKind), Refusal> {
+        let inner = self.lock();
+        let attempt = inner
+            .machines
+            .get(machine)
+            .and_then(Machine::attempt)
+            .ok_or(Refusal::NoAttempt)?;
+        match self.tokens.kind(token, &attempt.id) {
+            Some(TokenKind::Boot) if attempt.claimed => Err(Refusal::BootTokenSpent),
+            Some(kind) => Ok((attempt.id.clone(), kind)),
+            None => Err(Refusal::WrongToken),
+        }
+    }
+
+    /// Takes a host's own event in; *joined* is accepted once and with the report token alone.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why it was not taken.
+    pub fn report(&self, mut event: BootEvent, token: &str) -> Result<(), Refusal> {
+        let (attempt, kind) = self.authorize(&event.machine, token)?;
+        if event.stage == Stage::Joined && event.state == StageState::Ok {
+            if kind != TokenKind::Report {
+                return Err(Refusal::WrongToken);
+            }
+            let joined = |m: &Machine| m.attempt().is_some_and(|a| a.joined.is_some());
+            if self.lock().machines.get(&event.machine).is_some_and(joined) {
+                return Err(Refusal::AlreadyJoined);
+            }
+        }
+        event.evidence = Evidence::Reported;
+        event.attempt = Some(attempt);
+        self.record(event);
+        Ok(())
+    }
+
+    /// A copy of what is known of a machine.
+    pub fn machine(&self, id: &MachineId) -> Option<Machine> {
+        self.lock().machines.get(id).cloned()
+    }
+
+    /// A copy of all that is known.
+    pub fn machines(&self) -> BTreeMap<MachineId, Machine> {
+        self.lock().machines.clone()
+    }
+
+    /// Seconds a machine should hold before it reboots.
+    pub fn hold_s(&self, machine: &MachineId) -> u32 {
+        self.lock()
+            .machines
+            .get(machine)
+            .map_or(60, Machine::hold_s)
+    }
+
+    /// Packets without an answer that were counted and not kept.
+    pub fn suppressed(&self) -> u64 {
+        self.lock().suppressed
+    }
+
+    /// Every event from now on.
+    pub fn follow(&self) -> broadcast::Receiver<BootEvent> {
+        self.followers.subscribe()
+    }
+}
+
+impl Inner {
+    fn admit_ignored(&mut self, at: Timestamp) -> bool {
+        if at.as_second() != self.second {
+            self.second = at.as_second();
+            self.ignored_this_second = 0;
+        }
+        self.ignored_this_second += 1;
+        let admitted = self.ignored_this_second <= IGNORED_PER_SECOND;
+        self.suppressed += u64::from(!admitted);
+        admitted
+    }
+}
+
+fn new_attempt(at: Timestamp) -> AttemptId {
+    let seconds = u64::try_from(at.as_second()).unwrap_or(0);
+    let nanos = u32::try_from(at.subsec_nanosecond()).unwrap_or(0);
+    let stamp = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
+    AttemptId(Uuid::new_v7(stamp).simple().to_string())
+}
+
+fn fold(machines: &mut BTreeMap<MachineId, Machine>, event: BootEvent) {
+    if !machines.contains_key(&event.machine) && event.machine.unlisted_mac().is_some() {
+        make_room(machines);
+    }
+    machines
+        .entry(event.machine.clone())
+        .or_default()
+        .fold(event);
+}
+
+/// Forgets the unlisted machine that was silent longest, where there are too many.
+fn make_room(machines: &mut BTreeMap<MachineId, Machine>) {
+    let unlisted = |id: &MachineId| id.unlisted_mac().is_some();
+    if machines.keys().filter(|id| unlisted(id)).count() < UNLISTED {
+        return;
+    }
+    let last_seen = |machine: &Machine| {
+        machine
+            .attempt()
+            .and_then(|a| a.events.back())
+            .map(|e| e.at)
+    };
+    let oldest = machines
+        .iter()
+        .filter(|(id, _)| unlisted(id))
+        .min_by_key(|(_, machine)| last_seen(machine))
+        .map(|(id, _)| id.clone());
+    if let Some(id) = oldest {
+        machines.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn host() -> MachineId {
+        MachineId("kvm01".into())
+    }
+
+    fn event(second: i64, stage: Stage) -> BootEvent {
+        BootEvent::sent(at(second), host(), stage, StageState::Ok, String::new())
+    }
+
+    #[test]
+    fn joined_needs_the_report_token_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        assert_eq!(
+            timeline.report(event(0, Stage::Joined), "x"),
+            Err(Refusal::NoAttempt)
+        );
+        timeline.record_asking(event(1, Stage::Dhcp), Asker::PxeRom);
+        let attempt = timeline.attempt(&host(), at(2));
+        let (boot, report) = (
+            timeline.boot_token(&attempt),
+            timeline.report_token(&attempt),
+        );
+        assert_eq!(
+            timeline.report(event(3, Stage::Joined), &boot),
+            Err(Refusal::WrongToken)
+        );
+        assert_eq!(timeline.report(event(4, Stage::Bridge), &boot), Ok(()));
+        assert_eq!(timeline.report(event(5, Stage::Identity), &report), Ok(()));
+        assert_eq!(
+            timeline.report(event(6, Stage::Root), &boot),
+            Err(Refusal::BootTokenSpent)
+        );
+        assert_eq!(timeline.report(event(7, Stage::Joined), &report), Ok(()));
+        assert_eq!(
+            timeline.report(event(8, Stage::Joined), &report),
+            Err(Refusal::AlreadyJoined)
+        );
+    }
+
+    #[test]
+    fn an_old_attempts_token_is_worth_nothing_in_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        timeline.record_asking(event(1, Stage::Dhcp), Asker::PxeRom);
+        let old = timeline.report_token(&timeline.attempt(&host(), at(1)));
+        timeline.record(event(2, Stage::Loader));
+        timeline.record_asking(event(1000, Stage::Dhcp), Asker::PxeRom);
+        assert_eq!(timeline.authorize(&host(), &old), Err(Refusal::WrongToken));
+    }
+
+    #[test]
+    fn everything_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Timeline::open(dir.path()).unwrap();
+        first.record_asking(event(1, Stage::Dhcp), Asker::PxeRom);
+        let attempt = first.attempt(&host(), at(1));
+        let token = first.report_token(&attempt);
+        first.report(event(2, Stage::Identity), &token).unwrap();
+        drop(first);
+        let second = Timeline::open(dir.path()).unwrap();
+        assert_eq!(second.attempt(&host(), at(3)), attempt);
+        assert!(second.report(event(4, Stage::Joined), &token).is_ok());
+    }
+
+    #[test]
+    fn a_flood_of_macs_is_forgotten_oldest_first() {
+        let mut machines = BTreeMap::new();
+        for index in 0..3000_u32 {
+            let [_, a, b, c] = index.to_be_bytes();
+            let mac = crate::inventory::model::MacAddr([2, 0, 0, a, b, c]);
+            let id = MachineId::unlisted(mac);
+            let mut event = BootEvent::sent(
+                at(i64::from(index)),
+                id,
+                Stage::Dhcp,
+                StageState::Ok,
+                String::new(),
+            );
+            event.begins = Some(AttemptId(index.to_string()));
+            fold(&mut machines, event);
+        }
+        assert_eq!(machines.len(), UNLISTED);
+        assert!(machines.contains_key(&MachineId("mac-020000000bb7".into())));
+    }
+}

@@ -1,2 +1,5 @@
 //! Bytes to types and back. Never panics, whatever arrives.
+
+pub mod dhcp;
+pub mod pxe;
 pub mod tftp;

@@ -1,0 +1,1 @@
+//! What TFTP and NFS tell, turned into boot events; and what TFTP may send.

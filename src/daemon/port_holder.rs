@@ -1,0 +1,81 @@
+//! Who has a port that could not be bound.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// A port that was to be bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// UDP.
+    Udp(u16),
+    /// TCP.
+    Tcp(u16),
+}
+
+/// The end of the error message: who has the port, or what is missing to bind it.
+pub(super) fn advice(error: &io::Error, port: Port) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => match holder(port) {
+            Some(holder) => format!(": the port is taken by {holder}; stop it, or give Bridgehead another port (`server:` in hosts.yaml)"),
+            None => ": the port is taken, by a process that can't be seen from here (another user's, or in a container); `ss -lpn` as root names it".into(),
+        },
+        io::ErrorKind::PermissionDenied => ": it needs root, or the capabilities CAP_NET_BIND_SERVICE and CAP_NET_RAW: run it with sudo or by its systemd unit".into(),
+        io::ErrorKind::AddrNotAvailable => ": the address is not on this machine (any more)".into(),
+        _ => String::new(),
+    }
+}
+
+/// `NAME (process 123)` of whoever listens on the port.
+fn holder(port: Port) -> Option<String> {
+    let (tables, port) = match port {
+        Port::Udp(port) => (["udp", "udp6"], port),
+        Port::Tcp(port) => (["tcp", "tcp6"], port),
+    };
+    let inodes: Vec<String> = tables
+        .iter()
+        .filter_map(|table| fs::read_to_string(format!("/proc/self/net/{table}")).ok())
+        .flat_map(|text| inodes_of(&text, port))
+        .collect();
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    processes.map(|entry| entry.path()).find(|process| has_socket(process, &inodes)).map(|process| {
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        let pid = process.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        format!("{} (process {pid})", name.trim())
+    })
+}
+
+/// Socket inodes of the lines whose local port is `port` (proc(5), `/proc/net/tcp`); for TCP
+/// those that listen (state 0A), for UDP all (07).
+fn inodes_of(table: &str, port: u16) -> Vec<String> {
+    let suffix = format!(":{port:04X}");
+    let fields = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter(|f| f.len() > 9 && f[1].ends_with(&suffix) && matches!(f[3], "0A" | "07"))
+        .map(|f| f[9].to_owned())
+        .collect()
+}
+
+fn has_socket(process: &Path, inodes: &[String]) -> bool {
+    let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| {
+        let link = link.to_string_lossy();
+        let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+        inode.is_some_and(|inode| inodes.iter().any(|wanted| wanted == inode))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_port_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let holder = holder(Port::Tcp(port)).unwrap();
+        assert!(holder.ends_with(&format!("(process {})", std::process::id())), "{holder}");
+        drop(listener);
+        assert_eq!(super::holder(Port::Udp(port)), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! What a booting machine asks for and reports.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+
+use super::{App, Ends};
+use crate::inventory::model::{Host, MacAddr};
+use crate::policy::event::{MachineId, Stage, StageState};
+use crate::render::ConfigKind;
+use crate::site::{host_config, report};
+use crate::timeline::Refusal;
+
+/// The header that carries a boot or report token.
+const TOKEN: &str = "x-bridgehead-token";
+/// More in one post than a boot produces is a mistake, bytes.
+const MAX_EVENTS: usize = 16 << 10;
+
+type Reply = Result<Response, (StatusCode, String)>;
+
+fn text(body: String) -> Response {
+    (
+        [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+            (header::CACHE_CONTROL, "no-store"),
+        ],
+        body,
+    )
+        .into_response()
+}
+
+pub(super) async fn ipxe_script(
+    state: State<App>,
+    ends: Extension<Ends>,
+    mac: Path<String>,
+) -> Reply {
+    loader_config(&state, *ends, ConfigKind::Ipxe, &mac)
+}
+
+pub(super) async fn grub_config(
+    state: State<App>,
+    ends: Extension<Ends>,
+    mac: Path<String>,
+) -> Reply {
+    loader_config(&state, *ends, ConfigKind::Grub, &mac)
+}
+
+fn loader_config(app: &App, ends: Ends, kind: ConfigKind, mac: &str) -> Reply {
+    let (peer, local) = network(ends)?;
+    let mac: MacAddr = mac
+        .parse()
+        .map_err(|bad| (StatusCode::BAD_REQUEST, format!("{bad}\n")))?;
+    let config = app
+        .site
+        .config_for_mac(kind, mac, peer, local)
+        .map_err(|denied| (StatusCode::FORBIDDEN, format!("{denied}\n")))?;
+    app.site.note(
+        peer,
+        Stage::Script,
+        StageState::Ok,
+        format!("{kind} sent to {peer}"),
+    );
+    Ok(text(config))
+}
+
+fn network(ends: Ends) -> Result<(Ipv4Addr, Ipv4Addr), (StatusCode, String)> {
+    match ends {
+        Ends::Network { peer, local } => Ok((peer, local)),
+        Ends::Local => Err((
+            StatusCode::BAD_REQUEST,
+            "machines ask for this over the network\n".into(),
+        )),
+    }
+}
+
+fn token(headers: &HeaderMap) -> &str {
+    headers
+        .get(TOKEN)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("")
+}
+
+fn listed(app: &App, name: &str) -> Result<Arc<Host>, (StatusCode, String)> {
+    let host = app.site.snapshot().inventory.hosts.get(name).cloned();
+    host.ok_or_else(|| {
+        (
+            StatusCode::NOT_FOUND,
+            format!("no host {name} in hosts.yaml\n"),
+        )
+    })
+}
+
+fn refused(refusal: Refusal) -> (StatusCode, String) {
+    let status = match refusal {
+        Refusal::AlreadyJoined => StatusCode::CONFLICT,
+        _ => StatusCode::FORBIDDEN,
+    };
+    (status, format!("{refusal}\n"))
+}
+
+/// A host's configuration, for the bearer of its attempt's boot token at its own address.
+pub(super) async fn config(
+    State(app): State<App>,
+    Extension(ends): Extension<Ends>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Reply {
+    let (peer, local) = network(ends)?;
+    let host = listed(&app, &name)?;
+    let id = MachineId(host.name.clone());
+    let deny = |why: String| {
+        app.site.note(
+            peer,
+            Stage::Config,
+            StageState::Ignored,
+            format!("{peer} asked for the configuration of {name}: {why}"),
+        );
+        (StatusCode::FORBIDDEN, format!("{why}\n"))
+    };
+    if *host.ip != peer {
+        return Err(deny(format!("its address is {}, not {peer}", *host.ip)));
+    }
+    let (attempt, _) = app
+        .site
+        .timeline
+        .authorize(&id, token(&headers))
+        .map_err(|refusal| deny(refusal.to_string()))?;
+    let server = host.network.server.unwrap_or(local);
+    let report_token = app.site.timeline.report_token(&attempt);
+    let config = host_config::host_config(&app.site.snapshot(), &host, server, &report_token);
+    app.site.note(
+        peer,
+        Stage::Config,
+        StageState::Info,
+        format!("configuration sent to {peer}"),
+    );
+    Ok(text(config))
+}
+
+/// What a host says of itself.
+pub(super) async fn events(
+    State(app): State<App>,
+    Extension(ends): Extension<Ends>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Reply {
+    let (peer, _) = network(ends)?;
+    let host = listed(&app, &name)?;
+    let id = MachineId(host.name.clone());
+    if body.len() > MAX_EVENTS {
+        return Err((
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("{} bytes of events, at most {MAX_EVENTS}\n", body.len()),
+        ));
+    }
+    let now = Timestamp::now();
+    let events = report::parse(&body, &id, now)
+        .map_err(|bad| (StatusCode::BAD_REQUEST, format!("{bad}\n")))?;
+    let failed = events.iter().any(|event| event.state == StageState::Fail);
+    let count = events.len();
+    for event in events {
+        let (stage, state) = (event.stage, event.state.name());
+        if let Err(refusal) = app.site.timeline.report(event, token(&headers)) {
+            let message = format!(
+                "{peer} reported {stage} {state} for {name} and was not believed: {refusal}"
+            );
+            app.site.note(peer, stage, StageState::Ignored, message);
+            return Err(refused(refusal));
+        }
+    }
+    let mut answer = format!("accepted={count}\n");
+    if failed {
+        answer += &format!("hold_s={}\n", app.site.timeline.hold_s(&id));
+    }
+    Ok(text(answer))
+}
+
+/// A host's last words: the end of its kernel log after a failure.
+pub(super) async fn log(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Reply {
+    let host = listed(&app, &name)?;
+    let id = MachineId(host.name.clone());
+    let (attempt, _) = app
+        .site
+        .timeline
+        .authorize(&id, token(&headers))
+        .map_err(refused)?;
+    app.consoles.keep(&id, &attempt, &body).map_err(|error| {
+        tracing::warn!("cannot keep the console of {name}: {error}");
+        (
+            StatusCode::INSUFFICIENT_STORAGE,
+            "the daemon cannot keep it\n".to_owned(),
+        )
+    })?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

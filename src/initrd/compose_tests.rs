@@ -1,0 +1,272 @@
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use super::super::compress::{Compression, tests::gzip, tests::xz};
+use super::super::listing::{Listing, list};
+use super::super::testing::Lab;
+use super::super::{Reason, cpio};
+use super::*;
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.module(
+        "kernel/igb.ko",
+        &["kernel/dca.ko"],
+        &[("firmware", "igb.fw")],
+    );
+    lab.module("kernel/dca.ko", &[], &[]);
+    lab.write("kernel/firmware/igb.fw", "firmware");
+    lab.list("igb\n");
+    lab.write("initrd/tree/lib/stages/net.sh", "true\n");
+    lab
+}
+
+fn paths(listing: &Listing) -> Vec<&str> {
+    listing
+        .files
+        .iter()
+        .map(|file| file.path.as_str())
+        .collect()
+}
+
+#[test]
+fn an_image_holds_all_of_it() {
+    let lab = lab();
+    let built = build(&lab.spec()).unwrap();
+    assert!(!built.up_to_date);
+    let listing = list(&lab.path("out/default.img")).unwrap();
+    assert_eq!(listing.sha256, built.sha256);
+    assert_eq!(listing.manifest.as_ref(), Some(&built.manifest));
+    let found = paths(&listing);
+    for path in [
+        "init",
+        "bin/busybox",
+        "bin/sh",
+        "sbin/modprobe",
+        "dev/console",
+        "dev/null",
+        "proc",
+        "sys",
+        "run",
+        "tmp",
+        "lib/stages/net.sh",
+        "lib/firmware/igb.fw",
+        "lib/modules/6.1.0-test/modules.dep",
+        "lib/modules/6.1.0-test/modules.alias",
+        "lib/modules/6.1.0-test/kernel/igb.ko",
+    ] {
+        assert!(found.contains(&path), "{path} in {found:?}");
+    }
+    let find = |path: &str| listing.files.iter().find(|file| file.path == path).unwrap();
+    assert_eq!(find("init").mode, 0o100_755);
+    assert_eq!(find("tmp").mode, 0o041_777);
+    assert_eq!(find("dev/console").mode, 0o020_600);
+    assert_eq!(find("bin/sh").target.as_deref(), Some("busybox"));
+    let reason = |path: &str| find(path).reason.clone();
+    let module = |name: &str| reason(&format!("lib/modules/6.1.0-test/kernel/{name}.ko"));
+    assert_eq!(module("igb").as_deref(), Some("listed in modules.list:1"));
+    assert_eq!(module("dca").as_deref(), Some("igb needs it"));
+    assert_eq!(
+        reason("lib/firmware/igb.fw").as_deref(),
+        Some("firmware of igb")
+    );
+}
+
+#[test]
+fn every_directory_stands_before_its_content_in_its_member() {
+    let lab = lab();
+    build(&lab.spec()).unwrap();
+    let listing = list(&lab.path("out/default.img")).unwrap();
+    for (index, file) in listing.files.iter().enumerate() {
+        let Some((parent, _)) = file.path.rsplit_once('/') else {
+            continue;
+        };
+        let before = listing.files[..index].iter();
+        let mut before = before.filter(|other| other.member == file.member);
+        assert!(before.any(|other| other.path == parent), "{}", file.path);
+    }
+}
+
+#[test]
+fn the_same_bytes_from_another_directory_and_checkout() {
+    let (one, other) = (lab(), lab());
+    other.chmod("initrd/tree/lib/stages", 0o700);
+    other.chmod("initrd/tree/init", 0o775);
+    let first = build(&one.spec()).unwrap();
+    let second = build(&other.spec()).unwrap();
+    assert_eq!(first.sha256, second.sha256);
+    let bytes = |lab: &Lab, file: &str| fs::read(lab.path(file)).unwrap();
+    for file in ["out/default.img", "out/default.manifest"] {
+        assert_eq!(bytes(&one, file), bytes(&other, file), "{file}");
+    }
+}
+
+#[test]
+fn nothing_is_written_when_nothing_changed() {
+    let lab = lab();
+    build(&lab.spec()).unwrap();
+    let inode = || fs::metadata(lab.path("out/default.img")).unwrap().ino();
+    let before = inode();
+    assert!(build(&lab.spec()).unwrap().up_to_date);
+    assert_eq!(inode(), before);
+    lab.write("initrd/tree/lib/stages/net.sh", "false\n");
+    assert!(!build(&lab.spec()).unwrap().up_to_date);
+    assert_ne!(inode(), before);
+}
+
+#[test]
+fn an_incremental_build_gives_the_bytes_of_a_fresh_one() {
+    let (lab, fresh) = (lab(), lab());
+    let before = build(&lab.spec()).unwrap();
+    for lab in [&lab, &fresh] {
+        lab.write("initrd/tree/etc/new", "new\n");
+    }
+    let after = build(&lab.spec()).unwrap();
+    assert_eq!(after.manifest.members[0], before.manifest.members[0]);
+    assert_ne!(after.manifest.members[1], before.manifest.members[1]);
+    assert_eq!(after.sha256, build(&fresh.spec()).unwrap().sha256);
+}
+
+#[test]
+fn a_damaged_old_image_is_not_taken_over() {
+    let lab = lab();
+    let good = build(&lab.spec()).unwrap();
+    let image = lab.path("out/default.img");
+    let mut bytes = fs::read(&image).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&image, bytes).unwrap();
+    let again = build(&lab.spec()).unwrap();
+    assert!(!again.up_to_date);
+    assert_eq!(again.sha256, good.sha256);
+    fs::write(lab.path("out/default.manifest"), "{}").unwrap();
+    assert_eq!(build(&lab.spec()).unwrap().sha256, good.sha256);
+}
+
+#[test]
+fn level_and_time_decide_the_bytes_too() {
+    let lab = lab();
+    let first = build(&lab.spec()).unwrap().sha256;
+    let mut spec = lab.spec();
+    spec.mtime = 1_700_000_000;
+    let second = build(&spec).unwrap().sha256;
+    assert_ne!(first, second);
+}
+
+#[test]
+fn an_unusable_source_leaves_the_old_image() {
+    let lab = lab();
+    let good = build(&lab.spec()).unwrap();
+    lab.chmod("initrd/tree/init", 0o644);
+    let error = build(&lab.spec()).unwrap_err();
+    assert!(error.to_string().contains("chmod 755 tree/init"), "{error}");
+    assert_eq!(
+        list(&lab.path("out/default.img")).unwrap().sha256,
+        good.sha256
+    );
+}
+
+#[test]
+fn an_image_over_budget_is_warned_of() {
+    let lab = lab();
+    let mut spec = lab.spec();
+    spec.budget = 100;
+    let built = build(&spec).unwrap();
+    let text = built.warnings.last().unwrap().to_string();
+    assert!(text.contains("over the budget of 100"), "{text}");
+    assert!(text.contains("igb ("), "{text}");
+}
+
+#[test]
+fn out_of_tree_modules_and_further_trees_and_lists_go_in() {
+    let lab = lab();
+    let bytes = super::super::testing::module(&[("depends", "igb"), ("alias", "lnet-x")]);
+    lab.write("lustre/net/lnet.ko.xz", xz(&bytes));
+    lab.write("site/etc/site.conf", "x");
+    lab.write("site.list", "lnet\n");
+    let mut spec = lab.spec();
+    spec.extra_modules = vec![lab.path("lustre")];
+    spec.extra_trees = vec![lab.path("site")];
+    spec.extra_lists = vec![lab.path("site.list")];
+    let built = build(&spec).unwrap();
+    let lnet = built
+        .manifest
+        .modules
+        .iter()
+        .find(|module| module.name == "lnet");
+    let lnet = lnet.unwrap();
+    assert_eq!(lnet.path, "lib/modules/6.1.0-test/extra/net/lnet.ko");
+    assert_eq!(
+        lnet.reason,
+        Reason::Listed {
+            list: "site.list".into(),
+            line: 1
+        }
+    );
+    assert!(
+        built
+            .manifest
+            .files
+            .iter()
+            .any(|file| file.path == "etc/site.conf")
+    );
+}
+
+#[test]
+fn lists_several_members_of_every_kind() {
+    let lab = Lab::new();
+    let archive = |name: &str| {
+        let entry = cpio::Entry {
+            name,
+            mode: cpio::S_IFREG | 0o644,
+            rdev: (0, 0),
+            data: b"data",
+        };
+        cpio::write([entry].into_iter(), 0).unwrap()
+    };
+    let mut image = archive("kernel/x86/microcode/GenuineIntel.bin");
+    image.extend(gzip(&archive("gzip")));
+    image.extend([0; 7]);
+    image.extend(xz(&archive("xz")));
+    image.extend(super::super::compress::pack_zstd(&archive("zstd"), 3).unwrap());
+    lab.write("several.img", &image);
+    let listing = list(&lab.path("several.img")).unwrap();
+    assert_eq!(
+        paths(&listing),
+        [
+            "kernel/x86/microcode/GenuineIntel.bin",
+            "gzip",
+            "xz",
+            "zstd"
+        ]
+    );
+    let kinds: Vec<Compression> = listing
+        .members
+        .iter()
+        .map(|part| part.compression)
+        .collect();
+    use Compression::{Gzip, None, Xz, Zstd};
+    assert_eq!(kinds, [None, Gzip, Xz, Zstd]);
+    assert!(listing.no_manifest.is_some());
+}
+
+#[test]
+fn what_is_no_initrd_is_refused() {
+    let lab = Lab::new();
+    for (bytes, expected) in [
+        (&b"rubbish"[..], "unpack the member at offset 0"),
+        (&b"070701"[..], "read the cpio archive at offset 0"),
+    ] {
+        lab.write("bad.img", bytes);
+        let text = list(&lab.path("bad.img")).unwrap_err().to_string();
+        assert!(text.starts_with(expected), "{text}");
+    }
+    let text = list(&lab.path("none.img")).unwrap_err().to_string();
+    assert!(text.starts_with("read initrd"), "{text}");
+    lab.write("cut.img", &gzip(b"not cpio, though it is packed well enough to be unpacked: more than a header of a hundred and ten bytes is needed"));
+    assert!(
+        list(&lab.path("cut.img"))
+            .unwrap_err()
+            .to_string()
+            .contains("no newc header")
+    );
+}

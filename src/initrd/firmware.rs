@@ -1,0 +1,262 @@
+//! Firmware that modules name: found where the kernel would look, stored unpacked.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use super::catalog::Catalog;
+use super::closure::Closure;
+use super::compress;
+use super::error::{BuildError, MissingFirmware, Warning};
+use super::list::FirmwarePolicy;
+use super::names::matches;
+
+/// The kernel's search order (kernel, `drivers/base/firmware_loader/main.c`, `fw_path`).
+#[derive(Debug)]
+pub(crate) struct FirmwareDirs {
+    root: PathBuf,
+    search: Vec<PathBuf>,
+}
+
+/// A firmware file of the image.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FirmwareFile {
+    /// Below `lib/firmware/`, as the module names it.
+    pub(crate) name: String,
+    /// The first module that names it.
+    pub(crate) module: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl FirmwareDirs {
+    /// `kernels/NAME/firmware`, which need not exist.
+    pub(crate) fn of_kernel(kernel_dir: &Path, release: &str) -> Self {
+        let root = kernel_dir.join("firmware");
+        let updates = root.join("updates");
+        Self {
+            search: vec![
+                updates.join(release),
+                updates,
+                root.join(release),
+                root.clone(),
+            ],
+            root,
+        }
+    }
+
+    /// The files of `files` that can't be found, if any.
+    pub(crate) fn missing(&self, module: &str, files: &[String]) -> Option<MissingFirmware> {
+        let missing = files.iter().filter(|file| self.find(file).is_empty());
+        let files: Vec<String> = missing.cloned().collect();
+        let package = package_of(files.first()?);
+        Some(MissingFirmware {
+            module: module.to_owned(),
+            files,
+            directory: self.root.clone(),
+            package,
+        })
+    }
+
+    /// Name and file of each match; a name may be a pattern (`MODULE_FIRMWARE("a/*.bin")`).
+    fn find(&self, name: &str) -> Vec<(String, PathBuf)> {
+        if name.split('/').any(|part| part.is_empty() || part == "..") {
+            return Vec::new();
+        }
+        if name.contains(['*', '?', '[']) {
+            return self.find_pattern(name);
+        }
+        let places = self
+            .search
+            .iter()
+            .flat_map(|dir| ["", ".xz", ".zst"].map(|suffix| dir.join(format!("{name}{suffix}"))));
+        let found = places.into_iter().find(|path| path.is_file());
+        found
+            .map(|path| (name.to_owned(), path))
+            .into_iter()
+            .collect()
+    }
+
+    fn find_pattern(&self, pattern: &str) -> Vec<(String, PathBuf)> {
+        let files = WalkDir::new(&self.root).follow_links(true).into_iter();
+        let names = files.filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.path().strip_prefix(&self.root).ok()?.to_str()?;
+            let name = name.strip_suffix(".xz").unwrap_or(name);
+            let name = name.strip_suffix(".zst").unwrap_or(name);
+            (entry.file_type().is_file() && matches(pattern, name)).then(|| name.to_owned())
+        });
+        let names: BTreeSet<String> = names.collect();
+        let literal = |name: &String| !name.contains(['*', '?', '[']);
+        names
+            .iter()
+            .filter(|name| literal(name))
+            .flat_map(|name| self.find(name))
+            .collect()
+    }
+}
+
+/// Reads what the chosen modules and listed built-in drivers name; warns of what isn't there.
+pub(crate) fn collect(
+    dirs: &FirmwareDirs,
+    catalog: &Catalog,
+    closure: &mut Closure,
+) -> Result<Vec<FirmwareFile>, BuildError> {
+    let mut files = Vec::new();
+    let mut packed = BTreeSet::new();
+    for (module, names) in named(catalog, closure) {
+        if let Some(missing) = dirs.missing(&module, &names) {
+            closure.warnings.push(Warning::Firmware(missing));
+        }
+        for (name, path) in names.iter().flat_map(|name| dirs.find(name)) {
+            if !packed.insert(name.clone()) {
+                continue;
+            }
+            let bytes = fs::read(&path).map_err(BuildError::io("read firmware", &path))?;
+            let bytes =
+                compress::unpack(bytes).map_err(BuildError::io("unpack firmware", &path))?;
+            files.push(FirmwareFile {
+                name,
+                module: module.clone(),
+                bytes,
+            });
+        }
+    }
+    Ok(files)
+}
+
+fn named(catalog: &Catalog, closure: &Closure) -> Vec<(String, Vec<String>)> {
+    let modules = closure
+        .modules
+        .iter()
+        .filter(|(_, chosen)| chosen.firmware != FirmwarePolicy::None)
+        .map(|(name, chosen)| (name.clone(), chosen.loaded.info.firmware()));
+    let builtin = closure
+        .builtin
+        .iter()
+        .filter(|(_, policy)| **policy != FirmwarePolicy::None)
+        .filter_map(|(name, _)| Some((name.clone(), catalog.builtin_firmware.get(name)?.clone())));
+    modules.chain(builtin).collect()
+}
+
+/// Debian's package that usually holds a file (Debian 12, section non-free-firmware).
+fn package_of(file: &str) -> &'static str {
+    match file.split('/').next().unwrap_or_default() {
+        "bnx2" => "firmware-bnx2",
+        "bnx2x" => "firmware-bnx2x",
+        "rtl_nic" | "rtl_bt" | "rtlwifi" => "firmware-realtek",
+        "qed" | "ql2400_fw.bin" | "netxen" => "firmware-qlogic",
+        "mellanox" => "firmware-mellanox",
+        "netronome" => "firmware-netronome",
+        "intel" if file.starts_with("intel/ice") => {
+            "firmware-misc-nonfree (from Debian 13 firmware-intel-misc)"
+        }
+        "tigon" | "e100" | "cxgb3" | "cxgb4" | "intel" => "firmware-misc-nonfree",
+        _ => "linux-firmware (Debian: firmware-misc-nonfree)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compress::{pack_zstd, tests::xz};
+    use super::super::list::ModuleList;
+    use super::super::testing::{Lab, RELEASE};
+    use super::*;
+
+    fn collect_all(lab: &Lab) -> (Vec<FirmwareFile>, Vec<Warning>) {
+        let catalog = Catalog::read(&lab.kernel_dir(), &[]).unwrap();
+        let list = ModuleList::read(&[lab.path("initrd/modules.list")]).unwrap();
+        let dirs = FirmwareDirs::of_kernel(&lab.kernel_dir(), RELEASE);
+        let mut closure = super::super::closure::resolve(&catalog, &list, &dirs).unwrap();
+        let files = collect(&dirs, &catalog, &mut closure).unwrap();
+        (files, closure.warnings)
+    }
+
+    #[test]
+    fn packed_and_linked_firmware_is_stored_plain_under_its_name() {
+        let lab = Lab::new();
+        lab.module(
+            "kernel/ice.ko",
+            &[],
+            &[
+                ("firmware", "ddp/ice.pkg"),
+                ("firmware", "a.fw"),
+                ("firmware", "b.fw"),
+            ],
+        );
+        lab.list("ice firmware=required\n");
+        lab.write("kernel/firmware/ddp/ice-1.3.pkg", "package");
+        std::os::unix::fs::symlink("ice-1.3.pkg", lab.path("kernel/firmware/ddp/ice.pkg")).unwrap();
+        lab.write("kernel/firmware/a.fw.xz", xz(b"a"));
+        lab.write("kernel/firmware/b.fw.zst", pack_zstd(b"b", 3).unwrap());
+        lab.write("kernel/firmware/updates/b.fw", "newer b");
+        let (files, warnings) = collect_all(&lab);
+        let found: Vec<(&str, &[u8])> = files
+            .iter()
+            .map(|file| (file.name.as_str(), file.bytes.as_slice()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("a.fw", &b"a"[..]),
+                ("b.fw", b"newer b"),
+                ("ddp/ice.pkg", b"package")
+            ]
+        );
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn missing_optional_firmware_is_one_warning_per_module() {
+        let lab = Lab::new();
+        let names: Vec<String> = (0..5).map(|n| format!("rtl_nic/{n}.fw")).collect();
+        let entries: Vec<(&str, &str)> = names
+            .iter()
+            .map(|name| ("firmware", name.as_str()))
+            .collect();
+        lab.module("kernel/r8169.ko", &[], &entries);
+        lab.list("r8169\n");
+        let (files, warnings) = collect_all(&lab);
+        assert!(files.is_empty());
+        assert_eq!(
+            warnings[0].to_string(),
+            format!(
+                "module `r8169` names firmware that is not in {}: rtl_nic/0.fw, rtl_nic/1.fw, rtl_nic/2.fw and 2 more; package firmware-realtek usually holds it",
+                lab.path("kernel/firmware").display()
+            )
+        );
+        lab.list("r8169 firmware=none\n");
+        assert!(collect_all(&lab).1.is_empty());
+    }
+
+    #[test]
+    fn a_built_in_drivers_firmware_is_packed() {
+        let lab = Lab::new();
+        lab.append("modules.builtin", "kernel/drivers/tg3.ko");
+        lab.write(
+            "kernel/modules/modules.builtin.modinfo",
+            "tg3.firmware=tigon/tg3.bin\0tg3.license=GPL\0",
+        );
+        lab.write("kernel/firmware/tigon/tg3.bin", "tg3");
+        lab.list("tg3\n");
+        assert_eq!(collect_all(&lab).0[0].name, "tigon/tg3.bin");
+    }
+
+    #[test]
+    fn patterns_match_and_dot_dot_does_not() {
+        let lab = Lab::new();
+        lab.module(
+            "kernel/a.ko",
+            &[],
+            &[("firmware", "a/*.bin"), ("firmware", "../../release")],
+        );
+        lab.write("kernel/firmware/a/1.bin", "1");
+        lab.write("kernel/firmware/a/2.bin.xz", xz(b"2"));
+        lab.list("a\n");
+        let (files, warnings) = collect_all(&lab);
+        assert_eq!(files.len(), 2);
+        assert_eq!(files[1].bytes, b"2");
+        assert!(warnings[0].to_string().contains("../../release"));
+    }
+}

@@ -1,0 +1,333 @@
+//! Whether what the inventory names is in the data directory.
+//!
+//! Kernels, initrds, roots and loaders are built by verbs of make; each fault points at the
+//! value that names the missing thing and says which verb builds it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::model::{Inventory, Loader, Origin, Profile, RootSource, Sourced};
+use super::suggest::nearest;
+use crate::diagnostic::{Diagnostic, Label, Severity, Sources};
+
+/// A manifest lists some hundred files; more than this is not one.
+const MAX_MANIFEST: u64 = 8 << 20;
+
+/// Checks that every kernel, initrd, root and loader that a profile names is in the data
+/// directory `data`, and that each initrd was built for its profile's kernel.
+///
+/// `sources` are the texts of the inventory, for the length of what is marked. What only
+/// profiles without hosts miss is a warning. Touches `data` and nothing else.
+pub fn check(inventory: &Inventory, data: &Path, sources: &Sources) -> Vec<Diagnostic> {
+    let mut check = Check {
+        data,
+        sources,
+        found: BTreeMap::new(),
+    };
+    for (profile, severity) in profiles(inventory) {
+        check.profile(&profile, severity);
+    }
+    let mut found: Vec<_> = check.found.into_values().collect();
+    found.sort_by(Diagnostic::by_place);
+    found
+}
+
+/// Every profile once; those that hosts boot first, so that their faults are errors.
+fn profiles(inventory: &Inventory) -> Vec<(Arc<Profile>, Severity)> {
+    let mut seen = HashSet::new();
+    let booted = inventory.hosts.values().map(|host| &host.profile);
+    let booted = booted.map(|profile| (profile.clone(), Severity::Error));
+    let idle = inventory.profiles.values();
+    let idle = idle.map(|profile| (profile.clone(), Severity::Warning));
+    booted
+        .chain(idle)
+        .filter(|(profile, _)| seen.insert(Arc::as_ptr(profile)))
+        .collect()
+}
+
+struct Check<'a> {
+    data: &'a Path,
+    sources: &'a Sources,
+    /// By what is missing, so that ten profiles with one kernel make one fault.
+    found: BTreeMap<String, Diagnostic>,
+}
+
+/// One thing that must be there.
+struct Wanted<'a> {
+    /// `kernel debian`.
+    what: String,
+    code: &'static str,
+    /// Relative to the data directory.
+    path: String,
+    help: &'static str,
+    origin: Option<&'a Origin>,
+    /// Directory of the data directory in which the names stand, and what follows a name.
+    siblings: (&'static str, &'static str),
+    name: &'a str,
+}
+
+impl Check<'_> {
+    fn profile(&mut self, profile: &Profile, severity: Severity) {
+        let kernel = self.want(severity, &kernel(profile));
+        let initrd = self.want(severity, &initrd(profile));
+        if let RootSource::Embedded { name } = &profile.root.source {
+            self.root(profile, name, severity);
+        }
+        if kernel && initrd {
+            self.release(profile, severity);
+        }
+        self.loader(profile, severity);
+    }
+
+    /// Whether the file is there; reports it if not.
+    fn want(&mut self, severity: Severity, wanted: &Wanted<'_>) -> bool {
+        let is_there = self.data.join(&wanted.path).is_file();
+        if !is_there {
+            self.missing(severity, wanted);
+        }
+        is_there
+    }
+
+    fn root(&mut self, profile: &Profile, name: &str, severity: Severity) {
+        let wanted = Wanted {
+            what: format!("root {name}"),
+            code: "artefacts::missing_root",
+            path: format!("roots/{name}"),
+            help: "run `make root` to build it",
+            origin: profile.root.origin.as_ref(),
+            siblings: ("roots", ""),
+            name,
+        };
+        // A symlink to a tree is the operator's way to keep roots elsewhere, and is followed.
+        if !self.data.join(&wanted.path).is_dir() {
+            self.missing(severity, &wanted);
+        }
+    }
+
+    fn missing(&mut self, severity: Severity, wanted: &Wanted<'_>) {
+        if self.found.contains_key(&wanted.path) {
+            return;
+        }
+        let path = self.data.join(&wanted.path);
+        let message = format!("the {} is not there: no {}", wanted.what, path.display());
+        let near = self.nearest_sibling(wanted);
+        let help = near.map_or_else(
+            || wanted.help.to_owned(),
+            |near| format!("did you mean `{near}`? Otherwise {}", wanted.help),
+        );
+        let mut diagnostic = Diagnostic::error(wanted.code, message).with_help(help);
+        diagnostic.severity = severity;
+        let label = wanted.origin.map(|origin| self.label(origin, ""));
+        diagnostic.labels.extend(label);
+        self.found.insert(wanted.path.clone(), diagnostic);
+    }
+
+    fn nearest_sibling(&self, wanted: &Wanted<'_>) -> Option<String> {
+        let (directory, suffix) = wanted.siblings;
+        let entries = fs::read_dir(self.data.join(directory)).ok()?;
+        let names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|name| name.strip_suffix(suffix).map(str::to_owned))
+            .filter(|name| name != wanted.name)
+            .collect();
+        nearest(wanted.name, names.iter().map(String::as_str)).map(str::to_owned)
+    }
+
+    /// An initrd's modules load only into the very release they were built for.
+    fn release(&mut self, profile: &Profile, severity: Severity) {
+        let (kernel, initrd) = (&*profile.kernel, &*profile.initrd);
+        let running = self.data.join(format!("kernels/{kernel}/release"));
+        let manifest = self.data.join(format!("initrds/{initrd}.manifest"));
+        let (Some(release), Some(built_for)) = (read_release(&running), read_manifest(&manifest))
+        else {
+            self.unknown_release(profile, &running, &manifest);
+            return;
+        };
+        let key = format!("release {kernel} {initrd}");
+        if release == built_for || self.found.contains_key(&key) {
+            return;
+        }
+        let message = format!(
+            "the initrd {initrd} was built for kernel release {built_for}, but kernel {kernel} is {release}"
+        );
+        let mut diagnostic = Diagnostic::error("artefacts::release_mismatch", message)
+            .with_help("run `make initrd`: with another kernel's modules there is no network");
+        diagnostic.severity = severity;
+        let initrd_label = profile.initrd.origin.as_ref();
+        let initrd_label = initrd_label.map(|origin| self.label(origin, &built_for));
+        let kernel_label = profile.kernel.origin.as_ref();
+        let kernel_label = kernel_label.map(|origin| Label {
+            primary: false,
+            ..self.label(origin, &release)
+        });
+        diagnostic
+            .labels
+            .extend(initrd_label.into_iter().chain(kernel_label));
+        self.found.insert(key, diagnostic);
+    }
+
+    fn unknown_release(&mut self, profile: &Profile, running: &Path, manifest: &Path) {
+        let (path, at, verb): (_, &Sourced<String>, _) = match read_release(running) {
+            None => (running, &profile.kernel, "make kernel"),
+            Some(_) => (manifest, &profile.initrd, "make initrd"),
+        };
+        let key = format!("unknown {}", path.display());
+        let message = format!(
+            "{} can't be read, so nobody knows whether kernel {} and initrd {} belong together",
+            path.display(),
+            *profile.kernel,
+            *profile.initrd
+        );
+        let mut diagnostic = Diagnostic::warning("artefacts::unknown_release", message)
+            .with_help(format!("run `{verb}`, which writes it"));
+        let label = at.origin.as_ref().map(|origin| self.label(origin, ""));
+        diagnostic.labels.extend(label);
+        self.found.entry(key).or_insert(diagnostic);
+    }
+
+    fn loader(&mut self, profile: &Profile, severity: Severity) {
+        let (word, files) = required(*profile.loader);
+        for alternatives in files {
+            let path = |name: &&str| format!("loaders/{name}");
+            let mut paths = alternatives.iter().map(path);
+            if paths.any(|path| self.data.join(path).is_file()) {
+                continue;
+            }
+            let Some(first) = alternatives.first() else {
+                continue;
+            };
+            let wanted = Wanted {
+                what: format!("loader {first}, which {word} needs,"),
+                code: "artefacts::missing_loader",
+                path: path(first),
+                help: "run `make loaders` to get it",
+                // The default loader stands nowhere; the kernel that it is to fetch does.
+                origin: profile
+                    .loader
+                    .origin
+                    .as_ref()
+                    .or(profile.kernel.origin.as_ref()),
+                siblings: ("loaders", ""),
+                name: "",
+            };
+            self.missing(severity, &wanted);
+        }
+    }
+
+    fn label(&self, origin: &Origin, text: &str) -> Label {
+        let line = self.sources.line(&origin.file, origin.line);
+        Label {
+            file: origin.file.clone(),
+            line: origin.line,
+            column: origin.column,
+            length: line.map_or(1, |line| token_length(line, origin.column)),
+            text: text.to_owned(),
+            primary: true,
+        }
+    }
+}
+
+fn kernel(profile: &Profile) -> Wanted<'_> {
+    let name = profile.kernel.as_str();
+    Wanted {
+        what: format!("kernel {name}"),
+        code: "artefacts::missing_kernel",
+        path: format!("kernels/{name}/vmlinuz"),
+        help: "run `make kernel` to get it",
+        origin: profile.kernel.origin.as_ref(),
+        siblings: ("kernels", ""),
+        name,
+    }
+}
+
+fn initrd(profile: &Profile) -> Wanted<'_> {
+    let name = profile.initrd.as_str();
+    Wanted {
+        what: format!("initrd {name}"),
+        code: "artefacts::missing_initrd",
+        path: format!("initrds/{name}.img"),
+        help: "run `make initrd` to build it",
+        origin: profile.initrd.origin.as_ref(),
+        siblings: ("initrds", ".img"),
+        name,
+    }
+}
+
+/// A loader's word and its files: of each group one must be there.
+fn required(loader: Loader) -> (&'static str, &'static [&'static [&'static str]]) {
+    match loader {
+        Loader::Ipxe => ("ipxe", &[&["undionly.kpxe"], &["snponly.efi", "ipxe.efi"]]),
+        // PXELINUX serves BIOS only: UEFI machines of such a profile get iPXE.
+        Loader::Pxelinux => (
+            "pxelinux",
+            &[
+                &["pxelinux.0"],
+                &["ldlinux.c32"],
+                &["snponly.efi", "ipxe.efi"],
+            ],
+        ),
+        Loader::Grub => (
+            "grub",
+            &[&["grub-bios.pxe"], &["shimx64.efi"], &["grubx64.efi"]],
+        ),
+    }
+}
+
+/// Characters of the scalar that begins at `column`, quotes included.
+fn token_length(line: &str, column: usize) -> usize {
+    let mut rest = line.chars().skip(column.saturating_sub(1)).peekable();
+    match rest.peek().copied() {
+        Some(quote @ ('"' | '\'')) => {
+            let inner = rest.skip(1).take_while(|c| *c != quote).count();
+            inner + 2
+        }
+        _ => {
+            let token = rest.take_while(|c| !c.is_whitespace() && !",]}".contains(*c));
+            token.count().max(1)
+        }
+    }
+}
+
+fn read_release(path: &Path) -> Option<String> {
+    let text = read_capped(path, 4096)?;
+    let release = text.lines().next()?.trim();
+    (!release.is_empty()).then(|| release.to_owned())
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    kernel_release: String,
+}
+
+fn read_manifest(path: &Path) -> Option<String> {
+    let text = read_capped(path, MAX_MANIFEST)?;
+    let manifest: Manifest = serde_json::from_str(&text).ok()?;
+    Some(manifest.kernel_release)
+}
+
+fn read_capped(path: &Path, most: u64) -> Option<String> {
+    let mut text = String::new();
+    let file = fs::File::open(path).ok()?;
+    file.take(most).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_ends_at_blank_comma_or_bracket() {
+        assert_eq!(token_length("kernel: debian # c", 9), 6);
+        assert_eq!(token_length("{kernel: debian, x: y}", 10), 6);
+        assert_eq!(token_length("{kernel: debian}", 10), 6);
+        assert_eq!(token_length("nfs: \"10.0.0.9:/a, b\" # c", 6), 17);
+        assert_eq!(token_length("short", 40), 1);
+        assert_eq!(token_length("zürich: ö", 9), 1);
+    }
+}

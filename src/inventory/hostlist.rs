@@ -1,0 +1,247 @@
+//! `kvm[01-16]`: one entry for hosts whose names, addresses and units count up together.
+
+use std::net::Ipv4Addr;
+
+use super::faults::Faults;
+use super::model::MacAddr;
+use super::names;
+use super::suggest::quote;
+use super::tree::{At, Entry, Scalar, Span};
+use super::written::WrittenHost;
+use crate::diagnostic::Diagnostic;
+
+/// Hosts in one range. A /16 full of them would be a slip.
+const MAX_RANGE: u32 = 4096;
+
+/// A host's name, or the names of a range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pattern {
+    One(String),
+    Range {
+        prefix: String,
+        suffix: String,
+        first: u32,
+        count: u32,
+        /// Digits, with leading zeros; 0 for as many as the number has.
+        width: usize,
+    },
+    /// The name is refused, and that is reported.
+    Refused,
+}
+
+/// What one host of an entry takes for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seed {
+    pub(super) name: String,
+    pub(super) macs: Vec<At<MacAddr>>,
+    pub(super) ip: Option<At<Ipv4Addr>>,
+    pub(super) unit: Option<At<u16>>,
+}
+
+/// Reads a key of `hosts:`.
+pub(super) fn pattern(entry: &Entry<'_>, faults: &mut Faults) -> Pattern {
+    let text = &*entry.key.text;
+    let read = match text.contains(['[', ']']) {
+        true => {
+            parse_range(text).ok_or_else(|| format!("{} is not a range of host names", quote(text)))
+        }
+        false => match names::host_name(&entry.key) {
+            Ok(name) => return Pattern::One(name),
+            Err(bad) => {
+                bad.report(entry.key_span, "hosts", faults);
+                return Pattern::Refused;
+            }
+        },
+    };
+    read.unwrap_or_else(|message| {
+        let help = format!(
+            "write first and last number in brackets: kvm[01-16]; at most {MAX_RANGE} hosts"
+        );
+        faults.error(
+            "inventory::bad_host_range",
+            entry.key_span,
+            message,
+            "",
+            help,
+        );
+        Pattern::Refused
+    })
+}
+
+fn parse_range(text: &str) -> Option<Pattern> {
+    let (prefix, rest) = text.split_once('[')?;
+    let (range, suffix) = rest.split_once(']')?;
+    let (first_digits, last_digits) = range.split_once('-')?;
+    let number = |digits: &str| {
+        let legal = (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        legal.then(|| digits.parse::<u32>().ok()).flatten()
+    };
+    let (first, last) = (number(first_digits)?, number(last_digits)?);
+    let count = last.checked_sub(first)?.checked_add(1)?;
+    let padded = first_digits.starts_with('0') && first_digits.len() > 1;
+    let width = if padded { first_digits.len() } else { 0 };
+    let pattern = Pattern::Range {
+        prefix: prefix.to_owned(),
+        suffix: suffix.to_owned(),
+        first,
+        count,
+        width,
+    };
+    // The names differ in digits only, and the last is the longest.
+    let legal = count <= MAX_RANGE
+        && (!padded || first_digits.len() == last_digits.len())
+        && is_host_name(&pattern.name(0))
+        && is_host_name(&pattern.name(count - 1));
+    legal.then_some(pattern)
+}
+
+fn is_host_name(text: &str) -> bool {
+    let text = text.into();
+    names::host_name(&Scalar { text, plain: false }).is_ok()
+}
+
+impl Pattern {
+    fn name(&self, index: u32) -> String {
+        match self {
+            Self::One(name) => name.clone(),
+            Self::Range {
+                prefix,
+                suffix,
+                first,
+                width,
+                ..
+            } => format!("{prefix}{:0width$}{suffix}", first + index),
+            Self::Refused => String::new(),
+        }
+    }
+}
+
+/// The hosts that an entry stands for, with what counts up counted up.
+pub(super) fn expand(written: &WrittenHost, faults: &mut Faults) -> Vec<Seed> {
+    match &written.pattern {
+        Pattern::Refused => Vec::new(),
+        Pattern::One(name) => vec![Seed {
+            name: name.clone(),
+            macs: written.macs.clone(),
+            ip: written.ip,
+            unit: written.unit,
+        }],
+        Pattern::Range { count, .. } => expand_range(written, *count, faults),
+    }
+}
+
+fn expand_range(written: &WrittenHost, count: u32, faults: &mut Faults) -> Vec<Seed> {
+    let macs = &written.macs;
+    if macs.len() > 1 && macs.len() != count as usize {
+        let message = format!("a range of {count} hosts has {} MAC addresses", macs.len());
+        let span = macs.first().map_or(written.span, |at| at.span);
+        let fault = Diagnostic::error("inventory::bad_host_range", message)
+            .with_label(faults.primary(span, "the first of them"))
+            .with_label(faults.context(written.span, "the range"))
+            .with_help("give one for each host, or one alone to count up from");
+        faults.push(fault);
+        return Vec::new();
+    }
+    let seeds: Vec<_> = (0..count).map_while(|index| seed(written, index)).collect();
+    if seeds.len() < count as usize {
+        overflow(written, faults);
+    }
+    seeds
+}
+
+fn overflow(written: &WrittenHost, faults: &mut Faults) {
+    let message = "the range counts its addresses or units beyond the last one";
+    let help = "begin lower, or make the range shorter";
+    faults.error("inventory::bad_host_range", written.span, message, "", help);
+}
+
+fn seed(written: &WrittenHost, index: u32) -> Option<Seed> {
+    let mac = match written.macs.as_slice() {
+        [] => None,
+        [base] => Some(at(base.span, mac_plus(base.value, index)?)),
+        several => Some(*several.get(index as usize)?),
+    };
+    let ip = match written.ip {
+        Some(base) => {
+            let address = u32::from(base.value).checked_add(index)?;
+            Some(at(base.span, Ipv4Addr::from(address)))
+        }
+        None => None,
+    };
+    let unit = match written.unit {
+        Some(base) => {
+            let unit = base.value.checked_add(u16::try_from(index).ok()?)?;
+            Some(at(base.span, Some(unit).filter(|unit| *unit <= 100)?))
+        }
+        None => None,
+    };
+    Some(Seed {
+        name: written.pattern.name(index),
+        macs: mac.into_iter().collect(),
+        ip,
+        unit,
+    })
+}
+
+fn at<T>(span: Span, value: T) -> At<T> {
+    At { value, span }
+}
+
+/// Counts up within the manufacturer's half: a carry into it is no neighbour any more.
+fn mac_plus(mac: MacAddr, index: u32) -> Option<MacAddr> {
+    let [a, b, c, d, e, f] = mac.0;
+    let low = u32::from_be_bytes([0, d, e, f]).checked_add(index)?;
+    let [carry, d, e, f] = low.to_be_bytes();
+    (carry == 0).then_some(MacAddr([a, b, c, d, e, f]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Option<Vec<String>> {
+        let pattern = parse_range(text)?;
+        let Pattern::Range { count, .. } = pattern else {
+            return None;
+        };
+        Some((0..count).map(|index| pattern.name(index)).collect())
+    }
+
+    #[test]
+    fn zeros_in_front_are_kept() {
+        assert_eq!(names("kvm[09-11]").unwrap(), ["kvm09", "kvm10", "kvm11"]);
+        assert_eq!(names("r1n[9-10]-a").unwrap(), ["r1n9-a", "r1n10-a"]);
+        assert_eq!(names("n[0-1]").unwrap(), ["n0", "n1"]);
+    }
+
+    #[test]
+    fn odd_ranges_are_refused() {
+        for text in [
+            "kvm[16-01]",
+            "kvm[1-]",
+            "kvm[-1]",
+            "kvm[01-100]",
+            "kvm[1-2",
+            "kvm1-2]",
+            "kvm[a-b]",
+            "kvm[0-4096]",
+            "[1-2]-",
+            "-[1-2]",
+            "kvm[1-2][1-2]",
+            "kvm[1-99999999999]",
+            "k_[1-2]",
+        ] {
+            assert_eq!(names(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn macs_count_within_the_lower_half() {
+        let mac = |text: &str| text.parse::<MacAddr>().unwrap();
+        assert_eq!(
+            mac_plus(mac("52:54:00:00:00:ff"), 1),
+            Some(mac("52:54:00:00:01:00"))
+        );
+        assert_eq!(mac_plus(mac("52:54:00:ff:ff:ff"), 1), None);
+    }
+}

@@ -1,0 +1,281 @@
+//! Hosts: no two share a name, a MAC or an address, and each address is one it can have.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::faults::Faults;
+use super::hostlist::{self, Seed};
+use super::model::{Host, MacAddr, Network, Profile, Sourced};
+use super::networks::{Networks, Placed, unusable};
+use super::profiles::{Profiles, Resolved, keys};
+use super::suggest::quote;
+use super::tree::{At, Span};
+use super::written::WrittenHost;
+use crate::diagnostic::Diagnostic;
+
+/// The hosts, by name and by MAC.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    pub(super) by_name: BTreeMap<String, Arc<Host>>,
+    pub(super) by_mac: HashMap<MacAddr, Arc<Host>>,
+}
+
+/// Who has taken what so far.
+struct Check<'w> {
+    networks: &'w Networks,
+    profiles: &'w Profiles,
+    names: HashMap<String, Span>,
+    macs: HashMap<MacAddr, (String, Span)>,
+    ips: HashMap<Ipv4Addr, (String, Span)>,
+    slots: HashMap<(String, u16), (String, Span)>,
+    /// Profiles whose missing keys are reported, so that 10,000 hosts don't repeat it.
+    incomplete: HashSet<String>,
+    hosts: Hosts,
+}
+
+/// Checks and builds all hosts, in the order of the file.
+pub(super) fn build(
+    written: &[WrittenHost],
+    networks: &Networks,
+    profiles: &Profiles,
+    faults: &mut Faults,
+) -> Hosts {
+    let mut check = Check {
+        networks,
+        profiles,
+        names: HashMap::new(),
+        macs: HashMap::new(),
+        ips: HashMap::new(),
+        slots: HashMap::new(),
+        incomplete: HashSet::new(),
+        hosts: Hosts::default(),
+    };
+    for host in written {
+        check.entry(host, faults);
+    }
+    check.hosts
+}
+
+impl Check<'_> {
+    fn entry(&mut self, written: &WrittenHost, faults: &mut Faults) {
+        let profile = self.profile(written, faults);
+        for seed in hostlist::expand(written, faults) {
+            self.host(written, seed, profile.as_ref(), faults);
+        }
+    }
+
+    fn host(
+        &mut self,
+        written: &WrittenHost,
+        seed: Seed,
+        profile: Option<&Arc<Profile>>,
+        faults: &mut Faults,
+    ) {
+        if !self.take_name(&seed.name, written.span, faults) {
+            return;
+        }
+        for mac in &seed.macs {
+            self.take_mac(&seed.name, *mac, faults);
+        }
+        self.take_slot(written, &seed, faults);
+        let network = seed.ip.and_then(|ip| self.take_ip(&seed.name, ip, faults));
+        if let (Some(network), Some(profile)) = (network, profile) {
+            self.keep(written, seed, network, profile.clone(), faults);
+        }
+    }
+
+    fn keep(
+        &mut self,
+        written: &WrittenHost,
+        seed: Seed,
+        network: Arc<Network>,
+        profile: Arc<Profile>,
+        faults: &Faults,
+    ) {
+        let sourced_mac = |at| faults.sourced(at, &written.layer);
+        let macs: Vec<Sourced<MacAddr>> = seed.macs.into_iter().map(sourced_mac).collect();
+        let Some(ip) = seed.ip.filter(|_| !macs.is_empty()) else {
+            return;
+        };
+        let host = Arc::new(Host {
+            name: seed.name,
+            ip: faults.sourced(ip, &written.layer),
+            network,
+            profile,
+            rack: written.rack.as_ref().map(|at| at.value.clone()),
+            unit: seed.unit.map(|at| at.value),
+            origin: faults.origin(written.span, &written.layer),
+            macs,
+        });
+        for mac in &host.macs {
+            self.hosts.by_mac.insert(mac.value, host.clone());
+        }
+        self.hosts.by_name.insert(host.name.clone(), host);
+    }
+
+    /// DNS does not tell `KVM01` from `kvm01` (RFC 4343).
+    fn take_name(&mut self, name: &str, span: Span, faults: &mut Faults) -> bool {
+        let Some(first) = self.names.insert(name.to_ascii_lowercase(), span) else {
+            return true;
+        };
+        let fault = Diagnostic::error(
+            "inventory::duplicate_host",
+            format!("two entries are the host {name}"),
+        )
+        .with_label(faults.primary(span, ""))
+        .with_label(faults.context(first, "first here"))
+        .with_help("rename one of them; upper and lower case make no difference");
+        faults.push(fault);
+        false
+    }
+
+    fn take_mac(&mut self, name: &str, mac: At<MacAddr>, faults: &mut Faults) {
+        let taken = (name.to_owned(), mac.span);
+        let Some((other, first)) = self.macs.insert(mac.value, taken) else {
+            return;
+        };
+        let message = if other == name {
+            format!("{name} has the MAC {} twice", mac.value)
+        } else {
+            format!("{name} and {other} share the MAC {}", mac.value)
+        };
+        let fault = Diagnostic::error("inventory::duplicate_mac", message)
+            .with_label(faults.primary(mac.span, ""))
+            .with_label(faults.context(first, "first used here"))
+            .with_help("a MAC belongs to one NIC: correct one of the two");
+        faults.push(fault);
+    }
+
+    /// Two hosts in one unit are likely a slip; blade chassis hold several, so it is a warning.
+    fn take_slot(&mut self, written: &WrittenHost, seed: &Seed, faults: &mut Faults) {
+        let (Some(rack), Some(unit)) = (&written.rack, seed.unit) else {
+            return;
+        };
+        let slot = (rack.value.clone(), unit.value);
+        let taken = (seed.name.clone(), unit.span);
+        if let Some((other, first)) = self.slots.insert(slot, taken) {
+            let message = format!(
+                "{} and {other} are both in unit {} of rack {}",
+                seed.name, unit.value, rack.value
+            );
+            let warning = Diagnostic::warning("inventory::rack_clash", message)
+                .with_label(faults.primary(unit.span, ""))
+                .with_label(faults.context(first, "first used here"))
+                .with_help("correct one of them; for a chassis of several servers this is fine");
+            faults.push(warning);
+        }
+    }
+
+    fn take_ip(
+        &mut self,
+        name: &str,
+        ip: At<Ipv4Addr>,
+        faults: &mut Faults,
+    ) -> Option<Arc<Network>> {
+        let taken = (name.to_owned(), ip.span);
+        if let Some((other, first)) = self.ips.insert(ip.value, taken) {
+            let message = format!("{name} and {other} share the address {}", ip.value);
+            let fault = Diagnostic::error("inventory::duplicate_ip", message)
+                .with_label(faults.primary(ip.span, ""))
+                .with_label(faults.context(first, "first used here"))
+                .with_help("give each host an address of its own");
+            faults.push(fault);
+        }
+        let Some(placed) = self.networks.of(ip.value) else {
+            self.report_outside(name, ip, faults);
+            return None;
+        };
+        check_ip(name, ip, placed, faults);
+        Some(placed.network.clone())
+    }
+
+    fn report_outside(&self, name: &str, ip: At<Ipv4Addr>, faults: &mut Faults) {
+        // The subnet it lies in may be the one that could not be read.
+        if self.networks.incomplete {
+            return;
+        }
+        let networks = self.networks.by_name.values();
+        let known: Vec<_> = networks
+            .take(6)
+            .map(|network| format!("{} {}", network.name, network.subnet))
+            .collect();
+        let message = format!("{name}'s address {} lies in no network", ip.value);
+        let help = match known.is_empty() {
+            true => String::from("add its network to `networks:`"),
+            false => format!("known here: {}", known.join(", ")),
+        };
+        faults.error("inventory::address_outside", ip.span, message, "", help);
+    }
+
+    fn profile(&mut self, written: &WrittenHost, faults: &mut Faults) -> Option<Arc<Profile>> {
+        let name = written.profile.as_ref()?;
+        let Some(resolved) = self.profiles.get(&name.value) else {
+            if !faults.is_full() {
+                let message = format!(
+                    "{} wants the profile {}, which is not defined",
+                    written.layer,
+                    quote(&name.value)
+                );
+                let help = self.profiles.help_for(&name.value);
+                faults.error("inventory::unknown_profile", name.span, message, "", help);
+            }
+            return None;
+        };
+        if written.settings.is_empty() && resolved.complete.is_some() {
+            return resolved.complete.clone();
+        }
+        let settings = written.settings.over(&resolved.settings);
+        let profile = settings.profile(&name.value, &resolved.extends);
+        if profile.is_none() && !settings.broken && self.incomplete.insert(name.value.clone()) {
+            report_incomplete(name, resolved, &settings.missing(), faults);
+        }
+        profile.map(Arc::new)
+    }
+}
+
+fn report_incomplete(
+    name: &At<String>,
+    resolved: &Resolved,
+    missing: &[&str],
+    faults: &mut Faults,
+) {
+    let missing = keys(missing);
+    let message = format!(
+        "profile {} has no {missing}, and nothing boots without",
+        name.value
+    );
+    let fault = Diagnostic::error("inventory::incomplete_profile", message)
+        .with_label(faults.primary(name.span, "first needed here"))
+        .with_label(faults.context(resolved.span, "defined here"))
+        .with_help("add it to the profile, or to one that it extends");
+    faults.push(fault);
+}
+
+/// In its subnet, but not an address that is spoken for.
+fn check_ip(name: &str, ip: At<Ipv4Addr>, placed: &Placed, faults: &mut Faults) {
+    let network = &placed.network;
+    if let Some(why) = unusable(network.subnet, ip.value) {
+        let message = format!("{name}'s address {} {why}", ip.value);
+        let help = "write another address of the subnet";
+        faults.error("inventory::bad_address", ip.span, message, "", help);
+    }
+    if let Some((whose, at)) = placed.taken.iter().find(|(_, at)| at.value == ip.value) {
+        let message = format!("{name}'s address {} is that of {whose}", ip.value);
+        let fault = Diagnostic::error("inventory::bad_address", message)
+            .with_label(faults.primary(ip.span, ""))
+            .with_label(faults.context(at.span, format!("{whose} of network {}", network.name)))
+            .with_help("write another address of the subnet");
+        faults.push(fault);
+    }
+    if let (Some(pool), Some(span)) = (network.pool, placed.pool)
+        && pool.contains(ip.value)
+    {
+        let message = format!("{name}'s address {} lies inside the pool", ip.value);
+        let fault = Diagnostic::error("inventory::address_in_pool", message)
+            .with_label(faults.primary(ip.span, ""))
+            .with_label(faults.context(span, "the pool is for machines that are not listed"))
+            .with_help("move the address, or make the pool smaller");
+        faults.push(fault);
+    }
+}

@@ -1,0 +1,219 @@
+//! Networks: addresses that must lie in their subnet, and subnets that must not overlap.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::faults::Faults;
+use super::model::{AddressRange, DhcpMode, Network, UnknownPolicy};
+use super::tree::{At, Span};
+use super::written::WrittenNetwork;
+use crate::diagnostic::Diagnostic;
+
+/// The networks, and which one an address lies in.
+#[derive(Debug, Default)]
+pub(super) struct Networks {
+    pub(super) by_name: BTreeMap<String, Arc<Network>>,
+    /// By network address; disjoint unless that is reported.
+    sorted: Vec<Placed>,
+    /// A subnet is unknown because it was refused or forgotten, which is reported.
+    pub(super) incomplete: bool,
+}
+
+/// A network with the places that messages about its addresses point at.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
+    pub(super) network: Arc<Network>,
+    pub(super) subnet: Span,
+    pub(super) pool: Option<Span>,
+    /// Addresses that are taken: whose, which, where.
+    pub(super) taken: Vec<(&'static str, At<Ipv4Addr>)>,
+}
+
+impl Networks {
+    /// The network whose subnet holds the address.
+    pub(super) fn of(&self, address: Ipv4Addr) -> Option<&Placed> {
+        let after = self
+            .sorted
+            .partition_point(|placed| placed.network.subnet.network() <= address);
+        let placed = self.sorted.get(after.checked_sub(1)?)?;
+        placed.network.subnet.contains(&address).then_some(placed)
+    }
+}
+
+/// Checks each network by itself, then all against each other.
+pub(super) fn build(written: &[WrittenNetwork], faults: &mut Faults) -> Networks {
+    let placed: Vec<_> = written
+        .iter()
+        .filter_map(|network| build_one(network, faults))
+        .collect();
+    let mut networks = Networks {
+        incomplete: placed.len() < written.len() || written.is_empty(),
+        by_name: placed
+            .iter()
+            .map(|placed| (placed.network.name.clone(), placed.network.clone()))
+            .collect(),
+        sorted: placed,
+    };
+    networks
+        .sorted
+        .sort_by_key(|placed| placed.network.subnet.network());
+    report_overlaps(&networks.sorted, faults);
+    networks
+}
+
+fn build_one(written: &WrittenNetwork, faults: &mut Faults) -> Option<Placed> {
+    let subnet = written.subnet?;
+    check_addresses(written, subnet.value, faults);
+    check_pool(written, subnet.value, faults);
+    let values = |list: &[At<Ipv4Addr>]| list.iter().map(|at| at.value).collect();
+    let network = Network {
+        name: written.name.value.clone(),
+        subnet: subnet.value,
+        router: written.router.map(|at| at.value),
+        server: written.server.map(|at| at.value),
+        dns: values(&written.dns),
+        domain: written.domain.as_ref().map(|at| at.value.clone()),
+        ntp: values(&written.ntp),
+        mtu: written.mtu.map(|at| at.value),
+        dhcp: written.dhcp.map_or(DhcpMode::Server, |at| at.value),
+        pool: written.pool.map(|at| at.value),
+        lease_time: written.lease_time,
+    };
+    Some(Placed {
+        network: Arc::new(network),
+        subnet: subnet.span,
+        pool: written.pool.map(|at| at.span),
+        taken: taken(written),
+    })
+}
+
+/// The addresses that the network's own machines have.
+fn taken(written: &WrittenNetwork) -> Vec<(&'static str, At<Ipv4Addr>)> {
+    let router = written.router.map(|at| ("the router", at));
+    let server = written.server.map(|at| ("this server", at));
+    let dns = written.dns.iter().map(|at| ("a name server", *at));
+    let ntp = written.ntp.iter().map(|at| ("an NTP server", *at));
+    router
+        .into_iter()
+        .chain(server)
+        .chain(dns)
+        .chain(ntp)
+        .collect()
+}
+
+/// Router and server are machines on this very subnet.
+fn check_addresses(written: &WrittenNetwork, subnet: ipnet::Ipv4Net, faults: &mut Faults) {
+    let own = [("router", written.router), ("server", written.server)];
+    for (key, at) in own {
+        let Some(at) = at else { continue };
+        if let Some(why) = unusable(subnet, at.value) {
+            let message = format!("`{key}` {} {why}", at.value);
+            let help = format!(
+                "write an address between {} and {}",
+                first(subnet),
+                last(subnet)
+            );
+            faults.error("inventory::address_outside", at.span, message, "", help);
+        }
+    }
+}
+
+/// Why no machine of the subnet can have the address.
+pub(super) fn unusable(subnet: ipnet::Ipv4Net, address: Ipv4Addr) -> Option<String> {
+    if !subnet.contains(&address) {
+        Some(format!("lies outside {subnet}"))
+    } else if address == subnet.network() {
+        Some(format!("is the network address of {subnet}"))
+    } else if address == subnet.broadcast() {
+        Some(format!("is the broadcast address of {subnet}"))
+    } else {
+        None
+    }
+}
+
+fn first(subnet: ipnet::Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(subnet.network()).saturating_add(1))
+}
+
+fn last(subnet: ipnet::Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(subnet.broadcast()).saturating_sub(1))
+}
+
+fn check_pool(written: &WrittenNetwork, subnet: ipnet::Ipv4Net, faults: &mut Faults) {
+    let Some(pool) = written.pool else { return };
+    let AddressRange {
+        first: from,
+        last: to,
+    } = pool.value;
+    let why = unusable(subnet, from).map(|why| (from, why));
+    if let Some((address, why)) = why.or_else(|| unusable(subnet, to).map(|why| (to, why))) {
+        let message = format!(
+            "the pool of network {}: {address} {why}",
+            written.name.value
+        );
+        let help = format!("stay between {} and {}", first(subnet), last(subnet));
+        faults.error("inventory::pool_outside", pool.span, message, "", help);
+    }
+    for (whose, at) in taken(written) {
+        if pool.value.contains(at.value) {
+            let message = format!("{whose} at {} lies inside the pool", at.value);
+            let fault = Diagnostic::error("inventory::address_in_pool", message)
+                .with_label(faults.primary(at.span, ""))
+                .with_label(faults.context(pool.span, "the pool"))
+                .with_help("make the pool smaller, so that no machine is given this address");
+            faults.push(fault);
+        }
+    }
+}
+
+/// A pool that is missing where it is needed, or there where nobody uses it.
+pub(super) fn warn_about_pool(
+    written: &WrittenNetwork,
+    unknown: UnknownPolicy,
+    faults: &mut Faults,
+) {
+    let mode = written.dhcp.map_or(DhcpMode::Server, |at| at.value);
+    let name = &written.name.value;
+    let (span, message, help) = match (mode, written.pool) {
+        (DhcpMode::Server, None) if unknown == UnknownPolicy::Hold => (
+            written.name.span,
+            format!("network {name} has no pool: machines that are not listed get no address"),
+            "add `pool: FIRST-LAST`, or set `unknown: {policy: ignore}`",
+        ),
+        (DhcpMode::Proxy | DhcpMode::Off, Some(pool)) => (
+            pool.span,
+            format!("the pool of network {name} is not used: another server gives addresses"),
+            "remove `pool`, or set `dhcp: server`",
+        ),
+        _ => return,
+    };
+    let warning = Diagnostic::warning("inventory::pool", message)
+        .with_label(faults.primary(span, ""))
+        .with_help(help);
+    faults.push(warning);
+}
+
+/// CIDR blocks overlap only if one holds the other; sorted, the outer one comes first.
+fn report_overlaps(sorted: &[Placed], faults: &mut Faults) {
+    let mut widest: Option<&Placed> = None;
+    for placed in sorted {
+        if let Some(before) = widest
+            && before.network.subnet.broadcast() >= placed.network.subnet.network()
+        {
+            let message = format!(
+                "networks {} and {} overlap",
+                before.network.name, placed.network.name
+            );
+            let fault = Diagnostic::error("inventory::overlapping_subnets", message)
+                .with_label(faults.primary(placed.subnet, ""))
+                .with_label(faults.context(before.subnet, "this holds it, in part or whole"))
+                .with_help("give each network a subnet of its own");
+            faults.push(fault);
+            if before.network.subnet.broadcast() >= placed.network.subnet.broadcast() {
+                continue;
+            }
+        }
+        widest = Some(placed);
+    }
+}

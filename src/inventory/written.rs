@@ -1,0 +1,299 @@
+//! The inventory as written: every value typed and in its place, nothing yet compared with
+//! anything else.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use super::faults::Faults;
+use super::fields::Fields;
+use super::hostlist::{self, Pattern};
+use super::model::{AddressRange, DhcpMode, MacAddr, Server, UnknownPolicy};
+use super::scalars::Bad;
+use super::settings::Settings;
+use super::tree::{At, Entry, Node, Scalar, Span};
+use super::{fields, names, scalars};
+use crate::diagnostic::Diagnostic;
+
+const DHCP_MODES: &[(&str, DhcpMode)] = &[
+    ("server", DhcpMode::Server),
+    ("proxy", DhcpMode::Proxy),
+    ("off", DhcpMode::Off),
+];
+const POLICIES: &[(&str, UnknownPolicy)] = &[
+    ("hold", UnknownPolicy::Hold),
+    ("ignore", UnknownPolicy::Ignore),
+];
+/// Policies that operators may have read of and that are not here yet.
+const LATER_POLICIES: [&str; 5] = ["approve", "enroll", "next-free", "by-serial", "by-port"];
+
+/// An hour: a machine that is held asks again long before, and an address is free soon.
+const DEFAULT_LEASE: Duration = Duration::from_secs(3600);
+const LEASE_BOUNDS: std::ops::RangeInclusive<u64> = 10..=365 * 86_400;
+
+/// The whole file.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) site: String,
+    pub(super) server: Server,
+    pub(super) networks: Vec<WrittenNetwork>,
+    pub(super) profiles: Vec<WrittenProfile>,
+    pub(super) hosts: Vec<WrittenHost>,
+    pub(super) unknown: UnknownPolicy,
+}
+
+/// One entry of `networks:`.
+#[derive(Debug)]
+pub(super) struct WrittenNetwork {
+    pub(super) name: At<String>,
+    pub(super) subnet: Option<At<Ipv4Net>>,
+    pub(super) router: Option<At<Ipv4Addr>>,
+    pub(super) server: Option<At<Ipv4Addr>>,
+    pub(super) dns: Vec<At<Ipv4Addr>>,
+    pub(super) domain: Option<At<String>>,
+    pub(super) ntp: Vec<At<Ipv4Addr>>,
+    pub(super) mtu: Option<At<u16>>,
+    pub(super) dhcp: Option<At<DhcpMode>>,
+    pub(super) pool: Option<At<AddressRange>>,
+    pub(super) lease_time: Duration,
+}
+
+/// One entry of `profiles:`.
+#[derive(Debug)]
+pub(super) struct WrittenProfile {
+    pub(super) name: At<String>,
+    pub(super) extends: Option<At<String>>,
+    pub(super) settings: Settings,
+}
+
+/// One entry of `hosts:`, a single host or a range.
+#[derive(Debug)]
+pub(super) struct WrittenHost {
+    pub(super) pattern: Pattern,
+    pub(super) span: Span,
+    pub(super) layer: Arc<str>,
+    pub(super) macs: Vec<At<MacAddr>>,
+    pub(super) ip: Option<At<Ipv4Addr>>,
+    pub(super) profile: Option<At<String>>,
+    pub(super) rack: Option<At<String>>,
+    pub(super) unit: Option<At<u16>>,
+    pub(super) settings: Settings,
+}
+
+/// Reads the whole tree; what is wrong in a duplicate is reported, the duplicate itself dropped.
+pub(super) fn read(root: &Node<'_>, faults: &mut Faults) -> Written {
+    let start = Span {
+        line: 1,
+        column: 1,
+        length: 1,
+    };
+    let mut top = Fields::new(root, start, Arc::from(fields::TOP), faults);
+    let written = Written {
+        site: top
+            .get("site", faults, scalars::text)
+            .map_or_else(|| String::from("bridgehead"), |at| at.value),
+        server: read_server(&mut top, faults),
+        networks: section(&mut top, "networks", faults, read_network),
+        profiles: section(&mut top, "profiles", faults, read_profile),
+        hosts: section(&mut top, "hosts", faults, read_host),
+        unknown: read_unknown(&mut top, faults),
+    };
+    top.require("networks", "{boot: {subnet: 10.77.0.0/24}}", faults);
+    top.finish(faults);
+    written
+}
+
+/// A map whose keys are names. Nothing below the key is an empty map: all may be commented out.
+fn section<T>(
+    top: &mut Fields<'_, '_>,
+    key: &'static str,
+    faults: &mut Faults,
+    read: fn(&Entry<'_>, &mut Faults) -> Option<T>,
+) -> Vec<T> {
+    let Some(place) = top.key_span(key) else {
+        top.node(key);
+        return Vec::new();
+    };
+    let Some(node) = top.node(key) else {
+        return Vec::new();
+    };
+    let fields = Fields::new(node, place, Arc::from(key), faults);
+    let read = |entry: &Entry<'_>| read(entry, faults).filter(|_| !entry.duplicate);
+    fields.entries().iter().filter_map(read).collect()
+}
+
+/// The name an entry has as its key; a bad one is reported and taken as it stands.
+fn name(
+    entry: &Entry<'_>,
+    kind: &str,
+    faults: &mut Faults,
+    read: impl Fn(&Scalar<'_>) -> Result<String, Bad>,
+) -> At<String> {
+    let span = entry.key_span;
+    let value = read(&entry.key).unwrap_or_else(|bad| {
+        bad.report(span, kind, faults);
+        entry.key.text.to_string()
+    });
+    At { value, span }
+}
+
+fn fields_of<'t, 'i>(entry: &'t Entry<'i>, kind: &str, faults: &mut Faults) -> Fields<'t, 'i> {
+    let shown = super::suggest::quote(&entry.key.text);
+    let layer = format!("{kind} {}", shown.trim_matches('`'));
+    Fields::new(&entry.node, entry.key_span, Arc::from(layer), faults)
+}
+
+fn read_server(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
+    let default = Server::default();
+    let Some(mut server) = top.map("server", faults) else {
+        return default;
+    };
+    let port = || scalars::number("a port", 1..=65535);
+    let http = server.get("http", faults, port());
+    let nfs = server.get("nfs", faults, port());
+    let tftp = server.get("tftp", faults, port());
+    let value = |at: Option<At<u16>>, default| at.map_or(default, |at| at.value);
+    let ports = Server {
+        http_port: value(http, default.http_port),
+        nfs_port: value(nfs, default.nfs_port),
+        tftp_port: value(tftp, default.tftp_port),
+    };
+    if ports.http_port == ports.nfs_port {
+        let span = nfs.or(http).map_or(server.place(), |at| at.span);
+        let message = format!("http and nfs can't share TCP port {}", ports.http_port);
+        faults.error(
+            "inventory::port_clash",
+            span,
+            message,
+            "",
+            "choose another port",
+        );
+    }
+    server.finish(faults);
+    ports
+}
+
+fn read_network(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenNetwork> {
+    let name = name(entry, "networks", faults, names::key_name);
+    let mut fields = fields_of(entry, "network", faults);
+    let dhcp = scalars::one_of("a DHCP mode", "inventory::unknown_dhcp_mode", DHCP_MODES);
+    let mtu = scalars::number("an MTU", 1280..=9216);
+    let network = WrittenNetwork {
+        name,
+        subnet: fields.get("subnet", faults, scalars::subnet),
+        router: fields.get("router", faults, scalars::ipv4),
+        server: fields.get("server", faults, scalars::ipv4),
+        dns: fields.list("dns", faults, scalars::ipv4),
+        domain: fields.get("domain", faults, names::domain),
+        ntp: fields.list("ntp", faults, scalars::ipv4),
+        mtu: fields.get("mtu", faults, mtu),
+        dhcp: fields.get("dhcp", faults, dhcp),
+        pool: fields.get("pool", faults, scalars::address_range),
+        lease_time: fields
+            .get("lease_time", faults, lease_time)
+            .map_or(DEFAULT_LEASE, |at| at.value),
+    };
+    fields.require("subnet", "10.77.0.0/24", faults);
+    fields.finish(faults);
+    Some(network)
+}
+
+fn lease_time(scalar: &Scalar<'_>) -> Result<Duration, Bad> {
+    let time = scalars::duration(scalar)?;
+    if LEASE_BOUNDS.contains(&time.as_secs()) {
+        return Ok(time);
+    }
+    Err(Bad::new(
+        "inventory::bad_duration",
+        format!("a lease of {} is not sensible", scalar.text),
+        "write a duration from 10s to 365d",
+    ))
+}
+
+fn read_profile(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenProfile> {
+    let name = name(entry, "profiles", faults, names::key_name);
+    let mut fields = fields_of(entry, "profile", faults);
+    let profile = WrittenProfile {
+        name,
+        extends: fields.get("extends", faults, names::key_name),
+        settings: Settings::read(&mut fields, faults),
+    };
+    fields.finish(faults);
+    Some(profile)
+}
+
+fn read_host(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenHost> {
+    let mut fields = fields_of(entry, "host", faults);
+    let unit = scalars::number("a rack unit", 1..=100);
+    let host = WrittenHost {
+        pattern: hostlist::pattern(entry, faults),
+        span: entry.key_span,
+        layer: fields.layer().clone(),
+        macs: read_macs(&mut fields, faults),
+        ip: fields.get("ip", faults, scalars::ipv4),
+        profile: fields.get("profile", faults, names::key_name),
+        rack: fields.get("rack", faults, scalars::text),
+        unit: fields.get("unit", faults, unit),
+        settings: Settings::read(&mut fields, faults),
+    };
+    fields.require("ip", "10.77.0.11", faults);
+    fields.require("profile", "kvm-host", faults);
+    fields.finish(faults);
+    Some(host)
+}
+
+/// `mac: X` or `macs: [X, Y]`, one of the two.
+fn read_macs(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Vec<At<MacAddr>> {
+    let one = fields.get("mac", faults, scalars::mac);
+    let several = fields.list("macs", faults, scalars::mac);
+    let both = fields.key_span("mac").zip(fields.key_span("macs"));
+    if let Some((mac, macs)) = both {
+        let message = format!("{} has both `mac` and `macs`", fields.what());
+        let fault = Diagnostic::error("inventory::mac_and_macs", message)
+            .with_label(faults.primary(macs, "here the list"))
+            .with_label(faults.context(mac, "here the single one"))
+            .with_help("put all of them into `macs: [...]`");
+        faults.push(fault);
+    } else if fields.has("macs") {
+        require_some_mac(fields, faults);
+    } else {
+        fields.require("mac", "\"52:54:00:00:00:01\"", faults);
+    }
+    one.into_iter().chain(several).collect()
+}
+
+fn require_some_mac(fields: &mut Fields<'_, '_>, faults: &mut Faults) {
+    use super::tree::Kind;
+    let Some(node) = fields.node("macs") else {
+        return;
+    };
+    if matches!(&node.kind, Kind::Sequence(items) if items.is_empty()) {
+        let message = format!("`macs` of {} is empty", fields.what());
+        let help = "write at least one: macs: [\"52:54:00:00:00:01\"]";
+        faults.error("inventory::missing_key", node.span, message, "", help);
+    }
+}
+
+fn read_unknown(top: &mut Fields<'_, '_>, faults: &mut Faults) -> UnknownPolicy {
+    let Some(mut unknown) = top.map("unknown", faults) else {
+        return UnknownPolicy::Hold;
+    };
+    let policy = unknown.get("policy", faults, policy);
+    unknown.require("policy", "hold", faults);
+    unknown.finish(faults);
+    policy.map_or(UnknownPolicy::Hold, |at| at.value)
+}
+
+fn policy(scalar: &Scalar<'_>) -> Result<UnknownPolicy, Bad> {
+    let word = scalar.text.as_ref();
+    if LATER_POLICIES.contains(&word) {
+        return Err(Bad::new(
+            "inventory::unknown_policy",
+            format!("the policy `{word}` is not there yet"),
+            "known here: `hold` (show the machine and let it wait), `ignore` (give no answer)",
+        ));
+    }
+    scalars::one_of("a policy", "inventory::unknown_policy", POLICIES)(scalar)
+}

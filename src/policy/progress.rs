@@ -1,0 +1,299 @@
+//! Events folded into where each machine stands.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::policy::client::Asker;
+use crate::policy::event::{AttemptId, BootEvent, Evidence, Stage, StageState};
+
+/// Attempts remembered per machine.
+const ATTEMPTS: usize = 5;
+/// Events remembered per attempt: a boot has some forty; retries fill the rest.
+const EVENTS: usize = 300;
+/// Events remembered of a machine that never began to boot.
+const STRAYS: usize = 100;
+/// After this an iPXE DISCOVER begins a new attempt, whatever came before, seconds.
+const CHAINLOAD_PATIENCE_S: i64 = 300;
+
+/// One boot, from the firmware's first DISCOVER on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attempt {
+    /// Its id.
+    pub id: AttemptId,
+    /// When it began.
+    pub began: Timestamp,
+    /// What happened, oldest first; the first ones go where there are too many.
+    pub events: VecDeque<BootEvent>,
+    /// The host has shown its report token: the boot token is spent.
+    pub claimed: bool,
+    /// When the host was accepted as joined.
+    pub joined: Option<Timestamp>,
+}
+
+impl Attempt {
+    fn new(id: AttemptId, began: Timestamp) -> Self {
+        Self {
+            id,
+            began,
+            events: VecDeque::new(),
+            claimed: false,
+            joined: None,
+        }
+    }
+
+    /// The newest event that moved the boot on. What we refused or ignored does not,
+    /// and once the host speaks for itself, nothing else does: anybody on the wire can
+    /// send a DISCOVER in its name.
+    pub fn current(&self) -> Option<&BootEvent> {
+        let moves = |event: &&BootEvent| {
+            !matches!(event.state, StageState::Ignored | StageState::Info)
+                && (!self.claimed || event.evidence == Evidence::Reported)
+        };
+        self.events.iter().rev().find(moves)
+    }
+}
+
+/// How an attempt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Nothing is known yet.
+    Unseen,
+    /// On its way.
+    Running,
+    /// Joined.
+    Done,
+    /// Joined, but something is not as it should be.
+    Degraded,
+    /// A stage failed for good.
+    Failed,
+    /// Silent for longer than its stage may take.
+    Stalled,
+}
+
+/// Everything known of one machine.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Machine {
+    /// Its attempts, newest last.
+    pub attempts: VecDeque<Attempt>,
+    /// Failed attempts in a row; sets the hold before the next reboot.
+    pub failures: u32,
+    /// What happened outside any attempt, such as packets that were not answered.
+    pub strays: VecDeque<BootEvent>,
+}
+
+impl Machine {
+    /// The newest attempt.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        self.attempts.back()
+    }
+
+    /// Takes an event in.
+    pub fn fold(&mut self, event: BootEvent) {
+        if let Some(id) = &event.begins {
+            if self.attempts.len() == ATTEMPTS {
+                self.attempts.pop_front();
+            }
+            self.attempts.push_back(Attempt::new(id.clone(), event.at));
+        }
+        let Some(attempt) = self.attempts.back_mut() else {
+            push_bounded(&mut self.strays, event, STRAYS);
+            return;
+        };
+        if event.evidence == Evidence::Reported && event.stage > Stage::Config {
+            attempt.claimed = true;
+        }
+        match (event.stage, event.state) {
+            (Stage::Joined, StageState::Ok) => {
+                attempt.joined.get_or_insert(event.at);
+                self.failures = 0;
+            }
+            (_, StageState::Fail) => self.failures = self.failures.saturating_add(1),
+            _ => {}
+        }
+        push_bounded(&mut attempt.events, event, EVENTS);
+    }
+
+    /// How the machine stands at `now`.
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        let Some(attempt) = self.attempt() else {
+            return Standing::Unseen;
+        };
+        match attempt.current() {
+            Some(event) if event.state == StageState::Fail => Standing::Failed,
+            Some(event) if event.state == StageState::Degraded => Standing::Degraded,
+            _ if attempt.joined.is_some() => Standing::Done,
+            Some(event) if silence(event, now) > event.stage.patience_s() => Standing::Stalled,
+            _ => Standing::Running,
+        }
+    }
+
+    /// Seconds to hold before a reboot: 60, doubled with each failure in a row, at most
+    /// 600, so that a rack that fails together does not storm together.
+    pub fn hold_s(&self) -> u32 {
+        60_u32
+            .saturating_mul(1 << self.failures.saturating_sub(1).min(4))
+            .min(600)
+    }
+
+    /// Whether a DISCOVER from this asker is a machine that was just switched on.
+    ///
+    /// Firmware always is. iPXE is where it sits in ROM; where it was chainloaded, the
+    /// attempt that sent the loader goes on. A system that does not boot never is.
+    pub fn begins_attempt(&self, asker: Asker, now: Timestamp) -> bool {
+        let Some(attempt) = self.attempt() else {
+            return asker != Asker::Other;
+        };
+        let before = attempt.events.iter().map(|event| event.stage).max();
+        match asker {
+            Asker::Other => false,
+            // Firmware repeats its DISCOVER until it has an address.
+            Asker::PxeRom | Asker::HttpBoot => {
+                before > Some(Stage::Dhcp) || age(attempt, now) > CHAINLOAD_PATIENCE_S
+            }
+            Asker::Ipxe => before > Some(Stage::Loader) || age(attempt, now) > CHAINLOAD_PATIENCE_S,
+        }
+    }
+}
+
+fn push_bounded(events: &mut VecDeque<BootEvent>, event: BootEvent, most: usize) {
+    if events.len() == most {
+        events.pop_front();
+    }
+    events.push_back(event);
+}
+
+fn age(attempt: &Attempt, now: Timestamp) -> i64 {
+    now.as_second() - attempt.began.as_second()
+}
+
+/// Seconds since the event; the clock may have jumped, so never below zero.
+fn silence(event: &BootEvent, now: Timestamp) -> i64 {
+    match event.stage.patience_s() {
+        0 => -1,
+        _ => (now.as_second() - event.at.as_second()).max(0),
+    }
+}
+
+/// The most likely reason why a machine fell silent after this event.
+pub fn stall_reason(event: &BootEvent) -> &'static str {
+    match event.stage {
+        Stage::Dhcp => {
+            "address offered, no loader asked for: the client did not hear the offer, took another server's, or its firmware is set to boot from disk first"
+        }
+        Stage::Loader if event.evidence == Evidence::Sent => {
+            "loader sent but not acknowledged: the way back from the client is broken (router, firewall, or a reply that leaves by another NIC)"
+        }
+        Stage::Loader => {
+            "loader delivered, no script asked for: the firmware refused to run it (Secure Boot?) or the loader has no driver for the NIC"
+        }
+        Stage::Script => "script sent, no kernel asked for: look at the machine's screen",
+        Stage::Kernel => {
+            "kernel fetched, no initrd asked for: the loader ran out of memory or stopped"
+        }
+        Stage::Initrd => {
+            "kernel and initrd fetched, no word from the initrd: kernel panic, no driver for the NIC, or no route back; look at the console"
+        }
+        Stage::Switch => {
+            "the root was switched to and its systemd has not reported: look at the host's console"
+        }
+        Stage::Pool => "the pool is not mounted: are its servers up?",
+        _ => "the initrd fell silent: look at the machine's console",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::event::MachineId;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn event(second: i64, stage: Stage, state: StageState) -> BootEvent {
+        let mut event = BootEvent::sent(
+            at(second),
+            MachineId("a".into()),
+            stage,
+            state,
+            String::new(),
+        );
+        if stage >= Stage::Early {
+            event.evidence = Evidence::Reported;
+        }
+        event
+    }
+
+    fn began(second: i64) -> Machine {
+        let mut machine = Machine::default();
+        let mut first = event(second, Stage::Dhcp, StageState::Ok);
+        first.begins = Some(AttemptId(format!("attempt-{second}")));
+        machine.fold(first);
+        machine
+    }
+
+    #[test]
+    fn silence_past_the_deadline_is_a_stall_and_joined_never_stalls() {
+        let mut machine = began(0);
+        assert_eq!(machine.standing(at(60)), Standing::Running);
+        assert_eq!(machine.standing(at(61)), Standing::Stalled);
+        machine.fold(event(70, Stage::Joined, StageState::Ok));
+        assert_eq!(machine.standing(at(1_000_000)), Standing::Done);
+    }
+
+    #[test]
+    fn the_chainloaded_ipxe_goes_on_with_its_attempt() {
+        let mut machine = began(0);
+        machine.fold(event(1, Stage::Loader, StageState::Ok));
+        assert!(!machine.begins_attempt(Asker::Ipxe, at(5)));
+        machine.fold(event(6, Stage::Script, StageState::Ok));
+        assert!(machine.begins_attempt(Asker::Ipxe, at(30)));
+        assert!(machine.begins_attempt(Asker::PxeRom, at(30)));
+        assert!(!machine.begins_attempt(Asker::Other, at(3000)));
+    }
+
+    #[test]
+    fn firmware_that_repeats_its_discover_does_not_begin_again() {
+        let machine = began(0);
+        assert!(!machine.begins_attempt(Asker::PxeRom, at(4)));
+        assert!(machine.begins_attempt(Asker::PxeRom, at(301)));
+    }
+
+    #[test]
+    fn a_new_attempt_does_not_show_the_last_ones_failure() {
+        let mut machine = began(0);
+        machine.fold(event(10, Stage::Root, StageState::Fail));
+        assert_eq!(machine.standing(at(11)), Standing::Failed);
+        let mut again = event(100, Stage::Dhcp, StageState::Ok);
+        again.begins = Some(AttemptId("second".into()));
+        machine.fold(again);
+        assert_eq!(machine.standing(at(101)), Standing::Running);
+        assert_eq!(machine.failures, 1);
+    }
+
+    #[test]
+    fn the_hold_doubles_up_to_ten_minutes() {
+        let holds: Vec<u32> = (0..8)
+            .map(|failures| {
+                Machine {
+                    failures,
+                    ..Machine::default()
+                }
+                .hold_s()
+            })
+            .collect();
+        assert_eq!(holds, [60, 60, 120, 240, 480, 600, 600, 600]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut machine = began(0);
+        for second in 0..2000 {
+            machine.fold(event(second, Stage::Pool, StageState::Retry));
+        }
+        assert_eq!(machine.attempt().unwrap().events.len(), EVENTS);
+    }
+}

@@ -1,0 +1,171 @@
+//! What the policy decided, and why.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::inventory::model::MacAddr;
+use crate::policy::event::BootEvent;
+use crate::policy::lease::LeaseChange;
+use crate::wire::dhcp::{MessageType, Reply};
+
+/// A decision on one DHCP packet.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// What to send, if anything.
+    pub reply: Option<Transmit>,
+    /// What must be durable before the reply leaves.
+    pub lease_change: Option<LeaseChange>,
+    /// An address to hold in memory for the client's REQUEST.
+    pub offered: Option<Ipv4Addr>,
+    /// What to tell the timeline.
+    pub events: Vec<BootEvent>,
+    /// Why.
+    pub because: Because,
+}
+
+impl Verdict {
+    /// No answer.
+    pub fn silence(because: Because) -> Self {
+        Self {
+            reply: None,
+            lease_change: None,
+            offered: None,
+            events: Vec::new(),
+            because,
+        }
+    }
+}
+
+/// A reply and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// The message.
+    pub reply: Reply,
+    /// The way to the client.
+    pub destination: Destination,
+}
+
+/// The way to the client (RFC 2131 §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// To a relay, or to a client that has an address.
+    Unicast(SocketAddrV4),
+    /// To 255.255.255.255, port 68, on the interface the request came in by.
+    Broadcast,
+    /// To a client that has no address yet and so can't answer ARP: a frame to its MAC.
+    Frame {
+        /// The client.
+        mac: MacAddr,
+        /// The address it is being given.
+        address: Ipv4Addr,
+    },
+}
+
+/// Why a packet was answered as it was, or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Because {
+    /// A listed host got its reserved address.
+    Reserved {
+        /// Which host.
+        host: String,
+    },
+    /// A machine that is not listed got an address of the pool.
+    Pool,
+    /// INFORM: it has its address and wants the rest.
+    Informed,
+    /// The client may not have the address it wants.
+    WrongAddress {
+        /// What it wants.
+        wanted: Ipv4Addr,
+        /// What is right, if anything.
+        right: Option<Ipv4Addr>,
+    },
+    /// Released or declined; there is nothing to answer.
+    Noted,
+    /// Not an error: the client took another server's offer.
+    OtherServer(Ipv4Addr),
+    /// No network in the inventory covers where the packet came from.
+    NoNetwork(Ipv4Addr),
+    /// `dhcp: off` for the network.
+    DhcpOff(String),
+    /// `unknown: {policy: ignore}`, and it is not listed.
+    UnknownIgnored,
+    /// Every address of the pool is in use.
+    PoolFull(String),
+    /// The network has no pool and the machine is not listed.
+    NoPool(String),
+    /// The host's own address is leased to a machine that is not listed, still.
+    ReservedInUse {
+        /// The address.
+        address: Ipv4Addr,
+        /// Who has it.
+        holder: MacAddr,
+    },
+    /// Message types that only servers send, and the like.
+    NotForServers(MessageType),
+    /// A REQUEST that names no address at all.
+    NoAddressWanted,
+}
+
+impl Because {
+    /// Whether an operator should look at it.
+    pub fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::NoNetwork(_)
+                | Self::PoolFull(_)
+                | Self::NoPool(_)
+                | Self::ReservedInUse { .. }
+                | Self::NotForServers(_)
+                | Self::NoAddressWanted
+        )
+    }
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reserved { host } => write!(f, "its MAC is listed as {host}"),
+            Self::Pool => f.write_str("it is not listed; address from the pool"),
+            Self::Informed => f.write_str("it has its address and asked for the options"),
+            Self::WrongAddress {
+                wanted,
+                right: Some(right),
+            } => {
+                write!(f, "it wants {wanted}, its address here is {right}")
+            }
+            Self::WrongAddress {
+                wanted,
+                right: None,
+            } => {
+                write!(f, "it wants {wanted}, which it may not have")
+            }
+            Self::Noted => f.write_str("noted"),
+            Self::OtherServer(server) => write!(f, "it took the offer of {server}"),
+            Self::NoNetwork(address) => {
+                write!(f, "no network in the inventory covers {address}")
+            }
+            Self::DhcpOff(network) => write!(f, "dhcp is off for network {network}"),
+            Self::UnknownIgnored => {
+                f.write_str("it is not listed, and the policy for unknown machines is ignore")
+            }
+            Self::PoolFull(network) => {
+                write!(
+                    f,
+                    "every address of network {network}'s pool is in use: make the pool larger, or list the machine"
+                )
+            }
+            Self::NoPool(network) => {
+                write!(f, "it is not listed and network {network} has no pool")
+            }
+            Self::ReservedInUse { address, holder } => write!(
+                f,
+                "its address {address} is still leased to {holder}, which is not listed"
+            ),
+            Self::NotForServers(kind) => write!(f, "{kind:?} is not for a server"),
+            Self::NoAddressWanted => {
+                f.write_str("its REQUEST names no address (option 50 and ciaddr are empty)")
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Loader configs: who may have them, and what goes into them.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Found, Site, Snapshot};
+use crate::assets::{initrd_path, kernel_path};
+use crate::inventory::model::{Host, Inventory, MacAddr, OnFailure};
+use crate::policy::boot_target::Endpoint;
+use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
+use crate::render::{
+    BootContext, BridgeContext, ConfigKind, FileLinks, HoldContext, RenderError, ServerContext,
+    Templates,
+};
+
+/// How long an unlisted machine waits before it asks again, seconds.
+const HOLD_S: u32 = 15;
+
+/// Why a config was not given.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// The address that asks does not belong to the machine it asks for.
+    #[error("{peer} asked for the boot script of {mac} and does not have that machine's address")]
+    NotYours {
+        /// Who asks.
+        peer: Ipv4Addr,
+        /// For whom.
+        mac: MacAddr,
+    },
+    /// Nobody here has the address that asks.
+    #[error("nobody has the address {0}: it has no lease and no listed host has it")]
+    Nobody(Ipv4Addr),
+    /// The template does not render.
+    #[error("the script could not be rendered")]
+    Render(#[from] RenderError),
+}
+
+impl Site {
+    /// The config for the machine with this MAC, if `peer` is that machine's address.
+    ///
+    /// The address is what ties a request to a machine here: a guest that is bridged onto
+    /// the network has another one.
+    ///
+    /// # Errors
+    /// [`Denied`], which is recorded too.
+    pub fn config_for_mac(
+        &self,
+        kind: ConfigKind,
+        mac: MacAddr,
+        peer: Ipv4Addr,
+        local: Ipv4Addr,
+    ) -> Result<String, Denied> {
+        let now = Timestamp::now();
+        let host = self.snapshot().inventory.by_mac.get(&mac).cloned();
+        let holds_lease = self.leases().holder(peer, now) == Some(mac);
+        let reserved = host.as_ref().is_some_and(|host| *host.ip == peer);
+        let result = match host {
+            Some(host) if reserved => self.boot_config(kind, &host, mac, local, now),
+            // Listed since it got its address of the pool, or not listed: it waits.
+            host if holds_lease => self.hold_config(kind, host.as_deref(), mac, local, now),
+            _ => Err(Denied::NotYours { peer, mac }),
+        };
+        self.tell(peer, result)
+    }
+
+    /// The config for whoever has the address `peer`: GRUB's file name carries no MAC.
+    ///
+    /// # Errors
+    /// [`Denied`], which is recorded too.
+    pub fn config_for_peer(
+        &self,
+        kind: ConfigKind,
+        peer: Ipv4Addr,
+        local: Ipv4Addr,
+    ) -> Result<String, Denied> {
+        let now = Timestamp::now();
+        let result = match self.machine_at(peer, now) {
+            Some(Found {
+                host: Some(host),
+                mac: None,
+                ..
+            }) => {
+                let mac = *host.macs[0];
+                self.boot_config(kind, &host, mac, local, now)
+            }
+            Some(Found {
+                host,
+                mac: Some(mac),
+                ..
+            }) => self.hold_config(kind, host.as_deref(), mac, local, now),
+            Some(Found { mac: None, .. }) | None => Err(Denied::Nobody(peer)),
+        };
+        self.tell(peer, result)
+    }
+
+    fn tell(&self, peer: Ipv4Addr, result: Result<String, Denied>) -> Result<String, Denied> {
+        if let Err(denied) = &result {
+            let cause = std::error::Error::source(denied).map(|cause| format!(": {cause}"));
+            let message = format!("{denied}{}", cause.unwrap_or_default());
+            self.note(peer, Stage::Script, StageState::Ignored, message);
+        }
+        result
+    }
+
+    fn boot_config(
+        &self,
+        kind: ConfigKind,
+        host: &Arc<Host>,
+        mac: MacAddr,
+        local: Ipv4Addr,
+        now: Timestamp,
+    ) -> Result<String, Denied> {
+        let snapshot = self.snapshot();
+        let id = MachineId(host.name.clone());
+        let attempt = self.timeline.attempt(&id, now);
+        let token = self.timeline.boot_token(&attempt);
+        let context = boot_context(&snapshot.inventory, host, mac, local, &attempt, token);
+        Ok(snapshot.templates.boot_config(kind, &context)?)
+    }
+
+    fn hold_config(
+        &self,
+        kind: ConfigKind,
+        host: Option<&Host>,
+        mac: MacAddr,
+        local: Ipv4Addr,
+        now: Timestamp,
+    ) -> Result<String, Denied> {
+        let snapshot = self.snapshot();
+        let id = host.map_or_else(
+            || MachineId::unlisted(mac),
+            |host| MachineId(host.name.clone()),
+        );
+        self.timeline.attempt(&id, now);
+        let endpoint = endpoint(&snapshot, host, local);
+        let context = HoldContext {
+            site: snapshot.inventory.site.clone(),
+            mac: mac.to_string(),
+            server: server_context(endpoint),
+            hold_seconds: HOLD_S,
+        };
+        Ok(snapshot.templates.hold_config(kind, &context)?)
+    }
+}
+
+fn endpoint(snapshot: &Snapshot, host: Option<&Host>, local: Ipv4Addr) -> Endpoint {
+    let address = host.and_then(|host| host.network.server).unwrap_or(local);
+    Endpoint {
+        address,
+        http_port: snapshot.inventory.server.http_port,
+    }
+}
+
+fn server_context(endpoint: Endpoint) -> ServerContext {
+    ServerContext {
+        url: endpoint.base_url(),
+        address: endpoint.address.to_string(),
+    }
+}
+
+fn boot_context(
+    inventory: &Inventory,
+    host: &Host,
+    mac: MacAddr,
+    local: Ipv4Addr,
+    attempt: &AttemptId,
+    token: String,
+) -> BootContext {
+    let profile = &host.profile;
+    let address = host.network.server.unwrap_or(local);
+    let port = inventory.server.http_port;
+    let server = server_context(Endpoint {
+        address,
+        http_port: port,
+    });
+    let links =
+        |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address, port);
+    let dns: Vec<String> = host.network.dns.iter().map(Ipv4Addr::to_string).collect();
+    BootContext {
+        site: inventory.site.clone(),
+        machine: host.name.clone(),
+        mac: mac.to_string(),
+        bootif: mac.bootif(),
+        attempt: attempt.to_string(),
+        token,
+        bridge: BridgeContext {
+            name: profile.bridge.name.clone(),
+            mtu: profile.bridge.mtu,
+        },
+        address: format!("{}/{}", *host.ip, host.network.subnet.prefix_len()),
+        router: host.network.router.map(|router| router.to_string()),
+        dns: (!dns.is_empty()).then(|| dns.join(",")),
+        on_failure: on_failure(*profile.on_failure).into(),
+        arguments: profile
+            .cmdline
+            .iter()
+            .map(|argument| argument.value.clone())
+            .collect(),
+        kernel: links(&profile.kernel, &kernel_path(&profile.kernel)),
+        initrd: links(&profile.initrd, &initrd_path(&profile.initrd)),
+        server,
+    }
+}
+
+/// The word for it on the kernel command line and in the host's configuration.
+pub fn on_failure(what: OnFailure) -> &'static str {
+    match what {
+        OnFailure::Reboot => "reboot",
+        OnFailure::Shell => "shell",
+    }
+}
+
+/// Renders every config of every host as if it asked now, and returns what went wrong.
+///
+/// One host per profile is enough: hosts of a profile differ in name and address alone.
+pub fn rehearse(inventory: &Inventory, templates: &Templates) -> Vec<RenderError> {
+    let mut seen = Vec::new();
+    let mut faults = Vec::new();
+    for host in inventory.hosts.values() {
+        if seen
+            .iter()
+            .any(|profile| Arc::ptr_eq(profile, &host.profile))
+        {
+            continue;
+        }
+        seen.push(host.profile.clone());
+        let attempt = AttemptId("0".repeat(32));
+        let context = boot_context(
+            inventory,
+            host,
+            *host.macs[0],
+            *host.ip,
+            &attempt,
+            "0".repeat(32),
+        );
+        for kind in [ConfigKind::Ipxe, ConfigKind::Pxelinux, ConfigKind::Grub] {
+            faults.extend(templates.boot_config(kind, &context).err());
+        }
+    }
+    faults.extend(rehearse_hold(inventory, templates));
+    faults
+}
+
+fn rehearse_hold(inventory: &Inventory, templates: &Templates) -> Vec<RenderError> {
+    let context = HoldContext {
+        site: inventory.site.clone(),
+        mac: MacAddr([2, 0, 0, 0, 0, 1]).to_string(),
+        server: ServerContext {
+            url: "http://192.0.2.1".into(),
+            address: "192.0.2.1".into(),
+        },
+        hold_seconds: HOLD_S,
+    };
+    let kinds = [ConfigKind::Ipxe, ConfigKind::Pxelinux, ConfigKind::Grub];
+    kinds
+        .into_iter()
+        .filter_map(|kind| templates.hold_config(kind, &context).err())
+        .collect()
+}

@@ -1,0 +1,122 @@
+//! The site as it is served: one snapshot of inventory, boot files and templates, and
+//! beside it what changes: leases and the timeline.
+//!
+//! TFTP, HTTP and DHCP ask here; none of them knows of the others.
+
+pub mod boot;
+pub mod host_config;
+mod reload;
+pub mod report;
+pub mod snapshot;
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use jiff::Timestamp;
+
+use crate::inventory::model::{Host, MacAddr};
+use crate::leases::Journal;
+use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
+use crate::policy::lease::LeaseTable;
+use crate::timeline::Timeline;
+
+pub use reload::ReloadState;
+pub use snapshot::{Paths, Snapshot};
+
+/// Everything that the servers share.
+#[derive(Debug)]
+pub struct Site {
+    snapshot: RwLock<Arc<Snapshot>>,
+    leases: Mutex<LeaseTable>,
+    /// Where lease changes become durable.
+    pub journal: Journal,
+    /// What happened.
+    pub timeline: Timeline,
+}
+
+/// A machine as an address or MAC leads to it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its name in events.
+    pub id: MachineId,
+    /// The listed host, if it is one.
+    pub host: Option<Arc<Host>>,
+    /// The MAC that holds the address, where that is known.
+    pub mac: Option<MacAddr>,
+}
+
+impl Site {
+    /// Puts the parts together.
+    pub fn new(
+        snapshot: Snapshot,
+        leases: LeaseTable,
+        journal: Journal,
+        timeline: Timeline,
+    ) -> Self {
+        Self {
+            snapshot: RwLock::new(Arc::new(snapshot)),
+            leases: Mutex::new(leases),
+            journal,
+            timeline,
+        }
+    }
+
+    /// What is served now. It is replaced whole, never changed.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        let guard = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
+        guard.clone()
+    }
+
+    /// Serves another snapshot from now on.
+    pub fn replace(&self, snapshot: Snapshot) {
+        let mut guard = self
+            .snapshot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *guard = Arc::new(snapshot);
+    }
+
+    /// The lease table, for the length of one decision.
+    pub fn leases(&self) -> MutexGuard<'_, LeaseTable> {
+        // Every change of the table is whole before the lock goes.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who has this address: a listed host, or the holder of a lease.
+    pub fn machine_at(&self, address: Ipv4Addr, now: Timestamp) -> Option<Found> {
+        let snapshot = self.snapshot();
+        if let Some(host) = snapshot.host_at(address) {
+            let id = MachineId(host.name.clone());
+            return Some(Found {
+                id,
+                host: Some(host),
+                mac: None,
+            });
+        }
+        let mac = self.leases().holder(address, now)?;
+        let host = snapshot.inventory.by_mac.get(&mac).cloned();
+        let id = host.as_ref().map_or_else(
+            || MachineId::unlisted(mac),
+            |host| MachineId(host.name.clone()),
+        );
+        Some(Found {
+            id,
+            host,
+            mac: Some(mac),
+        })
+    }
+
+    /// Takes an event of the daemon's own doing in, for whoever has the address.
+    pub fn note(&self, peer: Ipv4Addr, stage: Stage, state: StageState, message: String) {
+        let now = Timestamp::now();
+        let machine = self
+            .machine_at(peer, now)
+            .map_or_else(MachineId::wire, |found| found.id);
+        self.timeline
+            .record(BootEvent::sent(now, machine, stage, state, message));
+    }
+}
+
+/// Hosts by address, made once per snapshot.
+type ByAddress = HashMap<Ipv4Addr, Arc<Host>>;

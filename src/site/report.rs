@@ -1,0 +1,365 @@
+//! What hosts report, read; and what is reported of them, written.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{ReloadState, Site};
+use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
+use crate::policy::progress::{Attempt, Machine, Standing, stall_reason};
+
+/// A message from a host is cut to this, characters.
+const MAX_MESSAGE: usize = 600;
+/// Events in one post.
+const MAX_BATCH: usize = 100;
+/// Version of the JSON; a change that could break a reader makes it 2.
+const SCHEMA: u32 = 1;
+
+/// A post that can't be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadReport {
+    /// Not UTF-8.
+    #[error("events must be UTF-8 text")]
+    NotText,
+    /// A line without `=`.
+    #[error("line {0} is not key=value")]
+    NotKeyValue(usize),
+    /// No such stage, or one that only the daemon sees.
+    #[error("`{0}` is not a stage that a host reports")]
+    Stage(String),
+    /// No such state.
+    #[error("`{0}` is not a state: start, ok, retry, fail, degraded or info")]
+    State(String),
+    /// Too many at once.
+    #[error("more than {MAX_BATCH} events in one post")]
+    TooMany,
+    /// Nothing in it.
+    #[error("no event in the post")]
+    Empty,
+}
+
+/// Reads `key=value` lines; an empty line stands between two events.
+///
+/// # Errors
+/// [`BadReport`]; then none of the events counts.
+pub fn parse(
+    body: &[u8],
+    machine: &MachineId,
+    now: Timestamp,
+) -> Result<Vec<BootEvent>, BadReport> {
+    let text = std::str::from_utf8(body).map_err(|_| BadReport::NotText)?;
+    let mut events = Vec::new();
+    let mut fields = BTreeMap::new();
+    for (index, line) in text.lines().chain([""]).enumerate() {
+        if let Some((key, value)) = line.split_once('=') {
+            fields.insert(key, value);
+        } else if !line.is_empty() {
+            return Err(BadReport::NotKeyValue(index + 1));
+        } else if !fields.is_empty() {
+            if events.len() == MAX_BATCH {
+                return Err(BadReport::TooMany);
+            }
+            events.push(event(&fields, machine, now)?);
+            fields.clear();
+        }
+    }
+    if events.is_empty() {
+        Err(BadReport::Empty)
+    } else {
+        Ok(events)
+    }
+}
+
+fn event(
+    fields: &BTreeMap<&str, &str>,
+    machine: &MachineId,
+    now: Timestamp,
+) -> Result<BootEvent, BadReport> {
+    let get = |key| fields.get(key).copied().unwrap_or("");
+    let stage = get("stage")
+        .parse()
+        .ok()
+        .filter(|stage| *stage >= Stage::Early);
+    let stage = stage.ok_or_else(|| BadReport::Stage(clean(get("stage"), 40)))?;
+    let state = StageState::reported(get("state"))
+        .ok_or_else(|| BadReport::State(clean(get("state"), 40)))?;
+    let mut event = BootEvent::sent(now, machine.clone(), stage, state, message(fields));
+    event.evidence = Evidence::Reported;
+    event.uptime_ms = get("uptime_ms").parse().ok();
+    Ok(event)
+}
+
+/// The message, with the try and, for *joined*, the facts that the host found.
+fn message(fields: &BTreeMap<&str, &str>) -> String {
+    let get = |key| fields.get(key).copied().filter(|value| !value.is_empty());
+    let mut text = get("message").unwrap_or("").to_owned();
+    if let Some(number) = get("try").filter(|number| *number != "1") {
+        text += &format!(" (try {number})");
+    }
+    for fact in ["bridge", "port", "address", "root", "pool", "kvm"] {
+        if let Some(value) = get(fact) {
+            let between = if text.is_empty() { "" } else { "; " };
+            text += &format!("{between}{fact} {value}");
+        }
+    }
+    clean(&text, MAX_MESSAGE)
+}
+
+/// Without control characters and not longer than `most`: it ends on terminals.
+fn clean(text: &str, most: usize) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(most)
+        .collect()
+}
+
+/// Where every machine stands.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FleetStatus {
+    /// Version of this shape.
+    pub schema: u32,
+    /// The site's name.
+    pub site: String,
+    /// Why the last edit is not served, if it is not.
+    pub refused_edit: Option<String>,
+    /// Listed hosts, by name.
+    pub hosts: Vec<MachineStatus>,
+    /// Machines that are not listed.
+    pub unknown: Vec<MachineStatus>,
+    /// Packets without an answer that were counted and not kept.
+    pub suppressed: u64,
+}
+
+/// Where one machine stands.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MachineStatus {
+    /// Its name, or `mac-…`.
+    pub host: String,
+    /// The stage it is in; `None` before it was ever seen.
+    pub stage: Option<String>,
+    /// `unseen`, `running`, `done`, `degraded`, `failed` or `stalled`.
+    pub state: String,
+    /// Since when it is there.
+    pub since: Option<Timestamp>,
+    /// Seconds since then.
+    pub for_s: Option<i64>,
+    /// The boot attempt.
+    pub attempt: Option<String>,
+    /// The last thing known, and what to do where it is stuck.
+    pub note: String,
+    /// Rack and unit.
+    pub rack: Option<String>,
+    /// The unit in the rack.
+    pub unit: Option<u16>,
+    /// The newest attempt's stages, in the order in which they were reached.
+    pub stages: Vec<StageStatus>,
+}
+
+/// One stage of one attempt.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StageStatus {
+    /// Its name.
+    pub stage: String,
+    /// How it stands.
+    pub state: String,
+    /// When it got there.
+    pub at: Timestamp,
+    /// Milliseconds since the attempt began.
+    pub ms: i64,
+    /// The host's own uptime then, milliseconds.
+    pub uptime_ms: Option<u64>,
+    /// `sent`, `acknowledged` or `reported`.
+    pub evidence: String,
+    /// In words.
+    pub message: String,
+}
+
+/// Everything about one host.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HostLog {
+    /// Version of this shape.
+    pub schema: u32,
+    /// Its name.
+    pub host: String,
+    /// What happened outside any boot.
+    pub strays: Vec<BootEvent>,
+    /// Its boots, oldest first.
+    pub attempts: Vec<AttemptLog>,
+    /// The last kernel lines that it sent after a failure.
+    pub console: String,
+}
+
+/// One boot.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AttemptLog {
+    /// Its id.
+    pub attempt: String,
+    /// When it began.
+    pub began: Timestamp,
+    /// What happened.
+    pub events: Vec<BootEvent>,
+}
+
+impl HostLog {
+    /// From what the timeline knows.
+    pub fn new(id: &MachineId, machine: Machine, console: String) -> Self {
+        let attempt = |attempt: Attempt| AttemptLog {
+            attempt: attempt.id.0,
+            began: attempt.began,
+            events: attempt.events.into(),
+        };
+        Self {
+            schema: SCHEMA,
+            host: id.0.clone(),
+            strays: machine.strays.into(),
+            attempts: machine.attempts.into_iter().map(attempt).collect(),
+            console,
+        }
+    }
+}
+
+/// Where every machine stands now.
+pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
+    let snapshot = site.snapshot();
+    let mut machines = site.timeline.machines();
+    let hosts = snapshot.inventory.hosts.values().map(|host| {
+        let machine = machines
+            .remove(&MachineId(host.name.clone()))
+            .unwrap_or_default();
+        let mut status = machine_status(&host.name, &machine, now);
+        status.rack = host.rack.clone();
+        status.unit = host.unit;
+        status
+    });
+    let hosts = hosts.collect();
+    let unknown = machines
+        .iter()
+        .filter(|(id, _)| {
+            id.unlisted_mac()
+                .is_some_and(|mac| !snapshot.inventory.by_mac.contains_key(&mac))
+        })
+        .map(|(id, machine)| machine_status(&id.0, machine, now));
+    FleetStatus {
+        schema: SCHEMA,
+        site: snapshot.inventory.site.clone(),
+        refused_edit: reload.refused(),
+        hosts,
+        unknown: unknown.collect(),
+        suppressed: site.timeline.suppressed(),
+    }
+}
+
+fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> MachineStatus {
+    let standing = machine.standing(now);
+    let attempt = machine.attempt();
+    let current = attempt.and_then(Attempt::current);
+    let since = match (standing, attempt.and_then(|attempt| attempt.joined)) {
+        (Standing::Done, Some(joined)) => Some(joined),
+        _ => current.map(|event| since(attempt, event)),
+    };
+    MachineStatus {
+        host: name.to_owned(),
+        stage: current.map(|event| event.stage.to_string()),
+        state: format!("{standing:?}").to_lowercase(),
+        since,
+        for_s: since.map(|since| (now.as_second() - since.as_second()).max(0)),
+        attempt: attempt.map(|attempt| attempt.id.0.clone()),
+        note: note(standing, current),
+        rack: None,
+        unit: None,
+        stages: attempt.map(stages).unwrap_or_default(),
+    }
+}
+
+/// When the attempt came to the stage that it is in.
+fn since(attempt: Option<&Attempt>, current: &BootEvent) -> Timestamp {
+    let same = attempt.and_then(|attempt| {
+        let back = attempt.events.iter().rev();
+        back.take_while(|event| event.stage == current.stage || event.state == StageState::Info)
+            .last()
+    });
+    same.map_or(current.at, |event| event.at)
+}
+
+fn note(standing: Standing, current: Option<&BootEvent>) -> String {
+    match (standing, current) {
+        (Standing::Stalled, Some(event)) => {
+            format!("{} (last: {})", stall_reason(event), event.message)
+        }
+        (_, Some(event)) => event.message.clone(),
+        (_, None) => String::new(),
+    }
+}
+
+/// The last event of each stage that moved the boot on.
+fn stages(attempt: &Attempt) -> Vec<StageStatus> {
+    let mut stages: BTreeMap<Stage, &BootEvent> = BTreeMap::new();
+    for event in &attempt.events {
+        if !matches!(
+            event.state,
+            StageState::Ignored | StageState::Info | StageState::Start
+        ) {
+            stages.insert(event.stage, event);
+        }
+    }
+    let status = |event: &BootEvent| StageStatus {
+        stage: event.stage.to_string(),
+        state: event.state.name().to_owned(),
+        at: event.at,
+        ms: event.at.as_millisecond() - attempt.began.as_millisecond(),
+        uptime_ms: event.uptime_ms,
+        evidence: format!("{:?}", event.evidence).to_lowercase(),
+        message: event.message.clone(),
+    };
+    stages.into_values().map(status).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Vec<BootEvent>, BadReport> {
+        parse(
+            body.as_bytes(),
+            &MachineId("kvm01".into()),
+            Timestamp::UNIX_EPOCH,
+        )
+    }
+
+    #[test]
+    fn several_events_in_one_post() {
+        let events = read("stage=bridge\nstate=ok\nmessage=br0 up\nuptime_ms=4310\n\nstage=joined\nstate=ok\nkvm=present\nattempt=x\n").unwrap();
+        assert_eq!(events.len(), 2);
+        assert_eq!(events[0].uptime_ms, Some(4310));
+        assert_eq!(events[1].message, "kvm present");
+    }
+
+    #[test]
+    fn hostile_posts_are_refused_by_name() {
+        assert_eq!(read(""), Err(BadReport::Empty));
+        assert_eq!(read("nonsense"), Err(BadReport::NotKeyValue(1)));
+        assert_eq!(
+            read("stage=dhcp\nstate=ok"),
+            Err(BadReport::Stage("dhcp".into()))
+        );
+        assert_eq!(
+            read("stage=root\nstate=\x1b[2J"),
+            Err(BadReport::State("[2J".into()))
+        );
+        assert_eq!(
+            parse(b"\xff", &MachineId::wire(), Timestamp::UNIX_EPOCH),
+            Err(BadReport::NotText)
+        );
+        let many = "stage=root\nstate=ok\n\n".repeat(MAX_BATCH + 1);
+        assert_eq!(read(&many), Err(BadReport::TooMany));
+    }
+
+    #[test]
+    fn messages_are_cut_and_cleaned() {
+        let text = format!("stage=root\nstate=ok\nmessage=\x1b]0;{}", "x".repeat(5000));
+        let message = &read(&text).unwrap()[0].message;
+        assert_eq!(message.chars().count(), MAX_MESSAGE);
+        assert!(!message.contains('\x1b'));
+    }
+}

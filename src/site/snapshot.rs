@@ -1,0 +1,198 @@
+//! One consistent state of everything that the operator edits or builds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::ByAddress;
+use crate::assets::{Assets, Fingerprint};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::inventory::model::{DhcpMode, Host, Inventory, RootSource};
+use crate::inventory::{self, artefacts};
+use crate::render::Templates;
+use crate::site::boot;
+
+/// Where the operator's files lie.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// `hosts.yaml`.
+    pub inventory: PathBuf,
+    /// Kernels, initrds, loaders, roots.
+    pub data: PathBuf,
+    /// The site's own templates; `None`: those that are built in.
+    pub templates: Option<PathBuf>,
+}
+
+/// What is served: replaced whole, or not at all.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Networks, profiles, hosts.
+    pub inventory: Inventory,
+    /// Kernels, initrds, loaders.
+    pub assets: Assets,
+    /// Loader configs and kernel command lines.
+    pub templates: Templates,
+    /// Image ids of the embedded roots, by name (`etc/bridgehead-image`).
+    pub root_images: BTreeMap<String, String>,
+    by_address: ByAddress,
+    fingerprints: Vec<(PathBuf, Option<Fingerprint>)>,
+}
+
+impl Snapshot {
+    /// Reads and checks everything. This is all of what `serve` does before it binds a
+    /// socket, and all of what `check` does.
+    ///
+    /// # Errors
+    /// Every fault at once, each with its place and the next step.
+    pub fn load(
+        paths: &Paths,
+        previous: Option<&Self>,
+    ) -> Result<(Self, Diagnostics), Diagnostics> {
+        // Before the files are read: a change while they are read is then seen as one.
+        let fingerprints = watched(paths);
+        let loaded = inventory::load(&paths.inventory)?;
+        let mut found = Diagnostics::new(loaded.sources);
+        found.extend(loaded.warnings);
+        let inventory = loaded.inventory;
+        found.extend(artefacts::check(&inventory, &paths.data));
+        found.extend(unserved_modes(&inventory));
+        let templates = load_templates(paths, &inventory, &mut found);
+        if found.errors() > 0 {
+            found.sort();
+            return Err(found);
+        }
+        let none = Assets::default();
+        let old = previous.map_or(&none, |previous| &previous.assets);
+        let assets = match Assets::load(&paths.data, &inventory, old) {
+            Ok(assets) => Some(assets),
+            Err(faults) => {
+                found.extend(faults.iter().map(|fault| {
+                    Diagnostic::error("data::unreadable", format!("{fault}: {}", fault.source))
+                }));
+                None
+            }
+        };
+        match (assets, templates) {
+            (Some(assets), Some(templates)) => {
+                let root_images = root_images(&paths.data, &inventory);
+                let by_address = by_address(&inventory);
+                Ok((
+                    Self {
+                        inventory,
+                        assets,
+                        templates,
+                        root_images,
+                        by_address,
+                        fingerprints,
+                    },
+                    found,
+                ))
+            }
+            _ => Err(found),
+        }
+    }
+
+    /// The listed host with this address.
+    pub fn host_at(&self, address: Ipv4Addr) -> Option<Arc<Host>> {
+        self.by_address.get(&address).cloned()
+    }
+
+    /// The files whose change makes a snapshot stale, beside those that it serves.
+    pub fn watched_files(paths: &Paths) -> Vec<PathBuf> {
+        let mut files = vec![paths.inventory.clone(), paths.data.join("loaders")];
+        if let Some(directory) = &paths.templates {
+            files.extend(Templates::names().map(|name| directory.join(name)));
+        }
+        files
+    }
+
+    /// Whether a file that it was made from has changed since.
+    pub fn stale(&self, paths: &Paths) -> bool {
+        self.fingerprints
+            .iter()
+            .any(|(path, then)| Fingerprint::of(path) != *then)
+            || self.assets.stale(&paths.data)
+    }
+}
+
+fn watched(paths: &Paths) -> Vec<(PathBuf, Option<Fingerprint>)> {
+    Snapshot::watched_files(paths)
+        .into_iter()
+        .map(|path| (path.clone(), Fingerprint::of(&path)))
+        .collect()
+}
+
+fn by_address(inventory: &Inventory) -> ByAddress {
+    let hosts = inventory.hosts.values();
+    hosts.map(|host| (*host.ip, host.clone())).collect()
+}
+
+/// Loads the templates and renders each for each profile: a template that asks for what
+/// there is not is found now, and not by the first host that boots.
+fn load_templates(
+    paths: &Paths,
+    inventory: &Inventory,
+    found: &mut Diagnostics,
+) -> Option<Templates> {
+    let templates = match Templates::load(paths.templates.as_deref()) {
+        Ok(templates) => templates,
+        Err(faults) => {
+            found.extend(faults.iter().map(|fault| template_fault(fault)));
+            return None;
+        }
+    };
+    let mut said = Vec::new();
+    for fault in boot::rehearse(inventory, &templates) {
+        let text = fault.to_string();
+        if !said.contains(&text) {
+            found.push(template_fault(&fault));
+            said.push(text);
+        }
+    }
+    Some(templates)
+}
+
+fn template_fault(fault: &crate::render::RenderError) -> Diagnostic {
+    let cause = std::error::Error::source(fault).map(|cause| format!(": {cause}"));
+    Diagnostic::error(
+        "template::broken",
+        format!("{fault}{}", cause.unwrap_or_default()),
+    )
+    .with_help("mend the template, or start without --templates to use those that are built in")
+}
+
+/// What the file may say and this version does not do is an error, not silence.
+fn unserved_modes(inventory: &Inventory) -> Vec<Diagnostic> {
+    let proxies = inventory
+        .networks
+        .values()
+        .filter(|network| network.dhcp == DhcpMode::Proxy);
+    proxies
+        .map(|network| {
+            Diagnostic::error(
+                "network::proxy_unserved",
+                format!("network {}: `dhcp: proxy` is not served by this version", network.name),
+            )
+            .with_help("use `dhcp: server` and turn the other DHCP server off for this network, or `dhcp: off`")
+        })
+        .collect()
+}
+
+fn root_images(data: &Path, inventory: &Inventory) -> BTreeMap<String, String> {
+    let profiles = inventory
+        .profiles
+        .values()
+        .chain(inventory.hosts.values().map(|host| &host.profile));
+    profiles
+        .filter_map(|profile| match &profile.root.source {
+            RootSource::Embedded { name } => {
+                let file = data.join("roots").join(name).join("etc/bridgehead-image");
+                let id = fs::read_to_string(file).unwrap_or_default();
+                Some((name.clone(), id.trim().to_owned()))
+            }
+            RootSource::External { .. } => None,
+        })
+        .collect()
+}

@@ -1,0 +1,190 @@
+//! The event log on disk: JSON lines, two files of bounded size.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use super::TimelineError;
+use crate::policy::event::BootEvent;
+
+/// When the newer file has grown to this, it becomes the older one, bytes.
+const ROTATE_AT: u64 = 16 << 20;
+
+/// `events.jsonl` and, before it, `events.old.jsonl`.
+///
+/// Events are not synced one by one: a power cut may cost the last ones, which the
+/// hosts' next events make good. What must never be lost is in the lease journal.
+#[derive(Debug)]
+pub struct EventLog {
+    file: File,
+    path: PathBuf,
+    old: PathBuf,
+    length: u64,
+    rotate_at: u64,
+    broken: bool,
+}
+
+impl EventLog {
+    /// Opens the log and hands every event in it to `each`, oldest first. Lines that can't
+    /// be read (a cut, another version's) are counted and left out.
+    ///
+    /// # Errors
+    /// [`TimelineError`] if the files can't be read or written.
+    pub fn open(state: &Path, mut each: impl FnMut(BootEvent)) -> Result<Self, TimelineError> {
+        let (path, old) = (state.join("events.jsonl"), state.join("events.old.jsonl"));
+        for file in [&old, &path] {
+            let unreadable = replay(file, &mut each).map_err(|source| TimelineError {
+                operation: "read the event log",
+                path: file.clone(),
+                source,
+            })?;
+            if unreadable > 0 {
+                tracing::warn!(
+                    "{unreadable} lines of {} can't be read and are left out",
+                    file.display()
+                );
+            }
+        }
+        let open = || {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create(true)
+                .open(&path)?;
+            mend_end(&mut file)?;
+            let length = file.metadata()?.len();
+            io::Result::Ok((file, length))
+        };
+        let (file, length) = open().map_err(|source| TimelineError {
+            operation: "open the event log",
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Self {
+            file,
+            path,
+            old,
+            length,
+            rotate_at: ROTATE_AT,
+            broken: false,
+        })
+    }
+
+    /// Appends an event. A disk that is full must not stop boots: the failure is said once,
+    /// and memory goes on.
+    pub fn append(&mut self, event: &BootEvent) {
+        match self.try_append(event) {
+            Ok(()) => self.broken = false,
+            Err(error) if !self.broken => {
+                self.broken = true;
+                tracing::error!(
+                    "cannot write the event log {}: {error}; events are kept in memory alone until it works again",
+                    self.path.display()
+                );
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn try_append(&mut self, event: &BootEvent) -> io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        if self.length + line.len() as u64 > self.rotate_at {
+            fs::rename(&self.path, &self.old)?;
+            self.file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&self.path)?;
+            self.length = 0;
+        }
+        self.file.write_all(&line)?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+}
+
+/// A line that was cut off gets its newline, so that the next event stands on its own.
+fn mend_end(file: &mut File) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    if last == [b'\n'] {
+        Ok(())
+    } else {
+        file.write_all(b"\n")
+    }
+}
+
+fn replay(path: &Path, each: &mut impl FnMut(BootEvent)) -> io::Result<usize> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?,
+    };
+    let mut unreadable = 0;
+    for line in BufReader::new(file).split(b'\n') {
+        match serde_json::from_slice(&line?) {
+            Ok(event) => each(event),
+            Err(_) => unreadable += 1,
+        }
+    }
+    Ok(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::event::{MachineId, Stage, StageState};
+    use jiff::Timestamp;
+
+    fn event(second: i64) -> BootEvent {
+        let at = Timestamp::from_second(second).unwrap();
+        BootEvent::sent(
+            at,
+            MachineId("a".into()),
+            Stage::Dhcp,
+            StageState::Ok,
+            "said".into(),
+        )
+    }
+
+    fn read(state: &Path) -> Vec<i64> {
+        let mut seconds = Vec::new();
+        EventLog::open(state, |event| seconds.push(event.at.as_second())).unwrap();
+        seconds
+    }
+
+    #[test]
+    fn a_cut_line_costs_itself_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        EventLog::open(dir.path(), |_| {})
+            .unwrap()
+            .append(&event(1));
+        let path = dir.path().join("events.jsonl");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend_from_slice(b"{\"at\":");
+        fs::write(&path, bytes).unwrap();
+        EventLog::open(dir.path(), |_| {})
+            .unwrap()
+            .append(&event(2));
+        assert_eq!(read(dir.path()), [1, 2]);
+    }
+
+    #[test]
+    fn two_files_bound_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = EventLog::open(dir.path(), |_| {}).unwrap();
+        log.rotate_at = 1000;
+        for second in 0..100 {
+            log.append(&event(second));
+        }
+        let sizes: u64 = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().metadata().unwrap().len())
+            .sum();
+        assert!(sizes <= 2000, "{sizes}");
+        assert_eq!(read(dir.path()).last(), Some(&99));
+    }
+}

@@ -1,0 +1,450 @@
+//! DHCPv4 messages (RFC 2131, options RFC 2132).
+//!
+//! `dhcproto` walks and encodes; what it gets wrong on hostile or PXE traffic is
+//! done here: checks before its accessors may be called, options kept as bytes so
+//! that one bad option does not lose those behind it, overload (option 52), option 82
+//! echoed to the byte and last, replies of at least 300 bytes.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use dhcproto::v4::borrowed::DhcpOptionIterator;
+use dhcproto::v4::{self, DhcpOption, Encodable, Encoder, Flags, Opcode, OptionCode};
+
+pub use dhcproto::v4::MessageType;
+
+use crate::inventory::model::MacAddr;
+use crate::wire::pxe::ClientArch;
+
+/// BOOTP relay agents drop shorter replies (RFC 1542 §2.1; dnsmasq `MIN_PACKETSZ`).
+const MIN_REPLY: usize = 300;
+const FIXED: usize = 240;
+const MAGIC: [u8; 4] = [99, 130, 83, 99];
+/// RFC 1542 §4.1.1: relays discard above this.
+const MAX_HOPS: u8 = 16;
+
+/// A request as a client or relay sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// What it asks.
+    pub message_type: MessageType,
+    /// Transaction id.
+    pub xid: u32,
+    /// Seconds since the client began, as it says.
+    pub secs: u16,
+    /// The broadcast bit of `flags` (RFC 2131 §4.1).
+    pub broadcast: bool,
+    /// Client's address, zero unless it can answer ARP for it.
+    pub ciaddr: Ipv4Addr,
+    /// Relay agent's address, zero on the client's own link.
+    pub giaddr: Ipv4Addr,
+    /// Client hardware address.
+    pub chaddr: MacAddr,
+    /// Options by code, as bytes; what came in pieces is joined (RFC 3396).
+    pub options: BTreeMap<u8, Vec<u8>>,
+}
+
+/// Why a datagram is no DHCP request that can be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Shorter than the fixed part.
+    #[error("{0} bytes are too short for DHCP: the fixed part alone has 240")]
+    Short(usize),
+    /// A reply, or nonsense in `op`.
+    #[error("op {0} is not BOOTREQUEST (1)")]
+    NotRequest(u8),
+    /// Not Ethernet, or an address length that Ethernet does not have.
+    #[error("hardware type {htype} with an address of {hlen} bytes is not Ethernet (1 with 6)")]
+    NotEthernet {
+        /// `htype`.
+        htype: u8,
+        /// `hlen`.
+        hlen: u8,
+    },
+    /// `chaddr` is zero, multicast or broadcast.
+    #[error("hardware address {0} is not one machine's")]
+    BadHardwareAddress(MacAddr),
+    /// Relayed too often.
+    #[error("{0} hops are too many (at most 16)")]
+    Hops(u8),
+    /// The options do not begin with 99.130.83.99.
+    #[error("no DHCP magic cookie before the options")]
+    Magic,
+    /// BOOTP, or option 53 of a length other than 1.
+    #[error("no message type (option 53): BOOTP is not served")]
+    NoMessageType,
+}
+
+fn address(bytes: &[u8], at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3])
+}
+
+impl Request {
+    /// Reads a datagram from port 67 or 4011.
+    ///
+    /// # Errors
+    /// [`Malformed`], which says what is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() < FIXED {
+            return Err(Malformed::Short(bytes.len()));
+        }
+        let chaddr = check_fixed(bytes)?;
+        let options = walk_options(bytes);
+        let message_type = match options.get(&53).map(Vec::as_slice) {
+            Some([code]) => MessageType::from(*code),
+            _ => return Err(Malformed::NoMessageType),
+        };
+        Ok(Self {
+            message_type,
+            xid: u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+            secs: u16::from_be_bytes([bytes[8], bytes[9]]),
+            broadcast: bytes[10] & 0x80 != 0,
+            ciaddr: address(bytes, 12),
+            giaddr: address(bytes, 24),
+            chaddr,
+            options,
+        })
+    }
+
+    fn option_address(&self, code: u8) -> Option<Ipv4Addr> {
+        match self.options.get(&code).map(Vec::as_slice) {
+            Some(&[a, b, c, d]) => Some(Ipv4Addr::new(a, b, c, d)),
+            _ => None,
+        }
+    }
+
+    /// Requested address (option 50).
+    pub fn requested_address(&self) -> Option<Ipv4Addr> {
+        self.option_address(50)
+    }
+
+    /// Server identifier (option 54).
+    pub fn server_id(&self) -> Option<Ipv4Addr> {
+        self.option_address(54)
+    }
+
+    /// Vendor class (option 60), such as `PXEClient:Arch:00007:UNDI:003000`.
+    pub fn vendor_class(&self) -> &[u8] {
+        self.bytes(60)
+    }
+
+    /// User class (option 77).
+    pub fn user_class(&self) -> &[u8] {
+        self.bytes(77)
+    }
+
+    /// Client architectures (option 93), in the client's order.
+    pub fn client_archs(&self) -> Vec<ClientArch> {
+        ClientArch::list(self.bytes(93)).collect()
+    }
+
+    /// Machine identifier (option 97, RFC 4578 §2.3): a type byte 0 and 16 bytes.
+    pub fn guid(&self) -> Option<[u8; 16]> {
+        match self.bytes(97) {
+            [0, rest @ ..] => rest.try_into().ok(),
+            _ => None,
+        }
+    }
+
+    /// The largest reply that the client takes (option 57), UDP payload bytes;
+    /// the default is 548 (RFC 2131 §2: a 576-byte IP datagram).
+    pub fn max_reply(&self) -> usize {
+        match self.bytes(57) {
+            &[high, low] => usize::from(u16::from_be_bytes([high, low]).max(576)) - 28,
+            _ => 548,
+        }
+    }
+
+    /// An option's bytes; empty where the client sent none.
+    pub fn bytes(&self, code: u8) -> &[u8] {
+        self.options.get(&code).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The checks that must come before any accessor of `dhcproto`, which slices by `hlen`.
+fn check_fixed(bytes: &[u8]) -> Result<MacAddr, Malformed> {
+    if bytes[0] != 1 {
+        return Err(Malformed::NotRequest(bytes[0]));
+    }
+    if (bytes[1], bytes[2]) != (1, 6) {
+        return Err(Malformed::NotEthernet {
+            htype: bytes[1],
+            hlen: bytes[2],
+        });
+    }
+    if bytes[3] > MAX_HOPS {
+        return Err(Malformed::Hops(bytes[3]));
+    }
+    if bytes[236..FIXED] != MAGIC {
+        return Err(Malformed::Magic);
+    }
+    let chaddr = MacAddr([
+        bytes[28], bytes[29], bytes[30], bytes[31], bytes[32], bytes[33],
+    ]);
+    if chaddr.0 == [0; 6] || chaddr.0[0] & 1 == 1 {
+        return Err(Malformed::BadHardwareAddress(chaddr));
+    }
+    Ok(chaddr)
+}
+
+/// Options, then `file` and `sname` where option 52 says that they hold options too
+/// (RFC 2132 §9.3, order of RFC 3396 §5).
+fn walk_options(bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+    let mut options = BTreeMap::new();
+    collect(&mut options, &bytes[FIXED..]);
+    let overload = options
+        .get(&52)
+        .and_then(|v: &Vec<u8>| v.first().copied())
+        .unwrap_or(0);
+    if overload & 1 != 0 {
+        collect(&mut options, &bytes[108..236]);
+    }
+    if overload & 2 != 0 {
+        collect(&mut options, &bytes[44..108]);
+    }
+    options
+}
+
+fn collect(options: &mut BTreeMap<u8, Vec<u8>>, bytes: &[u8]) {
+    for option in DhcpOptionIterator::new(bytes) {
+        options
+            .entry(option.code().into())
+            .or_default()
+            .extend_from_slice(option.data());
+    }
+}
+
+/// A reply before it is bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// OFFER, ACK or NAK.
+    pub message_type: MessageType,
+    /// The client's address-to-be; zero in a NAK, to INFORM, and in proxy answers.
+    pub yiaddr: Ipv4Addr,
+    /// Next server (`siaddr`): where the boot file lies.
+    pub next_server: Ipv4Addr,
+    /// `sname`, for ROMs that look there.
+    pub server_name: String,
+    /// `file`: boot file name or URL; what does not fit goes into option 67 alone.
+    pub boot_file: String,
+    /// Options but 53 and 82, by code.
+    pub options: BTreeMap<u8, Vec<u8>>,
+}
+
+/// `file` without its final NUL.
+const MAX_FILE: usize = 127;
+
+impl Reply {
+    /// The bytes that answer `request`: same xid, flags, giaddr and chaddr, option 82
+    /// as it came and last (RFC 3046 §2.2), padded to 300 bytes.
+    ///
+    /// Options that do not fit into what the client takes are left out from the highest
+    /// code down; those that a boot needs have low codes.
+    pub fn encode(&self, request: &Request) -> Vec<u8> {
+        let relay_info = request.bytes(82);
+        let budget = request
+            .max_reply()
+            .saturating_sub(relay_info.len() + 3)
+            .max(MIN_REPLY);
+        let mut options = self.options.clone();
+        loop {
+            let mut bytes = self.encode_with(request, &options);
+            if bytes.len() <= budget || options.pop_last().is_none() {
+                finish(&mut bytes, relay_info);
+                return bytes;
+            }
+        }
+    }
+
+    fn encode_with(&self, request: &Request, options: &BTreeMap<u8, Vec<u8>>) -> Vec<u8> {
+        let flags = if request.broadcast {
+            Flags::default().set_broadcast()
+        } else {
+            Flags::default()
+        };
+        let mut message = v4::Message::new_with_id(
+            request.xid,
+            request.ciaddr_for(self.message_type),
+            self.yiaddr,
+            self.next_server,
+            request.giaddr,
+            &request.chaddr.0,
+        );
+        message.set_opcode(Opcode::BootReply).set_flags(flags);
+        if !self.server_name.is_empty() && self.server_name.len() < 64 {
+            message.set_sname_str(&self.server_name);
+        }
+        if !self.boot_file.is_empty() && self.boot_file.len() <= MAX_FILE {
+            message.set_fname_str(&self.boot_file);
+        }
+        let opts = message.opts_mut();
+        opts.insert(DhcpOption::MessageType(self.message_type));
+        for (&code, data) in options {
+            opts.insert(DhcpOption::Unknown(v4::UnknownOption::new(
+                OptionCode::from(code),
+                data.clone(),
+            )));
+        }
+        let mut bytes = Vec::with_capacity(576);
+        // Encoding writes into a Vec and has no other way to fail.
+        if message.encode(&mut Encoder::new(&mut bytes)).is_err() {
+            bytes.truncate(FIXED);
+        }
+        bytes
+    }
+}
+
+impl Request {
+    /// `ciaddr` is echoed in ACKs only (RFC 2131 table 3).
+    fn ciaddr_for(&self, reply: MessageType) -> Ipv4Addr {
+        if reply == MessageType::Ack {
+            self.ciaddr
+        } else {
+            Ipv4Addr::UNSPECIFIED
+        }
+    }
+}
+
+/// Puts option 82 behind all others, then End and padding.
+fn finish(bytes: &mut Vec<u8>, relay_info: &[u8]) {
+    if bytes.last() == Some(&255) {
+        bytes.pop();
+    }
+    for part in relay_info.chunks(255) {
+        bytes.push(82);
+        bytes.push(u8::try_from(part.len()).unwrap_or(255));
+        bytes.extend_from_slice(part);
+    }
+    bytes.push(255);
+    if bytes.len() < MIN_REPLY {
+        bytes.resize(MIN_REPLY, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A DISCOVER as OVMF sends it, with the options given.
+    pub(crate) fn discover(options: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; FIXED];
+        bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
+        bytes[4..8].copy_from_slice(&[1, 2, 3, 4]);
+        bytes[28..34].copy_from_slice(&[0x52, 0x54, 0, 0, 0, 1]);
+        bytes[236..].copy_from_slice(&MAGIC);
+        bytes.extend_from_slice(&[53, 1, 1]);
+        bytes.extend_from_slice(options);
+        bytes.push(255);
+        bytes
+    }
+
+    #[test]
+    fn reads_what_pxe_needs() {
+        let request = Request::parse(&discover(&[
+            93, 2, 0, 7, 57, 2, 5, 192, 77, 4, b'i', b'P', b'X', b'E',
+        ]))
+        .unwrap();
+        assert_eq!(request.client_archs(), [ClientArch::UEFI_X64]);
+        assert_eq!(request.max_reply(), 1472 - 28);
+        assert_eq!(request.user_class(), b"iPXE");
+        assert_eq!(request.chaddr.to_string(), "52:54:00:00:00:01");
+    }
+
+    #[test]
+    fn a_bad_option_does_not_lose_those_behind_it() {
+        let request =
+            Request::parse(&discover(&[12, 2, 0xff, 0xfe, 93, 3, 0, 7, 9, 97, 1, 0])).unwrap();
+        assert_eq!(request.client_archs(), [ClientArch::UEFI_X64]);
+        assert_eq!(request.guid(), None);
+    }
+
+    #[test]
+    fn long_hardware_addresses_are_refused_before_dhcproto_slices_them() {
+        for hlen in [0, 7, 16, 17, 255] {
+            let mut bytes = discover(&[]);
+            bytes[2] = hlen;
+            assert_eq!(
+                Request::parse(&bytes),
+                Err(Malformed::NotEthernet { htype: 1, hlen })
+            );
+        }
+    }
+
+    #[test]
+    fn overload_brings_the_options_in_file_and_sname() {
+        let mut bytes = discover(&[52, 1, 3]);
+        bytes[108..113].copy_from_slice(&[93, 2, 0, 0, 255]);
+        bytes[44..49].copy_from_slice(&[60, 2, b'P', b'X', 255]);
+        let request = Request::parse(&bytes).unwrap();
+        assert_eq!(request.client_archs(), [ClientArch::BIOS]);
+        assert_eq!(request.vendor_class(), b"PX");
+    }
+
+    #[test]
+    fn each_fault_has_its_name() {
+        assert_eq!(Request::parse(&[0; 239]), Err(Malformed::Short(239)));
+        let broken = |at: usize, value: u8| {
+            let mut bytes = discover(&[]);
+            bytes[at] = value;
+            Request::parse(&bytes)
+        };
+        assert_eq!(broken(0, 2), Err(Malformed::NotRequest(2)));
+        assert_eq!(broken(3, 17), Err(Malformed::Hops(17)));
+        assert_eq!(broken(236, 0), Err(Malformed::Magic));
+        assert_eq!(broken(240, 0), Err(Malformed::NoMessageType));
+        assert!(matches!(
+            broken(28, 1),
+            Err(Malformed::BadHardwareAddress(_))
+        ));
+    }
+
+    fn offer() -> Reply {
+        Reply {
+            message_type: MessageType::Offer,
+            yiaddr: Ipv4Addr::new(10, 77, 0, 11),
+            next_server: Ipv4Addr::new(10, 77, 0, 1),
+            server_name: String::new(),
+            boot_file: "snponly.efi".into(),
+            options: BTreeMap::from([(1, vec![255, 255, 255, 0]), (54, vec![10, 77, 0, 1])]),
+        }
+    }
+
+    #[test]
+    fn replies_are_padded_and_echo_option_82_last() {
+        let request = Request::parse(&discover(&[82, 6, 1, 4, 9, 9, 9, 9])).unwrap();
+        let bytes = offer().encode(&request);
+        assert_eq!(bytes.len(), 300);
+        let end = bytes.iter().rposition(|&b| b == 255).unwrap();
+        assert_eq!(bytes[end - 8..end], [82, 6, 1, 4, 9, 9, 9, 9]);
+        assert_eq!(&bytes[108..119], b"snponly.efi");
+        assert_eq!(bytes[4..8], [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn replies_keep_within_what_the_client_takes() {
+        let request = Request::parse(&discover(&[])).unwrap();
+        let mut reply = offer();
+        reply.options.insert(200, vec![7; 400]);
+        let bytes = reply.encode(&request);
+        assert!(bytes.len() <= 548);
+        assert!(bytes.windows(2).any(|w| w == [54, 4]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..700)) {
+            let _ = Request::parse(&bytes);
+        }
+
+        #[test]
+        fn no_options_make_it_panic(options in proptest::collection::vec(any::<u8>(), 0..500)) {
+            if let Ok(request) = Request::parse(&discover(&options)) {
+                let bytes = offer().encode(&request);
+                prop_assert!(bytes.len() >= MIN_REPLY);
+                request.client_archs();
+                request.guid();
+            }
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! The inventory as an operator meets it: good files load, bad ones say what is wrong.
+//!
+//! Each file of `tests/inventories/invalid` has one snapshot of what is printed for it.
+//! After a change of words look at the new ones: `INSTA_UPDATE=always cargo test --test inventory`.
+
+use std::path::{Path, PathBuf};
+
+use bridgehead::diagnostic::{Severity, render};
+use bridgehead::inventory::model::{
+    Inventory, Loader, NfsVersion, OnFailure, PoolKind, RootSource,
+};
+use bridgehead::inventory::{Loaded, artefacts, load, parse};
+use proptest::prelude::*;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(kind: &str) -> Vec<PathBuf> {
+    let directory = root().join("tests/inventories").join(kind);
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+/// Names the file as if it stood in the working directory, so that snapshots are portable.
+fn text_of(path: &Path) -> (String, String) {
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    (name, std::fs::read_to_string(path).unwrap())
+}
+
+fn settings() -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("inventories/snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings
+}
+
+#[test]
+fn every_invalid_file_says_what_is_wrong() {
+    for path in files("invalid") {
+        let (name, text) = text_of(&path);
+        let faults = parse(&name, &text).expect_err(&name);
+        settings().bind(|| insta::assert_snapshot!(stem(&path), faults.to_string()));
+    }
+}
+
+#[test]
+fn every_valid_file_loads() {
+    for path in files("valid") {
+        let (name, text) = text_of(&path);
+        let (inventory, warnings) = parse(&name, &text).unwrap_or_else(|faults| panic!("{faults}"));
+        let shown = format!("{warnings:#?}\n{}", describe(&inventory));
+        settings().bind(|| insta::assert_snapshot!(format!("valid-{}", stem(&path)), shown));
+    }
+}
+
+/// Hosts with what they boot, one per line.
+fn describe(inventory: &Inventory) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for network in inventory.networks.values() {
+        lines.push(format!("{network:?}"));
+    }
+    for host in inventory.hosts.values() {
+        let profile = &host.profile;
+        lines.push(format!(
+            "{} {:?} {} on {} rack {:?} unit {:?}\n  {} < {:?}: {:?} {} {} {:?}\n  {:?} {:?}\n  {:?}",
+            host.name,
+            host.macs.iter().map(|mac| mac.value).collect::<Vec<_>>(),
+            host.ip.value,
+            host.network.name,
+            host.rack,
+            host.unit,
+            profile.name,
+            profile.extends,
+            profile.loader.value,
+            profile.kernel.value,
+            profile.initrd.value,
+            profile.on_failure.value,
+            profile.bridge.value,
+            profile.root.value,
+            profile.image_pool.as_ref().map(|pool| &pool.value),
+        ));
+        let arguments = profile
+            .cmdline
+            .iter()
+            .map(|argument| argument.value.as_str());
+        lines.push(format!("  {}", arguments.collect::<Vec<_>>().join(" ")));
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn the_example_of_the_repository_is_what_the_demo_expects() {
+    let Loaded {
+        inventory,
+        warnings,
+        ..
+    } = load(&root().join("hosts.yaml")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(warnings, []);
+    assert_eq!(inventory.site, "lab");
+    assert_eq!(inventory.hosts.len(), 2);
+    let kvm01 = &inventory.hosts["kvm01"];
+    assert_eq!(kvm01.macs[0].to_string(), "52:54:00:00:00:01");
+    assert_eq!(kvm01.ip.to_string(), "10.77.0.11");
+    assert_eq!((kvm01.rack.as_deref(), kvm01.unit), (Some("r1"), Some(4)));
+    let profile = &kvm01.profile;
+    assert_eq!(profile.extends, ["base"]);
+    assert_eq!(*profile.loader, Loader::Ipxe);
+    assert_eq!(*profile.on_failure, OnFailure::Reboot);
+    assert_eq!(profile.root.overlay, 1 << 30);
+    let pool = profile.image_pool.as_ref().unwrap();
+    assert!(
+        matches!(&pool.kind, PoolKind::Moosefs { master, port: 9421, .. } if master == "10.77.0.5")
+    );
+}
+
+#[test]
+fn the_examples_in_its_comments_load_too() {
+    let text = std::fs::read_to_string(root().join("hosts.yaml")).unwrap();
+    let uncommented: Vec<_> = text
+        .lines()
+        .map(|line| {
+            line.replace("  # kvm", "  kvm")
+                .replace("    # server: 10.77.0.1 ", "    server: 10.77.0.1 ")
+                .replace("    # domain:", "    domain:")
+                .replace("    # ntp:", "    ntp:")
+                .replace("    # lease_time:", "    lease_time:")
+                .replace("    # loader:", "    loader:")
+                .replace("    # on_failure:", "    on_failure:")
+                .replace("# server: {", "server: {")
+        })
+        .collect();
+    let (inventory, _) =
+        parse("hosts.yaml", &uncommented.join("\n")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(inventory.hosts.len(), 15);
+    assert_eq!(inventory.hosts["kvm15"].ip.to_string(), "10.77.0.25");
+    assert_eq!(inventory.hosts["kvm15"].unit, Some(18));
+    assert_eq!(
+        *inventory.hosts["kvm03"].profile.on_failure,
+        OnFailure::Shell
+    );
+}
+
+#[test]
+fn provenance_names_file_line_and_layer() {
+    let (name, text) = text_of(&root().join("tests/inventories/valid/inheritance.yaml"));
+    let (inventory, _) = parse(&name, &text).unwrap_or_else(|faults| panic!("{faults}"));
+    let profile = &inventory.hosts["kvm02"].profile;
+    let kernel = profile.kernel.origin.as_ref().unwrap();
+    assert_eq!(&*kernel.layer, "host kvm02");
+    let line = text.lines().nth(kernel.line - 1).unwrap();
+    let from_column: String = line.chars().skip(kernel.column - 1).collect();
+    assert!(from_column.starts_with("testing"), "{from_column}");
+    let layers: Vec<_> = profile
+        .cmdline
+        .iter()
+        .map(|argument| argument.origin.as_ref().unwrap().layer.to_string())
+        .collect();
+    assert_eq!(
+        layers,
+        ["profile base", "profile base", "profile kvm", "host kvm02"]
+    );
+    assert_eq!(profile.loader.origin, None);
+    let RootSource::External { version, .. } = &profile.root.source else {
+        panic!("{:?}", profile.root);
+    };
+    assert_eq!(*version, NfsVersion::V3);
+}
+
+#[test]
+fn hosts_without_settings_of_their_own_share_their_profile() {
+    let Loaded { inventory, .. } = load(&root().join("hosts.yaml")).unwrap();
+    let shared = &inventory.profiles["kvm-host"];
+    for host in inventory.hosts.values() {
+        assert!(std::sync::Arc::ptr_eq(&host.profile, shared));
+        assert!(std::sync::Arc::ptr_eq(
+            &host.network,
+            &inventory.networks["boot"]
+        ));
+        for mac in &host.macs {
+            assert!(std::sync::Arc::ptr_eq(&inventory.by_mac[&mac.value], host));
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let faults = load(Path::new("/nonexistent/hosts.yaml")).unwrap_err();
+    let text = faults.to_string();
+    assert!(text.contains("/nonexistent/hosts.yaml"), "{text}");
+    assert_eq!(faults.errors(), 1);
+}
+
+#[test]
+fn bytes_that_are_not_utf8_have_a_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hosts.yaml");
+    std::fs::write(&path, b"site: lab\nnetworks: \xff\n").unwrap();
+    let faults = load(&path).unwrap_err();
+    let place = faults.iter().next().unwrap().place().unwrap();
+    assert_eq!((place.line, place.column), (2, 11));
+    assert!(faults.to_text(false).contains("networks:"));
+}
+
+#[test]
+fn json_has_a_schema_and_every_label() {
+    let faults = parse(
+        "hosts.yaml",
+        "networks: {boot: {subnet: 10.0.0.0/24, dncp: off}}\n",
+    )
+    .unwrap_err();
+    let json = serde_json::to_value(faults.report()).unwrap();
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["errors"], 1);
+    let first = &json["diagnostics"][0];
+    assert_eq!(first["code"], "inventory::unknown_key");
+    assert_eq!(first["severity"], "error");
+    assert_eq!(first["labels"][0]["line"], 1);
+    assert_eq!(first["labels"][0]["column"], 40);
+    assert_eq!(first["labels"][0]["length"], 4);
+    assert_eq!(first["help"], "did you mean `dhcp`?");
+    assert_eq!(json["warnings"], 0);
+}
+
+#[test]
+fn colour_only_if_asked() {
+    let faults = parse("hosts.yaml", "networks: 1\n").unwrap_err();
+    assert!(!faults.to_text(false).contains('\u{1b}'));
+    assert!(faults.to_text(true).contains('\u{1b}'));
+}
+
+/// A data directory with these files, each with its text.
+fn data_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let data = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = data.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    data
+}
+
+const COMPLETE: [(&str, &str); 7] = [
+    ("kernels/debian/vmlinuz", ""),
+    ("kernels/debian/release", "6.1.0-40-amd64\n"),
+    ("initrds/default.img", ""),
+    (
+        "initrds/default.manifest",
+        r#"{"schema": 1, "kernel_release": "6.1.0-40-amd64"}"#,
+    ),
+    ("loaders/undionly.kpxe", ""),
+    ("loaders/ipxe.efi", ""),
+    ("roots/kvm-host/etc/os-release", ""),
+];
+
+#[test]
+fn a_complete_data_directory_is_silent() {
+    let Loaded {
+        inventory, sources, ..
+    } = load(&root().join("hosts.yaml")).unwrap();
+    let data = data_with(&COMPLETE);
+    assert_eq!(artefacts::check(&inventory, data.path(), &sources), []);
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_verb_that_builds_it() {
+    let text = std::fs::read_to_string(root().join("hosts.yaml")).unwrap();
+    let directory = data_with(&[("hosts.yaml", &text)]);
+    let loaded = load(&directory.path().join("hosts.yaml")).unwrap();
+    let data = data_with(&[("initrds/defualt.img", ""), ("kernels/debian/release", "x")]);
+    let found = artefacts::check(&loaded.inventory, data.path(), &loaded.sources);
+    let shown = render(&found, &loaded.sources, false)
+        .replace(&data.path().display().to_string(), "DATA")
+        .replace(&directory.path().display().to_string(), "DIR");
+    settings().bind(|| insta::assert_snapshot!("artefacts-missing", shown));
+}
+
+#[test]
+fn an_initrd_for_another_kernel_is_an_error() {
+    let Loaded {
+        inventory, sources, ..
+    } = load(&root().join("hosts.yaml")).unwrap();
+    let mut files = COMPLETE;
+    files[1].1 = "6.1.0-41-amd64\n";
+    let data = data_with(&files);
+    let found = artefacts::check(&inventory, data.path(), &sources);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].code, "artefacts::release_mismatch");
+    assert_eq!(found[0].severity, Severity::Error);
+    assert_eq!(found[0].labels.len(), 2);
+}
+
+#[test]
+fn each_loader_has_its_own_files() {
+    for (loader, missing) in [
+        ("ipxe", &["snponly.efi", "undionly.kpxe"][..]),
+        ("pxelinux", &["ldlinux.c32", "pxelinux.0", "snponly.efi"]),
+        ("grub", &["grub-bios.pxe", "grubx64.efi", "shimx64.efi"]),
+    ] {
+        let text = std::fs::read_to_string(root().join("hosts.yaml")).unwrap();
+        let text = text.replace("# loader: ipxe ", &format!("loader: {loader} "));
+        let (inventory, _) = parse("hosts.yaml", &text).unwrap();
+        let complete = COMPLETE
+            .iter()
+            .filter(|(name, _)| !name.starts_with("loaders"));
+        let data = data_with(&complete.copied().collect::<Vec<_>>());
+        let found = artefacts::check(&inventory, data.path(), &Default::default());
+        let named: Vec<_> = found
+            .iter()
+            .map(|diagnostic| diagnostic.message.rsplit('/').next().unwrap())
+            .collect();
+        assert_eq!(named, missing, "{loader}");
+    }
+}
+
+#[test]
+fn a_profile_that_no_host_boots_only_warns() {
+    let text = std::fs::read_to_string(root().join("hosts.yaml")).unwrap();
+    let text = text.replace(
+        "\nhosts:",
+        "\n  lab:\n    extends: kvm-host\n    kernel: edge\n\nhosts:",
+    );
+    let (inventory, _) = parse("hosts.yaml", &text).unwrap();
+    let data = data_with(&COMPLETE);
+    let found = artefacts::check(&inventory, data.path(), &Default::default());
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].severity, Severity::Warning);
+    assert_eq!(found[0].labels[0].column, 13);
+}
+
+#[test]
+fn faults_beyond_the_limit_are_counted_and_not_kept() {
+    let entries: String = (0..5000).map(|n| format!("key{n}: x\n")).collect();
+    let faults = parse("hosts.yaml", &entries).unwrap_err();
+    assert_eq!(faults.errors(), 5001);
+    assert_eq!(faults.iter().count(), 200);
+    assert_eq!(faults.omitted(), 4801);
+    assert!(faults.summary().contains("4801"), "{}", faults.summary());
+}
+
+fn many_hosts(count: u32) -> String {
+    let mut text = String::from(
+        "networks: {boot: {subnet: 10.0.0.0/8, pool: 10.255.0.0-10.255.255.0}}\n\
+         profiles: {kvm: {kernel: debian, initrd: default, root: {nfs: /roots/kvm}}}\nhosts:\n",
+    );
+    for n in 0..count {
+        let [_, b, c, d] = (n + 256).to_be_bytes();
+        text += &format!(
+            "  kvm{n:05}: {{mac: \"52:54:00:{b:02x}:{c:02x}:{d:02x}\", ip: 10.{b}.{c}.{d}, profile: kvm, rack: r{}, unit: {}}}\n",
+            n / 40,
+            n % 40 + 1
+        );
+    }
+    text
+}
+
+#[test]
+fn ten_thousand_hosts_load() {
+    let (inventory, warnings) = parse("hosts.yaml", &many_hosts(10_000)).unwrap();
+    assert_eq!(inventory.hosts.len(), 10_000);
+    assert_eq!(inventory.by_mac.len(), 10_000);
+    assert_eq!(warnings, []);
+}
+
+#[test]
+fn long_lists_of_profiles_stay_cheap() {
+    let mut text = String::from("networks: {a: {subnet: 10.0.0.0/8}}\nprofiles:\n  p0: {}\n");
+    for n in 1..20_000 {
+        text += &format!("  p{n}: {{extends: p{}}}\n", n - 1);
+    }
+    let faults = parse("hosts.yaml", &text).unwrap_err();
+    assert!(
+        faults
+            .iter()
+            .all(|fault| fault.code == "inventory::long_chain")
+    );
+}
+
+fn check_never_panics(text: &str) {
+    if let Err(faults) = parse("hosts.yaml", text) {
+        assert!(faults.errors() > 0);
+        let shown = faults.to_text(true);
+        assert!(!shown.is_empty());
+        serde_json::to_string(&faults.report()).unwrap();
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_answered(text in any::<String>()) {
+        check_never_panics(&text);
+    }
+
+    #[test]
+    fn yaml_soup_is_answered(
+        tokens in prop::collection::vec(prop::sample::select(vec![
+            "networks:", "hosts:", "profiles:", "unknown:", " ", "  ", "\n", "\r", "\t", "- ", "? ", ": ",
+            "{", "}", "[", "]", ",", "\"", "'", "&a ", "*a", "<<: ", "!!str ", "|\n", ">\n", "#", "---\n",
+            "...", "%YAML", "kvm[1-3]:", "mac:", "ip:", "subnet: 10.0.0.0/8", "10.0.0.1", "~", "null",
+            "é", "\u{feff}", "\u{85}", "\u{2028}", "extends: a", "a: ", "root: {nfs: ", "/roots/a",
+        ]), 0..60)
+    ) {
+        check_never_panics(&tokens.concat());
+    }
+
+    #[test]
+    fn a_damaged_inventory_is_answered(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), ".{0,3}"), 1..6)
+    ) {
+        let path = root().join("tests/inventories/valid/inheritance.yaml");
+        let mut text: Vec<char> = std::fs::read_to_string(path).unwrap().chars().collect();
+        for (from, length, replacement) in edits {
+            let start = from.index(text.len());
+            let end = (start + length.index(20)).min(text.len());
+            text.splice(start..end, replacement.chars());
+        }
+        check_never_panics(&text.into_iter().collect::<String>());
+    }
+}
