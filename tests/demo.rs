@@ -6,15 +6,16 @@ mod lab;
 
 use std::collections::HashMap;
 use std::env;
+use std::fs;
 use std::io::{IsTerminal, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use lab::{
-    APPLIANCE, Daemon, Firmware, HostStatus, HostView, Lab, LabError, Moosefs, POOL, PoolServer,
-    Result, ServerSpec, Stage, VirtualServer, check_interrupt, cross_read, data_dir, repository,
-    require,
+    APPLIANCE, Daemon, Firmware, HostStatus, HostView, Lab, LabError, Lustre, Moosefs, POOL,
+    PoolServer, Result, ServerSpec, Stage, VirtualServer, check_interrupt, cross_read, data_dir,
+    io_error, repository, require,
 };
 
 /// From power-on to both *joined*.
@@ -47,8 +48,7 @@ fn demo() -> Result<()> {
     ];
     require(&data, &artefacts)?;
     let lab = Lab::new("demo")?;
-    let pool = start_pool(&lab, &logs)?;
-    let inventory = repository().join("hosts.yaml");
+    let (pool, inventory) = start_pool(&lab, &data, &logs)?;
     let mut daemon = Daemon::start(&lab, &inventory, &data, &logs.join("daemon.log"))?;
     let mut servers = power_on(&lab, &logs)?;
     introduce(&pool, &servers, &logs);
@@ -67,14 +67,34 @@ fn demo() -> Result<()> {
     Ok(())
 }
 
-fn start_pool(lab: &Lab, logs: &Path) -> Result<PoolServer> {
-    if env::var_os("LUSTRE_TREE").is_none() {
-        println!(
-            "Lustre: skipped. With LUSTRE_TREE=DIR, an installed tree of Lustre's modules and \
-             tools for this kernel, the pool is Lustre.\n"
-        );
+/// MooseFS, or with `LUSTRE_TREE` Lustre; and the inventory that names it.
+fn start_pool(lab: &Lab, data: &Path, logs: &Path) -> Result<(PoolServer, PathBuf)> {
+    let inventory = repository().join("hosts.yaml");
+    if let Some(tree) = env::var_os("LUSTRE_TREE") {
+        println!("Starting a Lustre server; it takes half a minute.");
+        let pool = Lustre::start(lab, Path::new(&tree), data, logs)?;
+        return Ok((PoolServer::Lustre(pool), with_lustre(&inventory, logs)?));
     }
-    Moosefs::start(lab, &logs.join("moosefs"), logs).map(PoolServer::Moosefs)
+    println!(
+        "The image pool is MooseFS. Lustre is skipped: LUSTRE_TREE=DIR, an installed tree of\n\
+         Lustre's modules and tools for this kernel, makes it the pool.\n"
+    );
+    let pool = Moosefs::start(lab, &logs.join("moosefs"), logs)?;
+    Ok((PoolServer::Moosefs(pool), inventory))
+}
+
+/// hosts.yaml with one line changed: Lustre in place of MooseFS.
+fn with_lustre(inventory: &Path, logs: &Path) -> Result<PathBuf> {
+    let text = fs::read_to_string(inventory).map_err(io_error("read", inventory))?;
+    let is_moosefs = |line: &&str| line.trim_start().starts_with("moosefs:");
+    let Some(line) = text.lines().find(is_moosefs) else {
+        return Ok(inventory.to_owned());
+    };
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let lustre = format!("{indent}lustre: \"{}\"", Lustre::source());
+    let file = logs.join("hosts.yaml");
+    fs::write(&file, text.replace(line, &lustre)).map_err(io_error("write", &file))?;
+    Ok(file)
 }
 
 /// The two servers of hosts.yaml, one of each firmware.
@@ -95,7 +115,7 @@ fn introduce(pool: &PoolServer, servers: &[VirtualServer], logs: &Path) {
     };
     println!("Two bare servers without a disk, on a network with:");
     println!(
-        "  {APPLIANCE:<18} bridgehead serve --inventory hosts.yaml  log: {}",
+        "  {APPLIANCE:<18} bridgehead serve  log: {}",
         shown(logs.join("daemon.log"))
     );
     println!("  {POOL:<18} {}", pool.describe());

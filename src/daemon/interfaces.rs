@@ -23,7 +23,10 @@ pub enum InterfaceError {
         known: Vec<String>,
     },
     /// The interface is in no network of the inventory.
-    #[error("interface {name} has no address in a network of the inventory (it has {}); give it one, or correct `subnet` in hosts.yaml", list(addresses))]
+    #[error(
+        "interface {name} has no address in a network of the inventory (it has {}); give it one, or correct `subnet` in hosts.yaml",
+        list(addresses)
+    )]
     NoAddress {
         /// Which.
         name: String,
@@ -42,20 +45,31 @@ fn list(addresses: &[Ipv4Addr]) -> String {
     if addresses.is_empty() {
         return "none".into();
     }
-    addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ")
+    addresses
+        .iter()
+        .map(Ipv4Addr::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Addresses of every interface but loopback.
 fn addresses() -> Result<Vec<(String, Option<Ipv4Addr>)>, InterfaceError> {
     let all = getifaddrs().map_err(InterfaceError::List)?;
     let real = all.filter(|entry| !entry.flags.contains(InterfaceFlags::IFF_LOOPBACK));
-    let address = |entry: &nix::ifaddrs::InterfaceAddress| entry.address.as_ref()?.as_sockaddr_in().map(|v4| v4.ip());
-    Ok(real.map(|entry| (entry.interface_name.clone(), address(&entry))).collect())
+    let address = |entry: &nix::ifaddrs::InterfaceAddress| {
+        entry.address.as_ref()?.as_sockaddr_in().map(|v4| v4.ip())
+    };
+    Ok(real
+        .map(|entry| (entry.interface_name.clone(), address(&entry)))
+        .collect())
 }
 
 /// The interfaces that were named, or every one that fits a network with DHCP; each with
 /// its address there.
-pub(super) fn choose(named: &[String], inventory: &Inventory) -> Result<Vec<Interface>, InterfaceError> {
+pub(super) fn choose(
+    named: &[String],
+    inventory: &Inventory,
+) -> Result<Vec<Interface>, InterfaceError> {
     let there = addresses()?;
     let known = || {
         let mut names: Vec<_> = there.iter().map(|(name, _)| name.clone()).collect();
@@ -63,27 +77,61 @@ pub(super) fn choose(named: &[String], inventory: &Inventory) -> Result<Vec<Inte
         names.dedup();
         names
     };
-    let on = |name: &str| there.iter().filter(|(n, _)| n == name).filter_map(|(_, a)| *a).collect::<Vec<_>>();
+    let on = |name: &str| {
+        there
+            .iter()
+            .filter(|(n, _)| n == name)
+            .filter_map(|(_, a)| *a)
+            .collect::<Vec<_>>()
+    };
     if named.is_empty() {
-        let fitting: Vec<_> = known().into_iter().filter_map(|name| fit(&name, &on(&name), inventory)).collect();
-        return if fitting.is_empty() { Err(InterfaceError::NoneFits { known: known() }) } else { Ok(fitting) };
+        let fitting: Vec<_> = known()
+            .into_iter()
+            .filter_map(|name| fit(&name, &on(&name), inventory))
+            .collect();
+        return if fitting.is_empty() {
+            Err(InterfaceError::NoneFits { known: known() })
+        } else {
+            Ok(fitting)
+        };
     }
     named
         .iter()
         .map(|name| {
             if !known().contains(name) {
-                return Err(InterfaceError::Missing { name: name.clone(), known: known() });
+                return Err(InterfaceError::Missing {
+                    name: name.clone(),
+                    known: known(),
+                });
             }
             let addresses = on(name);
-            fit(name, &addresses, inventory).ok_or_else(|| InterfaceError::NoAddress { name: name.clone(), addresses })
+            fit(name, &addresses, inventory).ok_or_else(|| InterfaceError::NoAddress {
+                name: name.clone(),
+                addresses,
+            })
         })
         .collect()
 }
 
 /// The interface with the address that the inventory prefers, if it has one in a network.
 fn fit(name: &str, addresses: &[Ipv4Addr], inventory: &Inventory) -> Option<Interface> {
-    let networks = || inventory.networks.values().filter(|network| network.dhcp != DhcpMode::Off);
-    let preferred = networks().filter_map(|network| network.server).find(|server| addresses.contains(server));
-    let inside = || addresses.iter().copied().find(|address| networks().any(|network| network.subnet.contains(address)));
-    preferred.or_else(inside).map(|address| Interface { name: name.to_owned(), address })
+    let networks = || {
+        inventory
+            .networks
+            .values()
+            .filter(|network| network.dhcp != DhcpMode::Off)
+    };
+    let preferred = networks()
+        .filter_map(|network| network.server)
+        .find(|server| addresses.contains(server));
+    let inside = || {
+        addresses
+            .iter()
+            .copied()
+            .find(|address| networks().any(|network| network.subnet.contains(address)))
+    };
+    preferred.or_else(inside).map(|address| Interface {
+        name: name.to_owned(),
+        address,
+    })
 }

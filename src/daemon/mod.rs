@@ -18,8 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::diagnostic::Diagnostics;
 use crate::dhcp::{self, Bound, Interface};
+use crate::diagnostic::Diagnostics;
 use crate::http::{self, App};
 use crate::inventory::model::Inventory;
 use crate::leases::{Journal, JournalError};
@@ -104,8 +104,8 @@ fn system(operation: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 /// # Errors
 /// [`ServeError`] if it can't start.
 pub fn run(options: &Options) -> Result<(), ServeError> {
-    let (snapshot, warnings) =
-        Snapshot::load(&options.paths, None).map_err(|found| ServeError::Inventory(Box::new(found)))?;
+    let (snapshot, warnings) = Snapshot::load(&options.paths, None)
+        .map_err(|found| ServeError::Inventory(Box::new(found)))?;
     if !warnings.is_empty() {
         tracing::warn!("\n{}", warnings.to_text(false));
     }
@@ -140,7 +140,11 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn bind(interfaces: &[Interface], inventory: &Inventory, options: &Options) -> Result<Self, ServeError> {
+    fn bind(
+        interfaces: &[Interface],
+        inventory: &Inventory,
+        options: &Options,
+    ) -> Result<Self, ServeError> {
         let server = inventory.server;
         let mut sockets = Self {
             dhcp: Vec::new(),
@@ -196,7 +200,12 @@ fn bind_tcp(address: SocketAddr, what: &str) -> Result<TcpListener, ServeError> 
     })
 }
 
-async fn serve(options: &Options, sockets: Sockets, app: App, exports: nfs::Exports) -> Result<(), ServeError> {
+async fn serve(
+    options: &Options,
+    sockets: Sockets,
+    app: App,
+    exports: nfs::Exports,
+) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
@@ -213,12 +222,21 @@ async fn serve(options: &Options, sockets: Sockets, app: App, exports: nfs::Expo
     shutdown.cancel();
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
-        tracing::warn!("some transfers did not finish within {} s and are cut off", DRAIN.as_secs());
+        tracing::warn!(
+            "some transfers did not finish within {} s and are cut off",
+            DRAIN.as_secs()
+        );
     }
     Ok(())
 }
 
-async fn start(sockets: Sockets, app: &App, exports: &nfs::Exports, tasks: &TaskTracker, shutdown: &CancellationToken) -> Result<(), ServeError> {
+async fn start(
+    sockets: Sockets,
+    app: &App,
+    exports: &nfs::Exports,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<(), ServeError> {
     for bound in sockets.dhcp {
         let socket = bound.start()?;
         let Interface { name, address } = &socket.interface;
@@ -227,12 +245,18 @@ async fn start(sockets: Sockets, app: &App, exports: &nfs::Exports, tasks: &Task
     }
     for socket in sockets.tftp {
         let server = observe::tftp_server(socket, &app.site).map_err(ServeError::Tftp)?;
-        tasks.spawn(observe::serve_tftp(server, app.site.clone(), shutdown.clone()));
+        tasks.spawn(observe::serve_tftp(
+            server,
+            app.site.clone(),
+            shutdown.clone(),
+        ));
     }
     for listener in sockets.nfs {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start NFS"))?;
         let observer = observe::nfs_observer(&app.site);
-        let server = nfs::Server::with_listener(listener, exports.clone(), observer).await.map_err(ServeError::Nfs)?;
+        let server = nfs::Server::with_listener(listener, exports.clone(), observer)
+            .await
+            .map_err(ServeError::Nfs)?;
         tasks.spawn(server.allow(nfs::reserved_port).serve(shutdown.clone()));
     }
     let router = http::router(app.clone());
@@ -240,7 +264,8 @@ async fn start(sockets: Sockets, app: &App, exports: &nfs::Exports, tasks: &Task
         let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start HTTP"))?;
         tasks.spawn(http::serve_tcp(listener, router.clone(), shutdown.clone()));
     }
-    let control = tokio::net::UnixListener::from_std(sockets.control).map_err(system("start the control socket"))?;
+    let control = tokio::net::UnixListener::from_std(sockets.control)
+        .map_err(system("start the control socket"))?;
     tasks.spawn(http::serve_unix(control, router, shutdown.clone()));
     Ok(())
 }
@@ -249,6 +274,9 @@ async fn start(sockets: Sockets, app: &App, exports: &nfs::Exports, tasks: &Task
 fn announce(snapshot: &Snapshot) {
     let (files, bytes) = snapshot.assets.size();
     let hosts = snapshot.inventory.hosts.len();
-    tracing::info!("{hosts} hosts listed; {files} boot files, {} MiB, in memory", bytes >> 20);
+    tracing::info!(
+        "{hosts} hosts listed; {files} boot files, {} MiB, in memory",
+        bytes >> 20
+    );
     tracing::info!("ready");
 }

@@ -38,18 +38,28 @@ fn holder(port: Port) -> Option<String> {
         .flat_map(|text| inodes_of(&text, port))
         .collect();
     let processes = fs::read_dir("/proc").ok()?.flatten();
-    processes.map(|entry| entry.path()).find(|process| has_socket(process, &inodes)).map(|process| {
-        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-        let pid = process.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        format!("{} (process {pid})", name.trim())
-    })
+    processes
+        .map(|entry| entry.path())
+        .find(|process| has_socket(process, &inodes))
+        .map(|process| {
+            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+            let pid = process
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            format!("{} (process {pid})", name.trim())
+        })
 }
 
 /// Socket inodes of the lines whose local port is `port` (proc(5), `/proc/net/tcp`); for TCP
 /// those that listen (state 0A), for UDP all (07).
 fn inodes_of(table: &str, port: u16) -> Vec<String> {
     let suffix = format!(":{port:04X}");
-    let fields = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let fields = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
     fields
         .filter(|f| f.len() > 9 && f[1].ends_with(&suffix) && matches!(f[3], "0A" | "07"))
         .map(|f| f[9].to_owned())
@@ -57,12 +67,18 @@ fn inodes_of(table: &str, port: u16) -> Vec<String> {
 }
 
 fn has_socket(process: &Path, inodes: &[String]) -> bool {
-    let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| {
-        let link = link.to_string_lossy();
-        let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-        inode.is_some_and(|inode| inodes.iter().any(|wanted| wanted == inode))
-    })
+    let open = fs::read_dir(process.join("fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    open.filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|link| {
+            let link = link.to_string_lossy();
+            let inode = link
+                .strip_prefix("socket:[")
+                .and_then(|rest| rest.strip_suffix(']'));
+            inode.is_some_and(|inode| inodes.iter().any(|wanted| wanted == inode))
+        })
 }
 
 #[cfg(test)]
@@ -74,7 +90,10 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let holder = holder(Port::Tcp(port)).unwrap();
-        assert!(holder.ends_with(&format!("(process {})", std::process::id())), "{holder}");
+        assert!(
+            holder.ends_with(&format!("(process {})", std::process::id())),
+            "{holder}"
+        );
         drop(listener);
         assert_eq!(super::holder(Port::Udp(port)), None);
     }

@@ -19,10 +19,15 @@ const NEEDED: [Capability; 3] = [
 pub(super) fn keep_only_needed() -> io::Result<()> {
     let failed = |error: caps::errors::CapsError| io::Error::other(error.to_string());
     let permitted = caps::read(None, CapSet::Permitted).map_err(failed)?;
-    let keep: HashSet<_> = NEEDED.into_iter().filter(|c| permitted.contains(c)).collect();
+    let keep: HashSet<_> = NEEDED
+        .into_iter()
+        .filter(|c| permitted.contains(c))
+        .collect();
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).map_err(failed)? {
         for capability in caps::all() {
-            if !keep.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability).map_err(failed)? {
+            if !keep.contains(&capability)
+                && caps::has_cap(None, CapSet::Bounding, capability).map_err(failed)?
+            {
                 caps::drop(None, CapSet::Bounding, capability).map_err(failed)?;
             }
         }

@@ -22,14 +22,20 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// The roots that profiles name and this daemon exports, with their directories.
 pub(super) fn embedded_roots(inventory: &Inventory, data: &Path) -> Vec<(String, PathBuf)> {
-    let profiles = inventory.profiles.values().chain(inventory.hosts.values().map(|host| &host.profile));
+    let profiles = inventory
+        .profiles
+        .values()
+        .chain(inventory.hosts.values().map(|host| &host.profile));
     let names: BTreeSet<&String> = profiles
         .filter_map(|profile| match &profile.root.source {
             RootSource::Embedded { name } => Some(name),
             RootSource::External { .. } => None,
         })
         .collect();
-    names.into_iter().map(|name| (name.clone(), data.join("roots").join(name))).collect()
+    names
+        .into_iter()
+        .map(|name| (name.clone(), data.join("roots").join(name)))
+        .collect()
 }
 
 /// An edit that was not served.
@@ -49,7 +55,12 @@ pub(super) struct Reloader {
 impl Reloader {
     pub(super) fn new(paths: Paths, app: App, exports: nfs::Exports) -> Self {
         let roots = targets(&app.site.snapshot().inventory, &paths.data);
-        Self { paths, app, exports, roots }
+        Self {
+            paths,
+            app,
+            exports,
+            roots,
+        }
     }
 
     pub(super) async fn run(mut self, mut hangup: Signal, shutdown: CancellationToken) {
@@ -64,16 +75,24 @@ impl Reloader {
             };
             let seen = self.fingerprint();
             // The same edit is tried again now and then: a file that it names may be there by now.
-            let wait = refused.as_ref().is_some_and(|r| r.seen == seen && r.at.elapsed() < RETRY);
+            let wait = refused
+                .as_ref()
+                .is_some_and(|r| r.seen == seen && r.at.elapsed() < RETRY);
             if asked || (!wait && self.app.site.snapshot().stale(&self.paths)) {
                 let served = self.reload(asked).await;
-                refused = (!served).then(|| Refused { seen, at: Instant::now() });
+                refused = (!served).then(|| Refused {
+                    seen,
+                    at: Instant::now(),
+                });
             }
         }
     }
 
     fn fingerprint(&self) -> Vec<Option<Fingerprint>> {
-        Snapshot::watched_files(&self.paths).iter().map(|path| Fingerprint::of(path)).collect()
+        Snapshot::watched_files(&self.paths)
+            .iter()
+            .map(|path| Fingerprint::of(path))
+            .collect()
     }
 
     fn refuse(&self, why: String) {
@@ -86,7 +105,9 @@ impl Reloader {
     async fn reload(&mut self, asked: bool) -> bool {
         let (paths, site) = (self.paths.clone(), self.app.site.clone());
         // Reads and hashes files: not on the runtime's own threads.
-        let loaded = tokio::task::spawn_blocking(move || Snapshot::load(&paths, Some(&site.snapshot()))).await;
+        let loaded =
+            tokio::task::spawn_blocking(move || Snapshot::load(&paths, Some(&site.snapshot())))
+                .await;
         let snapshot = match loaded {
             Ok(Ok((snapshot, warnings))) => {
                 if !warnings.is_empty() {
@@ -123,7 +144,9 @@ impl Reloader {
         let scanned = tokio::task::spawn_blocking(move || exports.replace(&roots)).await;
         match scanned {
             Ok(Ok(())) => self.roots = now,
-            Ok(Err(faults)) => tracing::error!("the last good index of these roots goes on serving: {faults}"),
+            Ok(Err(faults)) => {
+                tracing::error!("the last good index of these roots goes on serving: {faults}")
+            }
             Err(panic) => tracing::error!("cannot index the roots anew: {panic}"),
         }
     }
@@ -132,13 +155,30 @@ impl Reloader {
 /// The roots and what their links point to.
 fn targets(inventory: &Inventory, data: &Path) -> Vec<(String, PathBuf, Option<PathBuf>)> {
     let roots = embedded_roots(inventory, data).into_iter();
-    roots.map(|(name, path)| (name, path.clone(), path.canonicalize().ok())).collect()
+    roots
+        .map(|(name, path)| (name, path.clone(), path.canonicalize().ok()))
+        .collect()
 }
 
 fn summary(old: &Inventory, new: &Inventory) -> String {
-    let added = new.hosts.keys().filter(|name| !old.hosts.contains_key(*name)).count();
-    let removed = old.hosts.keys().filter(|name| !new.hosts.contains_key(*name)).count();
+    let added = new
+        .hosts
+        .keys()
+        .filter(|name| !old.hosts.contains_key(*name))
+        .count();
+    let removed = old
+        .hosts
+        .keys()
+        .filter(|name| !new.hosts.contains_key(*name))
+        .count();
     let same = |name: &String| old.hosts.get(name) == new.hosts.get(name);
-    let changed = new.hosts.keys().filter(|name| old.hosts.contains_key(*name) && !same(name)).count();
-    format!("{} hosts; {added} added, {removed} removed, {changed} changed; changes apply at the next boot", new.hosts.len())
+    let changed = new
+        .hosts
+        .keys()
+        .filter(|name| old.hosts.contains_key(*name) && !same(name))
+        .count();
+    format!(
+        "{} hosts; {added} added, {removed} removed, {changed} changed; changes apply at the next boot",
+        new.hosts.len()
+    )
 }

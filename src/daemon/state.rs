@@ -28,15 +28,29 @@ pub enum StateError {
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
-    move |source| StateError::Io { operation, path, source }
+    move |source| StateError::Io {
+        operation,
+        path,
+        source,
+    }
 }
 
 /// Makes the directory (mode 0750) and takes its lock, which goes with the process.
 pub(super) fn prepare(state: &Path) -> Result<Flock<File>, StateError> {
-    DirBuilder::new().recursive(true).mode(0o750).create(state).map_err(failed("make the state directory", state))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(state)
+        .map_err(failed("make the state directory", state))?;
     let path = state.join("lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed("open", &path))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| StateError::InUse(state.to_owned()))
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed("open", &path))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| StateError::InUse(state.to_owned()))
 }
 
 /// The control socket's path in a state directory.
@@ -49,11 +63,16 @@ pub fn control_path(state: &Path) -> PathBuf {
 pub(super) fn control_socket(state: &Path) -> Result<UnixListener, StateError> {
     let path = control_path(state);
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove the old", &path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove the old", &path)(error));
+        }
         _ => {}
     }
     let listener = UnixListener::bind(&path).map_err(failed("listen on", &path))?;
-    listener.set_nonblocking(true).map_err(failed("listen on", &path))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).map_err(failed("protect", &path))?;
+    listener
+        .set_nonblocking(true)
+        .map_err(failed("listen on", &path))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o660))
+        .map_err(failed("protect", &path))?;
     Ok(listener)
 }

@@ -13,6 +13,7 @@
 
 mod daemon;
 mod error;
+mod lustre;
 mod namespace;
 mod pool;
 mod process;
@@ -29,6 +30,7 @@ use tempfile::TempDir;
 
 pub use daemon::{Daemon, HostStatus, Stage, Status, bridgehead};
 pub use error::{LabError, Result, io_error};
+pub use lustre::Lustre;
 pub use namespace::Namespace;
 pub use pool::{Moosefs, PoolServer};
 pub use process::{Log, Process, describe, output, run};

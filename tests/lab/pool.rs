@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::error::{LabError, Result, io_error};
+use super::lustre::Lustre;
 use super::process::Process;
 use super::{Lab, Namespace, POOL};
 
@@ -13,12 +14,15 @@ use super::{Lab, Namespace, POOL};
 pub enum PoolServer {
     /// MooseFS from Debian's packages, in a namespace.
     Moosefs(Moosefs),
+    /// Lustre from an installed tree, in a virtual machine.
+    Lustre(Lustre),
 }
 
 impl PoolServer {
     /// One line for people.
     pub fn describe(&self) -> String {
         match self {
+            Self::Lustre(_) => "Lustre: MGS, MDT and two OSTs in a virtual machine".to_owned(),
             Self::Moosefs(pool) => format!(
                 "MooseFS {}: mfsmaster and mfschunkserver from Debian",
                 pool.version
