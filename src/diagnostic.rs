@@ -412,3 +412,99 @@ fn annotate(label: &Label, range: std::ops::Range<usize>) -> Annotation<'_> {
         annotation.label(normalize_untrusted_str(&label.text))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(line: usize, column: usize, length: usize) -> Label {
+        Label {
+            file: Arc::from("f"),
+            line,
+            column,
+            length,
+            text: String::from("here"),
+            primary: true,
+        }
+    }
+
+    fn sources(text: &str) -> Sources {
+        let mut sources = Sources::default();
+        sources.insert(Arc::from("f"), text.to_owned());
+        sources
+    }
+
+    #[test]
+    fn lines_end_as_yaml_ends_them() {
+        let sources = sources("a\nb\r\nc\rd");
+        let lines: Vec<_> = (1..=4).map(|n| sources.line("f", n).unwrap()).collect();
+        assert_eq!(lines, ["a", "b", "c", "d"]);
+        assert_eq!(sources.line("f", 5), None);
+        assert_eq!(sources.line("f", 0), None);
+        assert_eq!(sources.line("g", 1), None);
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let shown = render(
+            &[Diagnostic::error("a::b", "bad").with_label(label(2, 3, 2))],
+            &sources("x\nöä: zü\n"),
+            false,
+        );
+        assert!(shown.contains("f:2:3"), "{shown}");
+        assert!(shown.contains("2 | öä: zü\n  |   ^^ here"), "{shown}");
+    }
+
+    #[test]
+    fn places_outside_the_text_are_still_named() {
+        let text = sources("x\n");
+        for label in [
+            label(9, 1, 1),
+            label(1, 99, 99),
+            label(0, 0, 0),
+            label(1, usize::MAX, 1),
+        ] {
+            let fault = Diagnostic::error("a::b", "bad").with_label(label);
+            assert!(render(&[fault], &text, false).contains("error[a::b]: bad"));
+        }
+        let fault = Diagnostic::error("a::b", "bad").with_label(label(3, 4, 1));
+        let shown = render(&[fault], &Sources::default(), false);
+        assert!(shown.contains("f:3:4"), "{shown}");
+    }
+
+    #[test]
+    fn control_characters_stay_out_of_the_terminal() {
+        let fault = Diagnostic::error("a::b", "bad \u{1b}[31m")
+            .with_label(label(1, 1, 4))
+            .with_help("x\u{7}y");
+        let shown = render(&[fault], &sources("a\u{1b}[31mb\n"), false);
+        assert!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
+    }
+
+    #[test]
+    fn errors_are_never_crowded_out_by_warnings() {
+        let mut found = Diagnostics::default();
+        found.extend((0..500).map(|_| Diagnostic::warning("a::b", "w")));
+        found.push(Diagnostic::error("a::b", "e"));
+        assert_eq!(
+            (found.errors(), found.warnings(), found.omitted()),
+            (1, 500, 300)
+        );
+        assert!(found.iter().any(|item| item.severity == Severity::Error));
+        assert_eq!(
+            found.summary(),
+            "1 error, 500 warnings (300 of them not shown)"
+        );
+    }
+
+    #[test]
+    fn what_has_no_place_comes_last() {
+        let mut found = Diagnostics::default();
+        found.push(Diagnostic::error("a::none", "none"));
+        found.push(Diagnostic::error("a::second", "x").with_label(label(2, 1, 1)));
+        found.push(Diagnostic::error("a::first", "x").with_label(label(1, 9, 1)));
+        found.sort();
+        let codes: Vec<_> = found.iter().map(|item| item.code).collect();
+        assert_eq!(codes, ["a::first", "a::second", "a::none"]);
+    }
+}

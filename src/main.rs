@@ -1,3 +1,5 @@
 //! The `bridgehead` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    bridgehead::cli::run()
+}

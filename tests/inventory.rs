@@ -3,6 +3,8 @@
 //! Each file of `tests/inventories/invalid` has one snapshot of what is printed for it.
 //! After a change of words look at the new ones: `INSTA_UPDATE=always cargo test --test inventory`.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail as its tests do")]
+
 use std::path::{Path, PathBuf};
 
 use bridgehead::diagnostic::{Severity, render};
@@ -367,6 +369,13 @@ fn ten_thousand_hosts_load() {
     assert_eq!(inventory.hosts.len(), 10_000);
     assert_eq!(inventory.by_mac.len(), 10_000);
     assert_eq!(warnings, []);
+}
+
+#[test]
+fn a_million_values_are_refused() {
+    let text = format!("networks: [{}]", "a,".repeat(1_100_000));
+    let faults = parse("hosts.yaml", &text).unwrap_err();
+    assert_eq!(faults.iter().next().unwrap().code, "inventory::syntax");
 }
 
 #[test]

@@ -1,1 +1,129 @@
 //! The command line: one file per verb.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 failed, 2 usage,
+//! 3 inventory invalid, 4 daemon unreachable, 5 wait timed out.
+
+mod check;
+mod client;
+mod exit;
+mod initrd;
+mod log;
+mod serve;
+mod status;
+mod table;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub use exit::Failure;
+
+/// Network-boot provisioning: rack a bare server, power it on, and it is a diskless KVM host.
+#[derive(Debug, Parser)]
+#[command(name = "bridgehead", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 inventory invalid, 4 daemon unreachable, 5 wait timed out."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve DHCP, TFTP, HTTP and NFS in the foreground
+    Serve(serve::Arguments),
+    /// Show every fault of the inventory and of what it names, without serving
+    Check(check::Arguments),
+    /// Show where every machine stands on its way to joined
+    Status(status::Arguments),
+    /// Show the story of a machine's last boots
+    Log(log::Arguments),
+    /// Build an initrd, or show what is in one
+    #[command(subcommand)]
+    Initrd(initrd::Verb),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the operator's files lie.
+#[derive(Debug, Args)]
+struct Files {
+    /// The inventory
+    #[arg(long, value_name = "FILE", default_value = "hosts.yaml")]
+    inventory: PathBuf,
+    /// Directory of kernels, initrds, loaders and roots
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/bridgehead")]
+    data: PathBuf,
+    /// Directory of the site's own templates [default: templates/ beside the inventory, if it is there, else those built in]
+    #[arg(long, value_name = "DIR")]
+    templates: Option<PathBuf>,
+}
+
+impl Files {
+    fn paths(&self) -> crate::site::Paths {
+        let beside = self.inventory.with_file_name("templates");
+        let templates = self
+            .templates
+            .clone()
+            .or_else(|| beside.is_dir().then_some(beside));
+        crate::site::Paths {
+            inventory: self.inventory.clone(),
+            data: self.data.clone(),
+            templates,
+        }
+    }
+}
+
+/// Where the daemon can be asked.
+#[derive(Debug, Args)]
+struct Daemon {
+    /// The daemon's state directory, where its control socket is
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/bridgehead/state")]
+    state: PathBuf,
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
+        Verb::Status(arguments) => status::run(&arguments),
+        Verb::Log(arguments) => log::run(&arguments),
+        Verb::Initrd(verb) => initrd::run(&verb),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "bridgehead", &mut io::stdout());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Whether to colour what goes to this stream (<https://no-color.org>).
+fn colour(stream: &impl IsTerminal) -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && stream.is_terminal()
+}
+
+/// Prints data. A reader that has gone (`| head`) is not our failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| Failure::failed("write to stdout", &error)),
+    }
+}
+
+/// Prints JSON, one line.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text =
+        serde_json::to_string(value).map_err(|error| Failure::failed("write JSON", &error))?;
+    print(&(text + "\n"))
+}

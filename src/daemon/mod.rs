@@ -25,11 +25,11 @@ use crate::inventory::model::Inventory;
 use crate::leases::{Journal, JournalError};
 use crate::nfs;
 use crate::site::{Paths, ReloadState, Site, Snapshot};
-use crate::tftp;
+//TFTP use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
 
 pub use interfaces::InterfaceError;
-pub use state::StateError;
+pub use state::{StateError, control_path};
 
 /// How long everything together may take to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -76,9 +76,9 @@ pub enum ServeError {
     /// A socket can't be had.
     #[error(transparent)]
     Socket(#[from] dhcp::SocketError),
-    /// TFTP can't start.
-    #[error("cannot start TFTP")]
-    Tftp(#[source] tftp::BindError),
+    //TFTP /// TFTP can't start.
+    //TFTP #[error("cannot start TFTP")]
+    //TFTP Tftp(#[source] tftp::BindError),
     /// NFS can't start.
     #[error("cannot start NFS")]
     Nfs(#[source] nfs::BindError),
@@ -243,14 +243,11 @@ async fn start(
         tracing::info!("DHCP on {name} ({address}), UDP port 67");
         tasks.spawn(dhcp::serve(socket, app.site.clone(), shutdown.clone()));
     }
-    for socket in sockets.tftp {
-        let server = observe::tftp_server(socket, &app.site).map_err(ServeError::Tftp)?;
-        tasks.spawn(observe::serve_tftp(
-            server,
-            app.site.clone(),
-            shutdown.clone(),
-        ));
-    }
+    //TFTP for socket in sockets.tftp {
+    //TFTP     let server = observe::tftp_server(socket, &app.site).map_err(ServeError::Tftp)?;
+    //TFTP     tasks.spawn(observe::serve_tftp(server, app.site.clone(), shutdown.clone()));
+    //TFTP }
+    drop(sockets.tftp);
     for listener in sockets.nfs {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start NFS"))?;
         let observer = observe::nfs_observer(&app.site);

@@ -20,7 +20,7 @@ use crate::policy::event::{Stage, StageState};
 use crate::site::Site;
 
 /// The stage that a file belongs to.
-pub fn stage_of(path: &str) -> Stage {
+pub(super) fn stage_of(path: &str) -> Stage {
     if path.starts_with("kernels/") {
         Stage::Kernel
     } else if path.starts_with("initrds/") {

@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(token_length("kernel: debian # c", 9), 6);
         assert_eq!(token_length("{kernel: debian, x: y}", 10), 6);
         assert_eq!(token_length("{kernel: debian}", 10), 6);
-        assert_eq!(token_length("nfs: \"10.0.0.9:/a, b\" # c", 6), 17);
+        assert_eq!(token_length("nfs: \"10.0.0.9:/a, b\" # c", 6), 16);
         assert_eq!(token_length("short", 40), 1);
         assert_eq!(token_length("zürich: ö", 9), 1);
     }

@@ -107,11 +107,20 @@ pub(super) fn interface(scalar: &Scalar<'_>) -> Result<String, Bad> {
             text.len()
         ));
     }
+    if matches!(text, "lo" | "all" | "default") || is_kernel_nic(text) {
+        return bad(String::from("the kernel uses that name itself"));
+    }
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     if !text.bytes().all(legal) || !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return bad(String::from("a character is not allowed"));
     }
     Ok(text.to_owned())
+}
+
+/// `eth0`: what NICs are called in the initrd, the bridge's future port among them.
+fn is_kernel_nic(text: &str) -> bool {
+    let number = text.strip_prefix("eth");
+    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// One kernel argument. Blanks need double quotes around them, as for the kernel itself.
@@ -188,6 +197,26 @@ mod tests {
         assert!(host_name(&plain("KVM-01")).is_ok());
         assert!(host_name(&plain(&"k".repeat(63))).is_ok());
         assert!(host_name(&plain(&"k".repeat(64))).is_err());
+    }
+
+    #[test]
+    fn bridges_have_names_of_their_own() {
+        for text in [
+            "",
+            "lo",
+            "eth0",
+            "all",
+            "0br",
+            "br:0",
+            "br/0",
+            "br 0",
+            "a-name-of-16-byt",
+        ] {
+            assert!(interface(&plain(text)).is_err(), "{text}");
+        }
+        for text in ["br0", "ethernet", "vmbr0.100", "a-name-of-15-by"] {
+            assert!(interface(&plain(text)).is_ok(), "{text}");
+        }
     }
 
     #[test]

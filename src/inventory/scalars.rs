@@ -343,3 +343,135 @@ pub(super) fn one_of<T: Copy>(
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+
+    fn plain(text: &str) -> Scalar<'_> {
+        let text = Cow::Borrowed(text);
+        Scalar { text, plain: true }
+    }
+
+    #[test]
+    fn what_yaml_misreads() {
+        for text in [
+            "no",
+            "On",
+            "YES",
+            "y",
+            "true",
+            "0123",
+            "089",
+            "0x1f",
+            "0b1",
+            "0o17",
+            "1_000",
+            "1e10",
+            "-1.5",
+            "6.10",
+            ".inf",
+            "-.inf",
+            "+.inf",
+            ".nan",
+            "52e400",
+            "10:20",
+            "+1:30:00",
+            "52:54:00:00:00:01",
+            "2024-01-01",
+        ] {
+            assert!(misread(text).is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_text_to_everyone() {
+        for text in [
+            "kvm01",
+            "r1",
+            "12",
+            "0",
+            "nope",
+            "6.1.0-40-amd64",
+            "10.77.0.11",
+            "1e",
+            "e10",
+            "inf",
+            "00:11:22:33:44:55",
+            "52:54:00:aa:00:01",
+            "52:54:60:00:00:01",
+            "10.0.0.9:/srv",
+            ":",
+            "",
+            "1:",
+            "nan",
+            "infinity",
+            "2024-1-1",
+            "-",
+            "_",
+            "é",
+        ] {
+            assert_eq!(misread(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_durations_need_a_unit() {
+        assert_eq!(size(&plain("512M")).unwrap(), 512 << 20);
+        assert_eq!(size(&plain("1 GiB")).unwrap(), 1 << 30);
+        assert_eq!(duration(&plain("12h")).unwrap().as_secs(), 43_200);
+        for text in [
+            "",
+            "G",
+            "1",
+            "1.5G",
+            "-1G",
+            "1g",
+            "99999999999999999999G",
+            "18446744073709551615T",
+        ] {
+            assert!(size(&plain(text)).is_err(), "{text}");
+        }
+        for text in ["", "h", "12", "1h30m", "12 hours", "18446744073709551615d"] {
+            assert!(duration(&plain(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_decimal_and_in_bounds() {
+        let port = number("a port", 1..=65535);
+        assert_eq!(port(&plain("80")).unwrap(), 80);
+        for text in [
+            "", "0", "65536", "-1", "+1", "080", "8_0", "0x50", "80.0", "1e2", " 80",
+        ] {
+            assert!(port(&plain(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn subnets_are_network_addresses_with_room() {
+        assert!(subnet(&plain("10.0.0.0/8")).is_ok());
+        for text in [
+            "10.0.0.0",
+            "10.0.0.1/24",
+            "10.0.0.0/31",
+            "10.0.0.0/7",
+            "10.0.0.0/33",
+            "::/64",
+        ] {
+            assert!(subnet(&plain(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn macs_in_other_spellings_are_recognised() {
+        let expected = "52:54:00:00:00:01".parse().ok();
+        for text in ["5254.0000.0001", "525400000001", "52 54 00 00 00 01"] {
+            assert_eq!(other_mac_form(text), expected, "{text}");
+        }
+        assert_eq!(other_mac_form("52:54:00:00:00"), None);
+        assert_eq!(other_mac_form("52:54:00:00:00:0é"), None);
+    }
+}

@@ -16,6 +16,9 @@ use crate::diagnostic::Diagnostic;
 /// Collections nested deeper than this are a mistake or an attack; the file needs five levels.
 const MAX_DEPTH: usize = 32;
 
+/// Values in one file; 10,000 hosts are some 150,000. Bounds the memory of a hostile file.
+const MAX_NODES: usize = 1_000_000;
+
 /// Refusals of one kind that are shown.
 const MAX_REFUSALS: usize = 5;
 
@@ -109,6 +112,7 @@ impl Node<'_> {
 pub(super) fn parse<'i>(text: &'i str, faults: &mut Faults) -> Option<Node<'i>> {
     let mut builder = Builder {
         parser: yaml::Parser::new_from_str_with_options(text, options()),
+        nodes: 0,
         refused: HashMap::new(),
         faults,
     };
@@ -135,6 +139,7 @@ fn options() -> yaml::Options {
 
 struct Builder<'i, 'f> {
     parser: yaml::Parser<'i, yaml::StrInput<'i>>,
+    nodes: usize,
     /// How often each refusal was met.
     refused: HashMap<&'static str, usize>,
     faults: &'f mut Faults,
@@ -181,6 +186,11 @@ impl<'i> Builder<'i, '_> {
 
     /// The node that this event begins. Depth is bounded by the parser's own limits.
     fn node(&mut self, event: Event<'i>, span: yaml::Span) -> Result<Node<'i>, ScanError> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            let message = format!("it has more than {MAX_NODES} values");
+            return Err(ScanError::new(span.start, message));
+        }
         self.refuse_decoration(&event, span);
         let kind = match event {
             Event::Scalar(text, style, ..) => Kind::Scalar(Scalar {
@@ -313,7 +323,7 @@ fn syntax_fault(faults: &Faults, error: &ScanError) -> Diagnostic {
     let span = Span::new(marker.line().max(1), marker.col() + 1, 1);
     let diagnostic = Diagnostic::error(
         "inventory::syntax",
-        format!("this is not YAML: {}", error.info()),
+        format!("the file can't be read as YAML: {}", error.info()),
     )
     .with_label(faults.primary(span, "the rest of the file was not read"));
     match syntax_help(error.kind()) {

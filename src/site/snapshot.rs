@@ -56,7 +56,7 @@ impl Snapshot {
         let mut found = Diagnostics::new(loaded.sources);
         found.extend(loaded.warnings);
         let inventory = loaded.inventory;
-        found.extend(artefacts::check(&inventory, &paths.data));
+        found.extend(artefacts::check(&inventory, &paths.data, found.sources()));
         found.extend(unserved_modes(&inventory));
         let templates = load_templates(paths, &inventory, &mut found);
         if found.errors() > 0 {

@@ -1,0 +1,92 @@
+# Bridgehead. `make help` lists the verbs. Everything made goes under build/ and target/; what takes long to
+# make is also kept in $BRIDGEHEAD_CACHE (default ~/.cache/bridgehead), keyed by a hash of its recipe, and
+# survives a `make clean` and a new clone. REFRESH=1 makes kernel, loaders and root look for newer packages.
+
+KERNEL ?= debian
+ROOT ?= kvm-host
+INITRD ?= default
+INTERFACE ?=
+CARGO ?= cargo
+
+data := build
+kernel := $(data)/kernels/$(KERNEL)
+image := $(data)/initrds/$(INITRD).img
+bridgehead := target/release/bridgehead
+setup := .ci/setup
+shell_scripts = $(shell git ls-files --cached --others --exclude-standard | xargs -r grep -lE '^\#!/bin/(ba)?sh|^\# shellcheck shell=')
+
+export BRIDGEHEAD_BUILD := $(CURDIR)/$(data)
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: all demo test run initrd kernel root loaders check lint unit-test clean distclean help \
+	daemon packages packages-compiler packages-build packages-demo packages-test
+
+all: daemon ## build the daemon (the default)
+
+demo: packages-demo daemon loaders kernel initrd root ## rack two virtual bare servers and boot them into the image pool
+	tests/lab/demo
+
+test: lint unit-test ## everything that must pass, set-up included
+
+run: daemon loaders initrd root ## serve hosts.yaml on a real interface: make run INTERFACE=eno2
+	@test -n "$(INTERFACE)" || { echo "run: which interface? make run INTERFACE=eno2" >&2; exit 2; }
+	@test "$$(id -u)" = 0 || echo "run: sudo, because DHCP, TFTP and HTTP have ports below 1024" >&2
+	$$(test "$$(id -u)" = 0 || echo sudo) $(bridgehead) serve --inventory hosts.yaml --data $(data) --interface $(INTERFACE)
+
+check: daemon ## check hosts.yaml and everything that it names
+	$(bridgehead) check --inventory hosts.yaml --data $(data)
+
+kernel: packages-build ## get the kernel KERNEL=debian into build/kernels/
+	@kernel-configs/build $(KERNEL) $(kernel)
+
+loaders: packages-build ## get the boot loaders into build/loaders/
+	@$(setup)/loaders $(data)/loaders
+
+root: kernel ## build the root image ROOT=kvm-host (LUSTRE_TREE=DIR adds an installed Lustre)
+	@roots/build $(ROOT) $(data)/roots/$(ROOT) $(kernel)
+
+initrd: $(image) ## pack the initrd into build/initrds/
+
+# Which files the image is made of: initrd/, the builder, the kernel.
+$(image): $(shell find initrd -type f 2>/dev/null) $(bridgehead) $(kernel)/id
+	@mkdir -p $(@D)
+	$(bridgehead) initrd build --kernel $(kernel) --out $@
+
+# These two are brought up to date by their verbs; an unchanged file makes nothing else anew.
+$(bridgehead): daemon
+	@:
+$(kernel)/id: kernel
+	@:
+
+daemon: packages-compiler
+	@$(CARGO) build --release --locked --bin bridgehead
+
+lint: packages-test ## format, clippy, shellcheck
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	shellcheck -x $(shell_scripts)
+
+unit-test: packages-test packages-demo daemon loaders kernel initrd root
+	$(CARGO) test --locked
+
+packages: packages-compiler packages-build packages-demo packages-test ## install every Debian package that any verb needs
+
+# With a C compiler of whatever name in place there is nothing to install.
+packages-compiler:
+	@command -v cc >/dev/null || $(setup)/packages compiler
+packages-build:
+	@$(setup)/packages build
+packages-demo:
+	@$(setup)/packages demo
+packages-test: packages-compiler
+	@$(setup)/packages test
+
+clean: ## remove build/ and target/; the cache stays
+	rm -rf $(data) target
+
+distclean: clean ## remove the cache too
+	@. $(setup)/lib.sh && VERB=distclean && as_root "remove the root images in $$(cache_dir)" rm -rf "$$(cache_dir)"
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
