@@ -1,0 +1,32 @@
+//! The daemon in a network namespace, asked by the clients that people really use.
+//!
+//! Every test has a lab of its own, so they may run at the same time. Needs root, and the clients:
+//! udhcpc, isc-dhcp-client, dhcpcd, tftp-hpa, atftp, curl.
+#![allow(missing_docs)]
+
+mod clients;
+mod dhcp;
+mod fake;
+mod files;
+mod hostile;
+mod process;
+mod reload;
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+/// A daemon on an inventory, with a data directory of small artificial files.
+///
+/// `None` (and said so) where there is no root.
+fn site(name: &str) -> Option<lab::Site> {
+    let lab = lab::Lab::for_test(name)?;
+    let data = fake::data_dir(lab.dir()).unwrap_or_else(|error| panic!("{error}"));
+    let logs = lab.dir().join("logs");
+    let site = lab::Site::start(lab, fake::INVENTORY, &data, &logs);
+    Some(site.unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// Unwraps with the message that the lab's errors carry.
+fn ok<T>(result: lab::Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}

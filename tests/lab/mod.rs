@@ -1,0 +1,171 @@
+//! The lab: a switch, an appliance and bare servers with real firmware, all on one machine.
+//!
+//! Everything stands in network namespaces that the lab makes and removes itself; the machine's
+//! own interfaces are never touched. Each test binary uses its part of it.
+//!
+//! ```text
+//!  bh-LAB-PID-srv            bh-LAB-PID-net                 QEMU (in -net)
+//!  boot0 10.77.0.1/24 ------ sw0 (bridge) ----- tap kvm01 -- virtio NIC of kvm01
+//!                             |    |
+//!  bh-LAB-PID-pool: 10.77.0.5-+    +--- bh-LAB-PID-NAME: eth0 of a client
+//! ```
+#![allow(dead_code, unreachable_pub, unused_imports, clippy::print_stderr)]
+
+mod daemon;
+mod error;
+mod lustre;
+mod namespace;
+mod pool;
+mod process;
+mod proof;
+mod qga;
+mod qmp;
+mod server;
+mod site;
+mod wait;
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+pub use daemon::{Daemon, HostStatus, Stage, Status, bridgehead};
+pub use error::{LabError, Result, io_error};
+pub use lustre::Lustre;
+pub use namespace::Namespace;
+pub use pool::{Moosefs, PoolServer};
+pub use process::{Log, Process, describe, output, run};
+pub use proof::{HostView, cross_read};
+pub use qga::{GuestAgent, GuestOutput};
+pub use server::{Firmware, ServerSpec, VirtualServer};
+pub use site::{Site, require};
+pub use wait::{check_interrupt, until};
+
+/// The appliance's address.
+pub const APPLIANCE: &str = "10.77.0.1";
+/// The pool server's address.
+pub const POOL: &str = "10.77.0.5";
+/// The appliance's interface on the boot network.
+pub const BOOT_INTERFACE: &str = "boot0";
+
+/// A switch with an appliance on it. Dropping it removes all of it.
+///
+/// Fields drop in order: the namespaces end what still runs in them before the directory goes.
+#[derive(Debug)]
+pub struct Lab {
+    appliance: Namespace,
+    switch: Namespace,
+    dir: TempDir,
+    name: String,
+}
+
+impl Lab {
+    /// Makes the switch and the appliance's namespace with 10.77.0.1/24 on `boot0`.
+    pub fn new(name: &str) -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(LabError::NeedsRoot);
+        }
+        wait::watch_signals();
+        namespace::remove_stale()?;
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("bh-{name}-{}-", std::process::id()))
+            .tempdir_in(namespace::DIRECTORIES)
+            .map_err(io_error(
+                "make a directory in",
+                namespace::DIRECTORIES.as_ref(),
+            ))?;
+        let switch = Namespace::new(name, "net")?;
+        // Ports forward at once, as on a switch port set to edge (portfast).
+        let bridge = "link add sw0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0";
+        switch.ip(&bridge.split(' ').collect::<Vec<_>>())?;
+        switch.ip(&["link", "set", "sw0", "up"])?;
+        let lab = Self {
+            appliance: Namespace::new(name, "srv")?,
+            switch,
+            dir,
+            name: name.to_owned(),
+        };
+        lab.cable(&lab.appliance, BOOT_INTERFACE, "srv0", None)?;
+        lab.appliance
+            .ip(&["addr", "add", "10.77.0.1/24", "dev", BOOT_INTERFACE])?;
+        Ok(lab)
+    }
+
+    /// As [`Lab::new`], or `None` without root: said on stderr, and a failure where `CI` is set.
+    ///
+    /// # Panics
+    /// If the lab can't be made, or root is missing in CI.
+    pub fn for_test(name: &str) -> Option<Self> {
+        match Self::new(name) {
+            Ok(lab) => Some(lab),
+            Err(error @ LabError::NeedsRoot) if std::env::var_os("CI").is_none() => {
+                eprintln!("skipped: {error}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The appliance's namespace.
+    pub fn appliance(&self) -> &Namespace {
+        &self.appliance
+    }
+
+    /// The switch's namespace; QEMU runs here, too.
+    pub fn switch(&self) -> &Namespace {
+        &self.switch
+    }
+
+    /// A directory of the lab's own, removed with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Makes a tap device on the switch for a virtual server.
+    pub fn tap(&self, name: &str) -> Result<()> {
+        self.switch
+            .ip(&["tuntap", "add", "dev", name, "mode", "tap"])?;
+        self.switch
+            .ip(&["link", "set", name, "master", "sw0", "up"])?;
+        Ok(())
+    }
+
+    /// Makes a namespace `ROLE` with interface `eth0` on the switch, up, without an address.
+    pub fn client(&self, role: &str, mac: &str) -> Result<Namespace> {
+        let client = Namespace::new(&self.name, role)?;
+        self.cable(&client, "eth0", &format!("c-{role}"), Some(mac))?;
+        Ok(client)
+    }
+
+    /// Plugs `interface` of `namespace` into switch port `port`.
+    fn cable(
+        &self,
+        namespace: &Namespace,
+        interface: &str,
+        port: &str,
+        mac: Option<&str>,
+    ) -> Result<()> {
+        let netns = namespace.name();
+        let mut link = vec![
+            "link", "add", port, "type", "veth", "peer", "name", interface,
+        ];
+        if let Some(mac) = mac {
+            link.extend(["address", mac]);
+        }
+        link.extend(["netns", netns]);
+        self.switch.ip(&link)?;
+        self.switch
+            .ip(&["link", "set", port, "master", "sw0", "up"])?;
+        namespace.ip(&["link", "set", interface, "up"])?;
+        Ok(())
+    }
+}
+
+/// The data directory: `BRIDGEHEAD_DATA`, else `build/` of the repository.
+pub fn data_dir() -> PathBuf {
+    std::env::var_os("BRIDGEHEAD_DATA").map_or_else(|| repository().join("build"), PathBuf::from)
+}
+
+/// The repository's root.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

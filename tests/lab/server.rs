@@ -1,0 +1,307 @@
+//! Virtual bare servers: QEMU with real firmware, one NIC on the lab's switch, no disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::error::{LabError, Result, io_error};
+use super::process::{Log, Process};
+use super::qga::GuestAgent;
+use super::qmp::Qmp;
+use super::{Lab, wait};
+
+/// Firmware of a virtual server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS; its PXE is the NIC's option ROM, which is iPXE in QEMU.
+    Bios,
+    /// OVMF (EDK2) without Secure Boot, with EDK2's own PXE: the NIC has no ROM.
+    UefiX64,
+}
+
+impl Firmware {
+    /// What it is, for people.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Bios => "BIOS (SeaBIOS, iPXE in the NIC's ROM)",
+            Self::UefiX64 => "UEFI x64 (EDK2/OVMF, its own PXE)",
+        }
+    }
+}
+
+/// A server as ordered, not yet racked.
+#[derive(Debug, Clone)]
+pub struct ServerSpec {
+    name: String,
+    mac: String,
+    firmware: Firmware,
+    memory_mib: u32,
+    rom: bool,
+    extra: Vec<String>,
+}
+
+impl ServerSpec {
+    /// A server with 1536 MiB and one virtio NIC; `name` is at most 15 bytes, for its tap device.
+    pub fn new(name: &str, mac: &str, firmware: Firmware) -> Self {
+        Self {
+            name: name.to_owned(),
+            mac: mac.to_owned(),
+            firmware,
+            memory_mib: 1536,
+            rom: firmware == Firmware::Bios,
+            extra: Vec::new(),
+        }
+    }
+
+    /// Sets the memory.
+    pub fn memory_mib(mut self, memory_mib: u32) -> Self {
+        self.memory_mib = memory_mib;
+        self
+    }
+
+    /// With (`true`) or without the NIC's option ROM. Under UEFI the ROM replaces EDK2's own driver.
+    pub fn rom(mut self, rom: bool) -> Self {
+        self.rom = rom;
+        self
+    }
+
+    /// Adds arguments of QEMU's command line.
+    pub fn qemu_args(mut self, args: &[&str]) -> Self {
+        self.extra.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// Starts this kernel at once, without the network: for servers that are no bare machines.
+    pub fn boots_kernel(self, kernel: &Path, initrd: &Path, cmdline: &str) -> Self {
+        let (kernel, initrd) = (kernel.display().to_string(), initrd.display().to_string());
+        self.rom(false)
+            .qemu_args(&["-kernel", &kernel, "-initrd", &initrd, "-append", cmdline])
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its NIC's address.
+    pub fn mac(&self) -> &str {
+        &self.mac
+    }
+
+    /// Its firmware.
+    pub fn firmware(&self) -> Firmware {
+        self.firmware
+    }
+
+    /// Plugs the server into the lab's switch and powers it on.
+    ///
+    /// Its serial console goes to `LOGS/NAME.serial`, QEMU's own words to `LOGS/NAME.qemu`.
+    pub fn power_on(self, lab: &Lab, logs: &Path) -> Result<VirtualServer> {
+        lab.tap(&self.name)?;
+        let place = Place::new(&self.name, lab, logs)?;
+        let args = self.arguments(&place)?;
+        let argv: Vec<&str> = args.iter().map(String::as_str).collect();
+        let name = format!("QEMU of {}", self.name);
+        let process = Process::spawn(&name, lab.switch().name(), &argv, &place.messages)?;
+        let mut server = VirtualServer {
+            spec: self,
+            process,
+            serial: Log::new(&place.serial),
+            powered_on: Timestamp::now(),
+            place,
+        };
+        server.wait_for_monitor()?;
+        Ok(server)
+    }
+
+    fn arguments(&self, place: &Place) -> Result<Vec<String>> {
+        // TCG by name: /dev/kvm may be there and hang. `-cpu max` emulates SVM, so that the host
+        // gets a /dev/kvm of its own.
+        let mut args = words(
+            "qemu-system-x86_64 -nodefaults -no-user-config -machine q35,graphics=off -accel tcg,thread=multi \
+             -cpu max -smp 1 -vga std -display none -device virtio-rng-pci \
+             -boot order=n,menu=off,reboot-timeout=5000",
+        );
+        let show = |path: &Path| path.display().to_string();
+        let tap = &self.name;
+        let rom = if self.rom { "" } else { ",romfile=" };
+        let mut pair = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
+        pair("-name", self.name.clone());
+        pair("-m", format!("{}M", self.memory_mib));
+        pair("-serial", format!("file:{}", show(&place.serial)));
+        pair(
+            "-qmp",
+            format!("unix:{},server=on,wait=off", show(&place.qmp)),
+        );
+        pair(
+            "-netdev",
+            format!("tap,id=boot,ifname={tap},script=no,downscript=no"),
+        );
+        pair(
+            "-device",
+            format!(
+                "virtio-net-pci,netdev=boot,mac={},bootindex=0{rom}",
+                self.mac
+            ),
+        );
+        // The guest agent's channel: an instrument to look at the host from the inside.
+        pair(
+            "-chardev",
+            format!(
+                "socket,id=agent,path={},server=on,wait=off",
+                show(&place.agent)
+            ),
+        );
+        pair("-device", "virtio-serial-pci".to_owned());
+        pair(
+            "-device",
+            "virtserialport,chardev=agent,name=org.qemu.guest_agent.0".to_owned(),
+        );
+        if self.firmware == Firmware::UefiX64 {
+            let (code, variables) = ovmf()?;
+            fs::copy(variables, &place.variables).map_err(io_error("copy", variables))?;
+            let flash =
+                |how: &str, file: &Path| format!("if=pflash,format=raw{how},file={}", show(file));
+            pair("-drive", flash(",readonly=on", code));
+            pair("-drive", flash("", &place.variables));
+        }
+        args.extend(self.extra.iter().cloned());
+        Ok(args)
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// OVMF without Secure Boot: code, and the template of its variables (Debian's package `ovmf`).
+fn ovmf() -> Result<(&'static Path, &'static Path)> {
+    let code = Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd");
+    let variables = Path::new("/usr/share/OVMF/OVMF_VARS_4M.fd");
+    if code.exists() && variables.exists() {
+        return Ok((code, variables));
+    }
+    Err(LabError::Missing {
+        what: code.display().to_string(),
+        help: "install the package ovmf".to_owned(),
+    })
+}
+
+/// The files of one server.
+#[derive(Debug)]
+struct Place {
+    serial: PathBuf,
+    messages: PathBuf,
+    qmp: PathBuf,
+    agent: PathBuf,
+    variables: PathBuf,
+}
+
+impl Place {
+    /// Logs go to `logs`; sockets to the lab's directory, whose path is short (`sun_path`: 108 bytes).
+    fn new(name: &str, lab: &Lab, logs: &Path) -> Result<Self> {
+        fs::create_dir_all(logs).map_err(io_error("create", logs))?;
+        let serial = logs.join(format!("{name}.serial"));
+        fs::write(&serial, "").map_err(io_error("empty", &serial))?;
+        Ok(Self {
+            serial,
+            messages: logs.join(format!("{name}.qemu")),
+            qmp: lab.dir().join(format!("{name}.qmp")),
+            agent: lab.dir().join(format!("{name}.qga")),
+            variables: lab.dir().join(format!("{name}.vars")),
+        })
+    }
+}
+
+/// A virtual server under power. Dropping it pulls the plug.
+#[derive(Debug)]
+pub struct VirtualServer {
+    spec: ServerSpec,
+    process: Process,
+    serial: Log,
+    powered_on: Timestamp,
+    place: Place,
+}
+
+impl VirtualServer {
+    /// What it is.
+    pub fn spec(&self) -> &ServerSpec {
+        &self.spec
+    }
+
+    /// Its serial console.
+    pub fn serial(&self) -> &Log {
+        &self.serial
+    }
+
+    /// When it was powered on.
+    pub fn powered_on(&self) -> Timestamp {
+        self.powered_on
+    }
+
+    /// Waits for a line on the serial console; fails at once if QEMU ends.
+    pub fn wait_for(&mut self, pattern: &str, timeout: Duration) -> Result<String> {
+        let serial = self.serial.clone();
+        let what = format!("`{pattern}` on the console of {}", self.spec.name);
+        let probe = || match serial.find(pattern) {
+            Some(line) => Ok(Some(line)),
+            None => self.process.check_alive().map(|()| None),
+        };
+        wait::until(&what, timeout, probe, || serial.tail(30))
+    }
+
+    /// Fails with QEMU's last words if it ended.
+    pub fn check_alive(&mut self) -> Result<()> {
+        self.process.check_alive()
+    }
+
+    /// Saves the screen as a PNG picture.
+    pub fn screenshot(&self, file: &Path) -> Result<()> {
+        let arguments = json!({ "filename": file, "format": "png" });
+        self.monitor()?.execute("screendump", &arguments)?;
+        Ok(())
+    }
+
+    /// Pulls the network cable, or plugs it in again.
+    pub fn set_link(&self, up: bool) -> Result<()> {
+        let arguments = json!({ "name": "boot", "up": up });
+        self.monitor()?.execute("set_link", &arguments)?;
+        Ok(())
+    }
+
+    /// Presses reset.
+    pub fn reset(&self) -> Result<()> {
+        self.monitor()?.execute("system_reset", &json!({}))?;
+        Ok(())
+    }
+
+    /// Cuts the power.
+    pub fn power_off(mut self) -> Result<()> {
+        self.monitor()?.execute("quit", &json!({}))?;
+        self.process.wait_exit(Duration::from_secs(10))?;
+        Ok(())
+    }
+
+    /// The guest agent, once it answers.
+    pub fn agent(&self, timeout: Duration) -> Result<GuestAgent> {
+        GuestAgent::connect(&self.spec.name, &self.place.agent, timeout)
+    }
+
+    fn monitor(&self) -> Result<Qmp> {
+        Qmp::connect(&self.spec.name, &self.place.qmp)
+    }
+
+    fn wait_for_monitor(&mut self) -> Result<()> {
+        let what = format!("QEMU's monitor of {}", self.spec.name);
+        let (name, socket) = (&self.spec.name, &self.place.qmp);
+        let log = self.process.log().clone();
+        let probe = || match Qmp::connect(name, socket) {
+            Ok(_) => Ok(Some(())),
+            Err(_) => self.process.check_alive().map(|()| None),
+        };
+        wait::until(&what, Duration::from_secs(30), probe, || log.tail(10))
+    }
+}
