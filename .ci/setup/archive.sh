@@ -27,7 +27,9 @@ host_mirror() {
 
 # archive_open SUITE: sets ARCHIVE, the folder of the private configuration, and waits until no one else uses it.
 archive_open() {
-    only_one archive
+    mkdir -p "$(cache_dir)/locks"
+    exec 8>"$(cache_dir)/locks/archive"
+    wait_for_lock 8 archive
     ARCHIVE=$(cache_dir)/apt/$1
     _keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e "$_keyring" ] || fail "$_keyring is missing: install the package debian-archive-keyring"
@@ -50,6 +52,9 @@ archive_open() {
         mv "$ARCHIVE/sources.new" "$ARCHIVE/sources.list"
     fi
 }
+
+# archive_close: lets others at it before the script ends.
+archive_close() { exec 8>&-; }
 
 # archive_apt TOOL ARGUMENTS...: apt-get or apt-cache on the private configuration. The sandbox user of
 # apt may not enter a home directory, hence APT::Sandbox::User; the host's own hooks don't concern us.

@@ -44,9 +44,14 @@ digest() {
 only_one() {
     mkdir -p "$(cache_dir)/locks"
     exec 9>"$(cache_dir)/locks/$1"
-    flock -n 9 && return
-    say "waiting for another run that holds $(cache_dir)/locks/$1"
-    flock 9
+    wait_for_lock 9 "$1"
+}
+
+# wait_for_lock DESCRIPTOR NAME
+wait_for_lock() {
+    flock -n "$1" && return
+    say "waiting for another run that holds $(cache_dir)/locks/$2"
+    flock "$1"
 }
 
 # link_tree FROM TO: TO becomes a copy of FROM, by hard links where one file system holds both.

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use crate::inventory::model::Inventory;
+use crate::policy::event::Stage;
 
 /// A loader directory larger than this is a mistake, bytes.
 const MAX_LOADERS: u64 = 256 << 20;
@@ -144,6 +145,17 @@ pub fn kernel_path(kernel: &str) -> String {
 /// The path of a profile's initrd below the data directory.
 pub fn initrd_path(initrd: &str) -> String {
     format!("initrds/{initrd}.img")
+}
+
+/// The stage of a boot that a file belongs to.
+pub fn stage_of(path: &str) -> Stage {
+    if path.starts_with("kernels/") {
+        Stage::Kernel
+    } else if path.starts_with("initrds/") {
+        Stage::Initrd
+    } else {
+        Stage::Loader
+    }
 }
 
 fn wanted(data: &Path, inventory: &Inventory) -> Result<Vec<String>, AssetError> {

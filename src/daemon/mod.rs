@@ -25,7 +25,7 @@ use crate::inventory::model::Inventory;
 use crate::leases::{Journal, JournalError};
 use crate::nfs;
 use crate::site::{Paths, ReloadState, Site, Snapshot};
-//TFTP use crate::tftp;
+use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
 
 pub use interfaces::InterfaceError;
@@ -33,6 +33,9 @@ pub use state::{StateError, control_path};
 
 /// How long everything together may take to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(15);
+
+/// How long TFTP transfers may take to finish at shutdown.
+const TRANSFER_DRAIN: Duration = Duration::from_secs(10);
 
 /// What `serve` was told.
 #[derive(Debug, Clone)]
@@ -76,9 +79,9 @@ pub enum ServeError {
     /// A socket can't be had.
     #[error(transparent)]
     Socket(#[from] dhcp::SocketError),
-    //TFTP /// TFTP can't start.
-    //TFTP #[error("cannot start TFTP")]
-    //TFTP Tftp(#[source] tftp::BindError),
+    /// TFTP can't start.
+    #[error("cannot start TFTP")]
+    Tftp(#[source] tftp::BindError),
     /// NFS can't start.
     #[error("cannot start NFS")]
     Nfs(#[source] nfs::BindError),
@@ -111,6 +114,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     }
     let interfaces = interfaces::choose(&options.interfaces, &snapshot.inventory)?;
     let lock = state::prepare(&options.state)?;
+    privileges::raise_open_files();
     let sockets = Sockets::bind(&interfaces, &snapshot.inventory, options)?;
     privileges::keep_only_needed().map_err(system("drop privileges"))?;
     let roots = reload::embedded_roots(&snapshot.inventory, &options.paths.data);
@@ -133,7 +137,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
 /// Every socket, bound while there are privileges.
 struct Sockets {
     dhcp: Vec<Bound>,
-    tftp: Vec<std::net::UdpSocket>,
+    tftp: tftp::Server,
     http: Vec<TcpListener>,
     nfs: Vec<TcpListener>,
     control: std::os::unix::net::UnixListener,
@@ -146,21 +150,25 @@ impl Sockets {
         options: &Options,
     ) -> Result<Self, ServeError> {
         let server = inventory.server;
-        let mut sockets = Self {
-            dhcp: Vec::new(),
-            tftp: Vec::new(),
-            http: Vec::new(),
-            nfs: Vec::new(),
-            control: state::control_socket(&options.state)?,
-        };
+        let mut tftp = Vec::new();
+        let (mut dhcp, mut http, mut nfs) = (Vec::new(), Vec::new(), Vec::new());
         for interface in interfaces {
             let at = |port| SocketAddr::new(IpAddr::V4(interface.address), port);
-            sockets.dhcp.push(bind_dhcp(interface)?);
-            sockets.tftp.push(bind_udp(at(server.tftp_port), "TFTP")?);
-            sockets.http.push(bind_tcp(at(server.http_port), "HTTP")?);
-            sockets.nfs.push(bind_tcp(at(server.nfs_port), "NFS")?);
+            dhcp.push(bind_dhcp(interface)?);
+            tftp.push(bind_udp(at(server.tftp_port), "TFTP")?);
+            http.push(bind_tcp(at(server.http_port), "HTTP")?);
+            nfs.push(bind_tcp(at(server.nfs_port), "NFS")?);
         }
-        Ok(sockets)
+        // Large receive buffers need CAP_NET_ADMIN, which goes after this.
+        let tftp = tftp::Server::from_sockets(tftp).map_err(ServeError::Tftp)?;
+        let control = state::control_socket(&options.state)?;
+        Ok(Self {
+            dhcp,
+            tftp,
+            http,
+            nfs,
+            control,
+        })
     }
 }
 
@@ -243,11 +251,15 @@ async fn start(
         tracing::info!("DHCP on {name} ({address}), UDP port 67");
         tasks.spawn(dhcp::serve(socket, app.site.clone(), shutdown.clone()));
     }
-    //TFTP for socket in sockets.tftp {
-    //TFTP     let server = observe::tftp_server(socket, &app.site).map_err(ServeError::Tftp)?;
-    //TFTP     tasks.spawn(observe::serve_tftp(server, app.site.clone(), shutdown.clone()));
-    //TFTP }
-    drop(sockets.tftp);
+    let desk = observe::Desk::new(&app.site);
+    let transfers = sockets
+        .tftp
+        .run(desk.clone(), desk, shutdown.clone(), TRANSFER_DRAIN);
+    tasks.spawn(async move {
+        if let Err(error) = transfers.await {
+            tracing::error!("TFTP is not served: {error}");
+        }
+    });
     for listener in sockets.nfs {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start NFS"))?;
         let observer = observe::nfs_observer(&app.site);

@@ -3,9 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::assets::stage_of;
+use crate::inventory::model::MacAddr;
 use crate::nfs;
-use crate::policy::event::{Stage, StageState};
+use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
+use crate::render::ConfigKind;
 use crate::site::Site;
+use crate::tftp::{Ended, Observer, Outcome, Refusal, Request, Source, TransferEvent, What};
+use crate::wire::tftp::ErrorCode;
 
 pub(super) fn v4(address: SocketAddr) -> Ipv4Addr {
     match address.ip() {
@@ -51,4 +59,149 @@ pub(super) fn nfs_observer(site: &Arc<Site>) -> nfs::Observer {
             tracing::error!("NFS could not {operation} for a moment: {error}");
         }
     })
+}
+
+/// What TFTP clients may read: boot files, and the configs that are rendered for them.
+#[derive(Debug)]
+pub(super) struct Desk {
+    site: Arc<Site>,
+}
+
+impl Desk {
+    pub(super) fn new(site: &Arc<Site>) -> Arc<Self> {
+        Arc::new(Self { site: site.clone() })
+    }
+
+    fn config(&self, wanted: Config, peer: Ipv4Addr, local: Ipv4Addr) -> Result<Bytes, Refusal> {
+        let (kind, rendered) = match wanted {
+            Config::Pxelinux(mac) => {
+                let kind = ConfigKind::Pxelinux;
+                (kind, self.site.config_for_mac(kind, mac, peer, local))
+            }
+            Config::Grub => {
+                let kind = ConfigKind::Grub;
+                (kind, self.site.config_for_peer(kind, peer, local))
+            }
+        };
+        let text = rendered
+            .map_err(|_| Refusal::new(ErrorCode::AccessViolation, "not for this address"))?;
+        self.site.note(
+            peer,
+            Stage::Script,
+            StageState::Ok,
+            format!("{kind} sent to {peer} by TFTP"),
+        );
+        Ok(text.into())
+    }
+}
+
+/// A config that a loader looks for by a fixed name.
+#[derive(Debug, PartialEq, Eq)]
+enum Config {
+    /// `pxelinux.cfg/01-52-54-…`: hardware type and MAC (PXELINUX looks for it after the UUID).
+    Pxelinux(MacAddr),
+    /// `grub/grub.cfg`, below the prefix that the distribution's netboot GRUB has built in.
+    Grub,
+}
+
+impl Config {
+    fn named(name: &str) -> Option<Self> {
+        match name.strip_prefix("pxelinux.cfg/01-") {
+            Some(mac) => mac.parse().ok().map(Self::Pxelinux),
+            None => matches!(name, "grub/grub.cfg" | "grub.cfg").then_some(Self::Grub),
+        }
+    }
+}
+
+impl Source for Desk {
+    fn open(&self, request: &Request) -> Result<Bytes, Refusal> {
+        let local = v4(SocketAddr::new(request.local, 0));
+        if let Some(config) = Config::named(&request.name) {
+            return self.config(config, v4(request.peer), local);
+        }
+        let snapshot = self.site.snapshot();
+        let found = snapshot.assets.get_by_tftp(&request.name);
+        found
+            .map(|(_, asset)| asset.bytes.clone())
+            .ok_or_else(Refusal::not_found)
+    }
+}
+
+impl Observer for Desk {
+    fn observe(&self, event: TransferEvent) {
+        let Some(peer) = event.peer else {
+            tracing::error!("TFTP: {}", event.what);
+            return;
+        };
+        let (name, state) = match &event.what {
+            What::Finished { name, outcome }
+                if Config::named(name).is_some() || outcome.is_size_probe() =>
+            {
+                tracing::debug!("TFTP to {peer}: {}", event.what);
+                return;
+            }
+            What::Finished { name, outcome } => (name.clone(), ended(outcome)),
+            // Loaders look for files that need not be there: GRUB for its modules and its
+            // fonts, PXELINUX for configs by UUID and by address.
+            What::Refused { name, .. } => (name.clone(), StageState::Info),
+            What::Malformed { .. } => ("".into(), StageState::Ignored),
+            What::Started { .. } | What::Ignored { .. } | What::Trouble { .. } => {
+                tracing::debug!("TFTP to {peer}: {}", event.what);
+                return;
+            }
+        };
+        let stage = if name.starts_with("pxelinux.cfg/") {
+            Stage::Script
+        } else {
+            stage_of(&name)
+        };
+        self.note_transfer(v4(peer), stage, state, &event.what);
+    }
+}
+
+impl Desk {
+    fn note_transfer(&self, peer: Ipv4Addr, stage: Stage, state: StageState, what: &What) {
+        let now = Timestamp::now();
+        let machine = self
+            .site
+            .machine_at(peer, now)
+            .map_or_else(MachineId::wire, |found| found.id);
+        let mut event = BootEvent::sent(now, machine, stage, state, format!("TFTP: {what}"));
+        if state == StageState::Ok {
+            // The client acknowledged every block.
+            event.evidence = Evidence::Acknowledged;
+        }
+        self.site.timeline.record(event);
+    }
+}
+
+fn ended(outcome: &Outcome) -> StageState {
+    if matches!(outcome.ended, Ended::Done | Ended::LastAckMissing) {
+        StageState::Ok
+    } else {
+        StageState::Retry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configs_are_known_by_their_names() {
+        let mac = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
+        assert_eq!(
+            Config::named("pxelinux.cfg/01-52-54-00-00-00-01"),
+            Some(Config::Pxelinux(mac))
+        );
+        assert_eq!(Config::named("grub/grub.cfg"), Some(Config::Grub));
+        for other in [
+            "pxelinux.cfg/default",
+            "pxelinux.cfg/01-52",
+            "grub/x86_64-efi/fs.lst",
+            "../grub/grub.cfg",
+        ] {
+            assert_eq!(Config::named(other), None, "{other}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 
 use caps::{CapSet, Capability};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Bind low ports again after a reload; frames to clients without an address; files of
 /// the roots whatever their mode (a root image has files that only its own root may read).
@@ -12,6 +13,16 @@ const NEEDED: [Capability; 3] = [
     Capability::CAP_NET_RAW,
     Capability::CAP_DAC_READ_SEARCH,
 ];
+
+/// Lets the daemon hold a descriptor for every client of a rack that boots together:
+/// the soft limit of 1024 is for programs that use `select`.
+pub(super) fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!("cannot raise the limit of open files from {soft} to {hard}: {error}");
+    }
+}
 
 /// Gives up every capability but those needed, for good: the bounding set shrinks too.
 ///

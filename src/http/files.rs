@@ -15,20 +15,9 @@ use axum::http::{HeaderMap, Method, Response, StatusCode};
 
 use super::body::Served;
 use super::{App, Ends};
-use crate::assets::Asset;
-use crate::policy::event::{Stage, StageState};
+use crate::assets::{Asset, stage_of};
+use crate::policy::event::StageState;
 use crate::site::Site;
-
-/// The stage that a file belongs to.
-pub(super) fn stage_of(path: &str) -> Stage {
-    if path.starts_with("kernels/") {
-        Stage::Kernel
-    } else if path.starts_with("initrds/") {
-        Stage::Initrd
-    } else {
-        Stage::Loader
-    }
-}
 
 pub(super) async fn file(
     State(app): State<App>,

@@ -233,7 +233,13 @@ pub(crate) fn walk_error(operation: &'static str, dir: &Path, error: walkdir::Er
 }
 
 fn read_release(path: &Path) -> Result<String, BuildError> {
-    let text = fs::read_to_string(path).map_err(BuildError::io("read kernel release", path))?;
+    let text = fs::read_to_string(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => BuildError::Kernel {
+            path: path.to_owned(),
+            problem: "no such file; a kernel directory holds vmlinuz, release and modules/ (make kernel lays one out)".into(),
+        },
+        _ => BuildError::io("read kernel release", path)(source),
+    })?;
     let release = text.trim();
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-~".contains(&byte);
     if release.is_empty() || release.starts_with('.') || !release.bytes().all(fits) {
@@ -291,6 +297,21 @@ mod tests {
         std::fs::remove_file(lab.path("kernel/modules/modules.dep")).unwrap();
         let error = Catalog::read(&lab.kernel_dir(), &[]).unwrap_err();
         assert!(error.to_string().contains("run depmod -b"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_is_no_kernel_says_so() {
+        let lab = Lab::new();
+        let error = Catalog::read(&lab.path("none"), &[]).unwrap_err();
+        assert!(
+            error.to_string().contains("none/release: no such file"),
+            "{error}"
+        );
+        for release in ["", "a/b", "..", "two lines\nhere"] {
+            lab.write("kernel/release", release);
+            let error = Catalog::read(&lab.kernel_dir(), &[]).unwrap_err();
+            assert!(error.to_string().contains("uname -r"), "{error}");
+        }
     }
 
     #[test]

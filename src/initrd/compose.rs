@@ -81,6 +81,9 @@ pub struct Built {
 /// # Errors
 /// See [`BuildError`]; nothing is written then.
 pub fn build(spec: &BuildSpec) -> Result<Built, BuildError> {
+    if !(1..=22).contains(&spec.level) {
+        return Err(BuildError::Level(spec.level));
+    }
     let catalog = Catalog::read(&spec.kernel_dir, &spec.extra_modules)?;
     let list = read_lists(spec)?;
     let dirs = FirmwareDirs::of_kernel(&spec.kernel_dir, &catalog.release);

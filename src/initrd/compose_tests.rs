@@ -262,7 +262,8 @@ fn what_is_no_initrd_is_refused() {
     }
     let text = list(&lab.path("none.img")).unwrap_err().to_string();
     assert!(text.starts_with("read initrd"), "{text}");
-    lab.write("cut.img", &gzip(b"not cpio, though it is packed well enough to be unpacked: more than a header of a hundred and ten bytes is needed"));
+    let text = "text that is no archive, ".repeat(9);
+    lab.write("cut.img", gzip(text.as_bytes()));
     assert!(
         list(&lab.path("cut.img"))
             .unwrap_err()

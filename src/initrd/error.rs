@@ -35,7 +35,7 @@ pub enum BuildError {
         source: io::Error,
     },
     /// The kernel directory isn't one.
-    #[error("kernel directory {}: {problem}", path.display())]
+    #[error("kernel {}: {problem}", path.display())]
     Kernel {
         /// The kernel directory, or the file in it.
         path: PathBuf,
@@ -91,6 +91,9 @@ pub enum BuildError {
         /// What is wrong.
         problem: String,
     },
+    /// zstd has no such level.
+    #[error("zstd level {0} does not exist; take 1 to 22 (19 is the default)")]
+    Level(i32),
     /// A path can't go into the image, or a path that must be there isn't.
     #[error("initrd path `{path}`: {problem}")]
     Tree {

@@ -79,22 +79,26 @@ impl FirmwareDirs {
     }
 
     fn find_pattern(&self, pattern: &str) -> Vec<(String, PathBuf)> {
-        let files = WalkDir::new(&self.root).follow_links(true).into_iter();
-        let names = files.filter_map(|entry| {
-            let entry = entry.ok()?;
-            let name = entry.path().strip_prefix(&self.root).ok()?.to_str()?;
-            let name = name.strip_suffix(".xz").unwrap_or(name);
-            let name = name.strip_suffix(".zst").unwrap_or(name);
-            (entry.file_type().is_file() && matches(pattern, name)).then(|| name.to_owned())
-        });
+        let names = self.search.iter().flat_map(|dir| matching(dir, pattern));
         let names: BTreeSet<String> = names.collect();
-        let literal = |name: &String| !name.contains(['*', '?', '[']);
-        names
-            .iter()
-            .filter(|name| literal(name))
-            .flat_map(|name| self.find(name))
-            .collect()
+        // A file whose own name looks like a pattern would be looked up as one for ever.
+        let literal = |name: &&String| !name.contains(['*', '?', '[']);
+        let literal = names.iter().filter(literal);
+        literal.flat_map(|name| self.find(name)).collect()
     }
+}
+
+/// Names of the files below `dir` that fit, without a compression suffix.
+fn matching(dir: &Path, pattern: &str) -> Vec<String> {
+    let files = WalkDir::new(dir).follow_links(true).into_iter();
+    let names = files.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let name = entry.path().strip_prefix(dir).ok()?.to_str()?;
+        let name = name.strip_suffix(".xz").unwrap_or(name);
+        let name = name.strip_suffix(".zst").unwrap_or(name);
+        (entry.file_type().is_file() && matches(pattern, name)).then(|| name.to_owned())
+    });
+    names.collect()
 }
 
 /// Reads what the chosen modules and listed built-in drivers name; warns of what isn't there.

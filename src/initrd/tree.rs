@@ -123,31 +123,33 @@ impl Tree {
     }
 
     /// Checks that programs can run: the architecture is BusyBox's, and the interpreter of a
-    /// dynamic one is in the image.
+    /// dynamic one or of a script is in the image.
     pub(crate) fn check_programs(&self, machine: u16) -> Result<(), BuildError> {
-        for (path, item) in &self.0 {
-            let Node::File(bytes) = &item.node else {
-                continue;
+        let files = self.0.iter().filter_map(|(path, item)| match &item.node {
+            Node::File(bytes) => Some((path, item.permissions, bytes)),
+            _ => None,
+        });
+        for (path, permissions, bytes) in files {
+            check_machine(path, bytes, machine)?;
+            let interpreter = match Elf::new(bytes) {
+                Ok(elf) => elf.interpreter().unwrap_or_default(),
+                Err(_) if permissions & 0o100 != 0 && runs_here(path) => script_interpreter(bytes),
+                Err(_) => None,
             };
-            let Ok(elf) = Elf::new(bytes) else { continue };
-            if elf.machine() != machine {
-                let problem = format!(
-                    "built for ELF machine {}, busybox for {machine}; all must be of one architecture",
-                    elf.machine()
-                );
-                return Err(fault(path, problem));
-            }
-            let interpreter = elf.interpreter().unwrap_or_default();
-            if let Some(interpreter) =
-                interpreter.filter(|name| !self.0.contains_key(name.trim_start_matches('/')))
-            {
-                let problem = format!(
-                    "is dynamically linked and its interpreter {interpreter} is not in the image; link it statically"
-                );
-                return Err(fault(path, problem));
-            }
+            self.check_interpreter(path, interpreter.unwrap_or("/"))?;
         }
         Ok(())
+    }
+
+    fn check_interpreter(&self, path: &str, interpreter: &str) -> Result<(), BuildError> {
+        let inside = interpreter.trim_start_matches('/');
+        if inside.is_empty() || self.0.contains_key(inside) {
+            return Ok(());
+        }
+        let problem = format!(
+            "needs {interpreter} to run, which is not in the image; link it statically, or name the shell as /bin/sh"
+        );
+        Err(fault(path, problem))
     }
 
     /// Checks that `/init` is there, is a file and may be run: the kernel starts nothing else.
@@ -167,6 +169,34 @@ impl Tree {
             )),
         }
     }
+}
+
+fn check_machine(path: &str, bytes: &[u8], machine: u16) -> Result<(), BuildError> {
+    match Elf::new(bytes) {
+        Ok(elf) if elf.machine() != machine => {
+            let problem = format!(
+                "built for ELF machine {}, busybox for {machine}; all must be of one architecture",
+                elf.machine()
+            );
+            Err(fault(path, problem))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Elsewhere a script may be meant for the real root, which has other shells.
+fn runs_here(path: &str) -> bool {
+    let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+    matches!(dir, "" | "bin" | "sbin" | "usr/bin" | "usr/sbin")
+}
+
+/// The program that the kernel starts for a `#!` script.
+fn script_interpreter(bytes: &[u8]) -> Option<&str> {
+    let line = bytes
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    std::str::from_utf8(line).ok()?.split_whitespace().next()
 }
 
 fn item_of(entry: &DirEntry, path: &str) -> Result<Item, BuildError> {
@@ -274,14 +304,20 @@ mod tests {
         let dynamic = executable(Some("/lib/ld.so"));
         tree.insert("bin/x", Item::file(0o755, dynamic)).unwrap();
         let text = tree.check_programs(62).unwrap_err().to_string();
-        assert!(
-            text.contains("interpreter /lib/ld.so is not in the image"),
-            "{text}"
-        );
+        assert!(text.contains("needs /lib/ld.so to run"), "{text}");
         let text = tree.check_programs(183).unwrap_err().to_string();
         assert!(text.contains("ELF machine 62"), "{text}");
         tree.insert("lib/ld.so", Item::file(0o755, executable(None)))
             .unwrap();
         tree.check_programs(62).unwrap();
+        let script = b"#! /bin/bash -e\n".to_vec();
+        tree.insert("bin/y", Item::file(0o644, script.clone()))
+            .unwrap();
+        tree.check_programs(62).unwrap();
+        tree.insert("bin/y", Item::file(0o755, script)).unwrap();
+        let for_the_root = Item::file(0o755, b"#!/bin/bash\n".to_vec());
+        tree.insert("lib/root/z", for_the_root).unwrap();
+        let text = tree.check_programs(62).unwrap_err().to_string();
+        assert!(text.contains("`bin/y`: needs /bin/bash to run"), "{text}");
     }
 }

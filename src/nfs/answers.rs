@@ -2,9 +2,9 @@
 
 use nfs3_server::nfs3_types::mount::{dirpath, export_node, exports, mountstat3};
 use nfs3_server::nfs3_types::nfs3::{
-    ACCESS3_EXECUTE, ACCESS3_LOOKUP, ACCESS3_READ, ACCESS3res, ACCESS3resfail, ACCESS3resok,
-    FSSTAT3res, FSSTAT3resfail, FSSTAT3resok, Nfs3Result, PATHCONF3res, PATHCONF3resfail,
-    PATHCONF3resok, fattr3, ftype3, nfsstat3, post_op_attr,
+    ACCESS3_EXECUTE, ACCESS3_EXTEND, ACCESS3_LOOKUP, ACCESS3_MODIFY, ACCESS3_READ, ACCESS3res,
+    ACCESS3resfail, ACCESS3resok, FSSTAT3res, FSSTAT3resfail, FSSTAT3resok, Nfs3Result,
+    PATHCONF3res, PATHCONF3resfail, PATHCONF3resok, fattr3, ftype3, nfsstat3, post_op_attr,
 };
 use nfs3_server::nfs3_types::rpc::{
     accept_stat_data, accepted_reply, auth_stat, fragment_header, msg_body, opaque_auth,
@@ -79,7 +79,7 @@ pub(super) fn export_list(xid: u32, all: &Exports) -> Answer {
     success(xid, &list)
 }
 
-/// ACCESS (RFC 1813 section 3.3.4) by mode bits; never MODIFY, EXTEND or DELETE.
+/// ACCESS (RFC 1813 section 3.3.4) by mode bits; never MODIFY, EXTEND or DELETE of a file or directory.
 pub(super) fn access(
     xid: u32,
     exports: &Exports,
@@ -146,28 +146,27 @@ fn attributes(exports: &Exports, handle: &[u8]) -> Result<(fattr3, u64, u64), nf
     ))
 }
 
-/// What the mode allows, in ACCESS bits. Root reads all and executes what anybody may.
+/// What the mode allows, in ACCESS bits. Root reads and writes all, and executes what anybody may.
+///
+/// A device, fifo or socket is only named here and lives on the client, so writing to it is no write to this
+/// file system: Linux asks for MODIFY before it opens `/dev/null`, and nfsd grants it on read-only exports too.
 fn granted(file: &fattr3, caller: &Caller) -> u32 {
     let bits = match caller.uid {
-        0 => 0o4 | (file.mode | file.mode >> 3 | file.mode >> 6) & 0o1,
+        0 => 0o6 | (file.mode | file.mode >> 3 | file.mode >> 6) & 0o1,
         uid if uid == file.uid => file.mode >> 6,
         _ if caller.gids.contains(&file.gid) => file.mode >> 3,
         _ => file.mode,
     };
-    let directory = file.type_ == ftype3::NF3DIR;
-    let search = if directory {
-        ACCESS3_LOOKUP
-    } else {
-        ACCESS3_EXECUTE
+    let (write, execute) = match file.type_ {
+        ftype3::NF3REG | ftype3::NF3LNK => (0, ACCESS3_EXECUTE),
+        ftype3::NF3DIR => (0, ACCESS3_LOOKUP),
+        _ => (ACCESS3_MODIFY | ACCESS3_EXTEND, ACCESS3_EXECUTE),
     };
-    let mut access = 0;
-    if bits & 0o4 != 0 {
-        access |= ACCESS3_READ;
-    }
-    if bits & 0o1 != 0 || directory && caller.uid == 0 {
-        access |= search;
-    }
-    access
+    let searches_all = caller.uid == 0 && file.type_ == ftype3::NF3DIR;
+    let when = |allowed: bool, access: u32| if allowed { access } else { 0 };
+    when(bits & 0o4 != 0, ACCESS3_READ)
+        | when(bits & 0o2 != 0, write)
+        | when(bits & 0o1 != 0 || searches_all, execute)
 }
 
 fn accepted(xid: u32, reply_data: accept_stat_data, result: &impl Pack) -> Answer {
@@ -241,6 +240,11 @@ mod tests {
             ACCESS3_READ | ACCESS3_EXECUTE
         );
         assert_eq!(granted(&program, &caller(11, &[1])), 0);
+        let null = file(0o622, ftype3::NF3CHR);
+        assert_eq!(
+            granted(&null, &caller(11, &[1])),
+            ACCESS3_MODIFY | ACCESS3_EXTEND
+        );
         let closed = file(0o700, ftype3::NF3DIR);
         assert_eq!(
             granted(&closed, &caller(0, &[0])),

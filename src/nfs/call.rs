@@ -170,3 +170,96 @@ impl<'a> Reader<'a> {
         Some(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    #[test]
+    fn a_call_is_read_to_its_arguments() {
+        let record = words(&[
+            5, 0, 2, 100_003, 3, 1, 1, 28, 9, 0, 10, 20, 2, 30, 40, 0, 0, 77,
+        ]);
+        let call = parse(&record).unwrap();
+        assert_eq!(
+            (call.xid, call.program, call.version, call.procedure),
+            (5, 100_003, 3, 1)
+        );
+        assert_eq!(
+            call.caller,
+            Caller {
+                uid: 10,
+                gids: vec![20, 30, 40]
+            }
+        );
+        assert_eq!(call.arguments, words(&[77]));
+    }
+
+    #[test]
+    fn what_is_no_call_is_told_apart() {
+        assert!(matches!(parse(&[0; 11]), Err(BadCall::Malformed(_))));
+        assert!(matches!(
+            parse(&words(&[5, 1, 2])),
+            Err(BadCall::Malformed("a reply"))
+        ));
+        assert_eq!(
+            parse(&words(&[5, 0, 3])).unwrap_err(),
+            BadCall::RpcVersion { xid: 5 }
+        );
+        let gss = words(&[5, 0, 2, 100_003, 3, 1, 6, 0, 0, 0]);
+        assert_eq!(parse(&gss).unwrap_err(), BadCall::Credential { xid: 5 });
+        let long = words(&[5, 0, 2, 100_003, 3, 1, 0, 404]);
+        assert_eq!(parse(&long).unwrap_err(), BadCall::Credential { xid: 5 });
+        let seventeen_gids = [
+            &[5, 0, 2, 100_003, 3, 1, 1, 88, 0, 0, 0, 0, 17][..],
+            &[0; 19],
+        ]
+        .concat();
+        assert_eq!(
+            parse(&words(&seventeen_gids)).unwrap_err(),
+            BadCall::Credential { xid: 5 }
+        );
+    }
+
+    #[test]
+    fn shapes_leave_no_byte_over() {
+        let handle = words(&[4, 7]);
+        assert!(has_shape(&handle, Shape::Fixed(0)));
+        assert!(!has_shape(&handle, Shape::Fixed(4)));
+        assert!(!has_shape(
+            &[&handle[..], &[0; 4]].concat(),
+            Shape::Fixed(0)
+        ));
+        assert!(has_shape(
+            &[&handle[..], b"\0\0\0\x03abc\0"].concat(),
+            Shape::Name
+        ));
+        assert!(!has_shape(
+            &[&handle[..], b"\0\0\0\x03abc"].concat(),
+            Shape::Name
+        ));
+        assert!(!has_shape(
+            &[&handle[..], b"\xff\xff\xff\xff"].concat(),
+            Shape::Name
+        ));
+        assert!(!has_shape(&words(&[68]), Shape::Name));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, header in 0..3_u32) {
+            let record = [words(&[1, 0, 2, 100_003, 3, 1, header]), bytes].concat();
+            if let Ok(call) = parse(&record) {
+                has_shape(call.arguments, Shape::Name);
+                has_shape(call.arguments, Shape::Fixed(24));
+                mount_path(call.arguments);
+            }
+        }
+    }
+}

@@ -45,7 +45,7 @@ const ANSWERS: usize = 32;
 /// Buffers between client and engine, bytes.
 const BUFFER: usize = 128 << 10;
 
-/// Both marks of RFC 5531 section 11.
+/// In a record mark: this fragment is the last (RFC 5531 section 11).
 const LAST_FRAGMENT: u32 = 1 << 31;
 
 /// A call that the engine has not answered yet.

@@ -87,8 +87,9 @@ mod tests {
 
     #[test]
     fn ids_do_not_change_between_releases() {
-        assert_eq!(export_id("kvm-host"), 0x8eb5_1e8a_9d7d_0d9d);
-        assert_eq!(file_id("kvm-host", b"etc/fstab"), 0);
+        // printf 'kvm-host\0etc/fstab' | sha256sum
+        assert_eq!(export_id("kvm-host"), 0x9090_16f3_76fa_b85a);
+        assert_eq!(file_id("kvm-host", b"etc/fstab"), 0x5fef_9011_a77d_74ee);
     }
 
     #[test]

@@ -1,1 +1,23 @@
-//! The TFTP server.
+//! The TFTP server: reads only, from memory, with blksize, tsize, timeout and windowsize
+//! (RFC 1350, 2347, 2348, 2349, 7440; RFC 1123 section 4.2 for what 1350 got wrong).
+//!
+//! - `transfer`: one read transfer as a state machine without I/O or clock;
+//! - `negotiate`: what a client asks for, cut to what we allow;
+//! - `serve`: the sockets: takes requests, gives each transfer its own socket and task;
+//! - `contract`: what the rest of the house gives to it ([`Source`]) and gets from it ([`Observer`]).
+
+mod contract;
+mod desk;
+mod negotiate;
+mod outcome;
+mod round_trip;
+mod serve;
+mod session;
+mod socket;
+mod transfer;
+
+pub use contract::{Ignored, Observer, Refusal, Request, Source, TransferEvent, What};
+pub use negotiate::{Ceiling, Terms};
+pub use outcome::{Ended, Outcome, Patience};
+pub use serve::{BindError, Limits, Server};
+pub use transfer::{Datagram, Transfer};

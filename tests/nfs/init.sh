@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=sh
 # PID 1 of the virtual machine in tests/nfs.rs: mounts the export with the kernel's own client and shows what
 # it sees on the serial console. The server's port comes on the kernel command line.
 /bin/busybox --install -s /bin
@@ -21,6 +22,7 @@ mount -t nfs -o "ro,$options" 10.0.2.2:/roots/demo /ro && echo "@ mounted"
 mount -t nfs -o "ro,$options" 10.0.2.2:/roots/none /rw || echo "@ no such export"
 
 cd /ro || exit
+# shellcheck source=tests/nfs/listing.sh
 . /listing.sh
 [ "$(stat -c %i usr/bin/tool)" = "$(stat -c %i usr/bin/link)" ] && echo "@ hard link"
 echo x >dev/null && echo "@ device node"
@@ -28,7 +30,7 @@ df -P . | tail -n 1 | sed 's/^/@df /'
 touch new 2>&1 | sed 's/^/@ro /'
 
 mount -t nfs -o "rw,$options" 10.0.2.2:/roots/demo /rw
-for attempt in "touch new" "mkdir new" "mknod new p" "ln etc/empty new" "ln -s x new" "rm etc/empty" "mv etc/empty new"; do
+for attempt in "touch new" "mkdir new" "mknod new p" "ln etc/empty new" "ln -s x new" "rm -f etc/empty" "mv -f etc/empty new"; do
     (cd /rw && $attempt) 2>&1 | sed "s/^/@rw /"
 done
 sh -c 'echo x >>/rw/etc/empty' 2>&1 | sed 's/^/@rw /'

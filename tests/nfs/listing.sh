@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Shows the tree in the current directory; run by the virtual machine over NFS and by the host on disk.
 LC_ALL=C
 export LC_ALL

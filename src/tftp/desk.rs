@@ -1,0 +1,237 @@
+//! Who is being served: one transfer per client port, a bounded number in all and per client address.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// A late copy of a request may come this long after the first; see [`Desk::admit`].
+const DOUBT: Duration = Duration::from_millis(500);
+
+/// What a running transfer is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Command {
+    /// The request came again.
+    RequestAgain = 1,
+    /// A new request from the same port took its place.
+    Replaced = 2,
+    /// The server stops now.
+    Shutdown = 4,
+}
+
+/// Between the desk and one transfer. Commands are flags: told twice is told once, and none is lost.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    commands: AtomicU8,
+    rang: Notify,
+    progress: AtomicU64,
+}
+
+impl Line {
+    /// Gives a command to the transfer.
+    pub(super) fn tell(&self, command: Command) {
+        self.commands.fetch_or(command as u8, Ordering::AcqRel);
+        self.rang.notify_one();
+    }
+
+    /// Waits until a command may be there.
+    pub(super) async fn ring(&self) {
+        self.rang.notified().await;
+    }
+
+    /// Takes one command back out; true where it was given.
+    pub(super) fn take(&self, command: Command) -> bool {
+        let command = command as u8;
+        self.commands.fetch_and(!command, Ordering::AcqRel) & command != 0
+    }
+
+    /// Shows how far the transfer is; 0 means that the client hasn't answered yet.
+    pub(super) fn show_progress(&self, progress: u64) {
+        self.progress.store(progress, Ordering::Relaxed);
+    }
+
+    fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+}
+
+/// What to do with a request.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// Serve it, on this seat.
+    Seated(Seat),
+    /// Its transfer runs and was told to answer again.
+    Repeated,
+    /// Its transfer runs well: leave it alone.
+    Stale,
+    /// All seats are taken, or all that one client may have.
+    Full,
+}
+
+/// All running transfers.
+#[derive(Debug)]
+pub(super) struct Desk {
+    most: usize,
+    most_per_client: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next_id: u64,
+    by_peer: HashMap<SocketAddrV4, Entry>,
+    per_client: HashMap<Ipv4Addr, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    request: Box<[u8]>,
+    line: Arc<Line>,
+    /// The progress that was seen when a copy of the request came, and when that was.
+    doubted: Option<(u64, Instant)>,
+}
+
+/// The right to serve one request. Dropping it gives the place back.
+#[derive(Debug)]
+pub(super) struct Seat {
+    desk: Arc<Desk>,
+    peer: SocketAddrV4,
+    id: u64,
+    /// Where the transfer is told things.
+    pub(super) line: Arc<Line>,
+}
+
+impl Desk {
+    pub(super) fn new(most: usize, most_per_client: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            most_per_client,
+            table: Mutex::default(),
+        })
+    }
+
+    /// Decides on a request, given as the bytes that came.
+    ///
+    /// The same bytes again are a retransmission while the client hasn't heard from us. Later they are a late copy (in
+    /// a storm several wait in the receive buffer), and to begin anew would leave the client with two servers; or the
+    /// client was reset and has a fixed port. A second copy without any progress since the first tells the latter.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        peer: SocketAddrV4,
+        request: &[u8],
+        now: Instant,
+    ) -> Admission {
+        let mut table = self.table();
+        if let Some(entry) = table.by_peer.get_mut(&peer) {
+            if *entry.request == *request && !entry.is_abandoned(now) {
+                return entry.repeat();
+            }
+            entry.line.tell(Command::Replaced);
+            table.remove(peer);
+        }
+        let of_client = table.per_client.get(peer.ip()).copied().unwrap_or(0);
+        if table.by_peer.len() >= self.most || of_client >= self.most_per_client {
+            return Admission::Full;
+        }
+        Admission::Seated(self.seat(&mut table, peer, request))
+    }
+
+    /// Tells every transfer to stop.
+    pub(super) fn stop_all(&self) {
+        for entry in self.table().by_peer.values() {
+            entry.line.tell(Command::Shutdown);
+        }
+    }
+
+    fn seat(self: &Arc<Self>, table: &mut Table, peer: SocketAddrV4, request: &[u8]) -> Seat {
+        let line = Arc::new(Line::default());
+        let id = table.next_id;
+        table.next_id += 1;
+        let entry = Entry {
+            id,
+            request: request.into(),
+            line: line.clone(),
+            doubted: None,
+        };
+        table.by_peer.insert(peer, entry);
+        *table.per_client.entry(*peer.ip()).or_default() += 1;
+        Seat {
+            desk: self.clone(),
+            peer,
+            id,
+            line,
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // No code panics while it holds the lock, and a table is never left half changed.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn remove(&mut self, peer: SocketAddrV4) -> Option<Entry> {
+        let entry = self.by_peer.remove(&peer)?;
+        if let Some(count) = self.per_client.get_mut(peer.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_client.remove(peer.ip());
+            }
+        }
+        Some(entry)
+    }
+}
+
+impl Entry {
+    /// Answers a copy of the request.
+    fn repeat(&mut self) -> Admission {
+        if self.line.progress() > 0 {
+            return Admission::Stale;
+        }
+        self.line.tell(Command::RequestAgain);
+        Admission::Repeated
+    }
+
+    /// True where a copy of the request came some time ago and nothing moved since. Remembers this copy otherwise.
+    fn is_abandoned(&mut self, now: Instant) -> bool {
+        let progress = self.line.progress();
+        match self.doubted {
+            _ if progress == 0 => false,
+            Some((seen, at)) if seen == progress => now.saturating_duration_since(at) >= DOUBT,
+            _ => {
+                self.doubted = Some((progress, now));
+                false
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// Gives the place back and tells whether the request came again in the meantime, unseen by the transfer.
+    pub(super) fn leave(self) -> bool {
+        // After this no command can come any more. One for a seat that another took is void.
+        let was_mine = self.give_back();
+        was_mine && self.line.take(Command::RequestAgain)
+    }
+
+    fn give_back(&self) -> bool {
+        let mut table = self.desk.table();
+        let entry = table.by_peer.get(&self.peer);
+        let is_mine = entry.is_some_and(|entry| entry.id == self.id);
+        if is_mine {
+            table.remove(self.peer);
+        }
+        is_mine
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}

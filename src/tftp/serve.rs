@@ -1,0 +1,311 @@
+//! The server: takes requests, answers those that can't be served, and gives each other one a socket and a task.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket as StdUdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::net::UdpSocket;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::contract::{Ignored, Observer, Refusal, Request, Source, TransferEvent, What};
+use super::desk::{Admission, Desk, Seat};
+use super::negotiate::{Ceiling, Terms};
+use super::outcome::Patience;
+use super::session;
+use super::socket::{self, Received};
+use super::transfer::Transfer;
+use crate::wire::tftp::{self as wire, ErrorCode, Malformed, Packet};
+
+/// Rest after a failed receive, so that a broken socket doesn't burn a core.
+const AFTER_FAILURE: Duration = Duration::from_millis(20);
+
+/// Bounds on what the server takes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Transfers at once. Each costs a file descriptor and a few KiB.
+    pub transfers: usize,
+    /// Transfers at once for one client address, so that one mad client leaves room for the others.
+    pub transfers_per_client: usize,
+    /// Largest options granted.
+    pub ceiling: Ceiling,
+    /// How long clients are waited for.
+    pub patience: Patience,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            transfers: 4096,
+            transfers_per_client: 1024,
+            ceiling: Ceiling::default(),
+            patience: Patience::default(),
+        }
+    }
+}
+
+/// Why a server can't start.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// The kernel refused the address.
+    #[error("failed to listen for TFTP on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said: in use, no such address, no privilege for a port below 1024.
+        source: io::Error,
+    },
+    /// The socket was made but can't be used.
+    #[error("failed to set up the TFTP socket: it must be an IPv4 UDP socket")]
+    Prepare {
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A TFTP server that listens, but doesn't answer yet.
+#[derive(Debug)]
+pub struct Server {
+    sockets: Vec<StdUdpSocket>,
+    limits: Limits,
+}
+
+impl Server {
+    /// Listens on one address; port 0 takes any free port, `0.0.0.0` every address of the machine.
+    ///
+    /// # Errors
+    /// [`BindError`] where the address can't be had.
+    pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let socket =
+            StdUdpSocket::bind(address).map_err(|source| BindError::Bind { address, source })?;
+        Self::from_sockets(vec![socket])
+    }
+
+    /// Takes bound IPv4 UDP sockets: inherited ones, ones bound to a device, or several that share a port by
+    /// `SO_REUSEPORT`.
+    ///
+    /// # Errors
+    /// [`BindError::Prepare`] where one isn't such a socket.
+    pub fn from_sockets(sockets: Vec<StdUdpSocket>) -> Result<Self, BindError> {
+        for socket in &sockets {
+            socket::prepare_listener(socket).map_err(|source| BindError::Prepare { source })?;
+        }
+        let limits = Limits::default();
+        Ok(Self { sockets, limits })
+    }
+
+    /// The same server with other bounds.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Where it listens.
+    pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.sockets.iter().filter_map(|s| s.local_addr().ok())
+    }
+
+    /// Serves until `shutdown` is cancelled, then takes no new request, lets running transfers finish for at most
+    /// `drain`, ends the rest with an ERROR, and returns. Dropping the future ends all at once.
+    ///
+    /// # Errors
+    /// [`BindError::Prepare`] where a socket can't be given to the runtime. Nothing that happens later ends it.
+    pub async fn run(
+        self,
+        source: Arc<dyn Source>,
+        observer: Arc<dyn Observer>,
+        shutdown: CancellationToken,
+        drain: Duration,
+    ) -> Result<(), BindError> {
+        let office = Arc::new(Office {
+            desk: Desk::new(self.limits.transfers, self.limits.transfers_per_client),
+            limits: self.limits,
+            source,
+            observer,
+            sessions: TaskTracker::new(),
+        });
+        let stop_all = StopAll(office.clone());
+        let mut listeners = JoinSet::new();
+        for socket in self.sockets {
+            let socket =
+                UdpSocket::from_std(socket).map_err(|source| BindError::Prepare { source })?;
+            listeners.spawn(office.clone().listen(Arc::new(socket), shutdown.clone()));
+        }
+        while let Some(ended) = listeners.join_next().await {
+            // A panic of the source or the observer is the house's fault, and not to be hidden here.
+            if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        office.sessions.close();
+        let _ = timeout(drain, office.sessions.wait()).await;
+        drop(stop_all);
+        office.sessions.wait().await;
+        Ok(())
+    }
+}
+
+/// Ends every transfer when dropped, also where nobody waits for the server any more.
+struct StopAll(Arc<Office>);
+
+impl Drop for StopAll {
+    fn drop(&mut self) {
+        self.0.sessions.close();
+        self.0.desk.stop_all();
+    }
+}
+
+/// What all listeners and transfers share.
+struct Office {
+    desk: Arc<Desk>,
+    limits: Limits,
+    source: Arc<dyn Source>,
+    observer: Arc<dyn Observer>,
+    sessions: TaskTracker,
+}
+
+impl Office {
+    async fn listen(self: Arc<Self>, listener: Arc<UdpSocket>, shutdown: CancellationToken) {
+        let requests = async {
+            loop {
+                match socket::receive(&listener).await {
+                    Ok(received) => self.take(&listener, received),
+                    Err(source) => {
+                        self.report_trouble("receive a TFTP request", source);
+                        sleep(AFTER_FAILURE).await;
+                    }
+                }
+            }
+        };
+        shutdown.run_until_cancelled(requests).await;
+    }
+
+    /// Deals with one datagram; never waits.
+    fn take(self: &Arc<Self>, listener: &Arc<UdpSocket>, received: Received) {
+        if received.broadcast {
+            return self.ignore(&received, Ignored::Broadcast);
+        }
+        if received.peer.port() == 0 {
+            return self.ignore(&received, Ignored::NoPeerPort);
+        }
+        match Packet::parse(&received.bytes) {
+            Ok(Packet::Read(request)) => {
+                let request = accepted(&received, &request);
+                self.read(listener, received, request);
+            }
+            Ok(Packet::Write(request)) => {
+                let request = accepted(&received, &request);
+                let because = Refusal::new(ErrorCode::AccessViolation, "this server only reads");
+                self.refuse(listener, &received, request.name, because);
+            }
+            Ok(Packet::Error { .. }) => self.ignore(&received, Ignored::NoSuchTransfer),
+            Ok(_) => {
+                let code = ErrorCode::UnknownTransferId;
+                socket::send_error(listener, &received, code, "unknown transfer");
+                self.ignore(&received, Ignored::NoSuchTransfer);
+            }
+            Err(because) => self.reject(listener, &received, because),
+        }
+    }
+
+    fn read(self: &Arc<Self>, listener: &Arc<UdpSocket>, received: Received, request: Request) {
+        let now = Instant::now();
+        match self.desk.admit(received.peer, &received.bytes, now) {
+            Admission::Seated(seat) => self.serve(listener, received, request, seat),
+            Admission::Repeated => self.ignore(&received, Ignored::RepeatedRequest),
+            Admission::Stale => self.ignore(&received, Ignored::StaleRequest),
+            Admission::Full => self.refuse(listener, &received, request.name, busy()),
+        }
+    }
+
+    fn serve(
+        self: &Arc<Self>,
+        listener: &Arc<UdpSocket>,
+        received: Received,
+        request: Request,
+        seat: Seat,
+    ) {
+        let file = match self.source.open(&request) {
+            Ok(file) => file,
+            Err(because) => return self.refuse(listener, &received, request.name, because),
+        };
+        let socket = match socket::transfer_socket(received.local, received.peer) {
+            Ok(socket) => socket,
+            Err(source) => {
+                self.report_trouble("make a socket for a TFTP transfer", source);
+                return self.refuse(listener, &received, request.name, busy());
+            }
+        };
+        let ceiling = self.limits.ceiling.for_mtu(socket::route_mtu(&socket));
+        let size = file.len() as u64;
+        let terms = Terms::agree(&request.options, ceiling, size);
+        let name = request.name.clone();
+        self.report(&received, What::Started { name, size, terms });
+        let transfer = Transfer::new(file, terms, self.limits.patience, Instant::now());
+        let (office, listener) = (self.clone(), listener.clone());
+        self.sessions.spawn(async move {
+            let (outcome, asked_again) = session::run(socket, transfer, seat).await;
+            let name = request.name.clone();
+            office.report(&received, What::Finished { name, outcome });
+            if asked_again && !office.sessions.is_closed() {
+                office.read(&listener, received, request);
+            }
+        });
+    }
+
+    fn refuse(&self, listener: &UdpSocket, received: &Received, name: Arc<str>, because: Refusal) {
+        socket::send_error(listener, received, because.code, &because.text);
+        self.report(received, What::Refused { name, because });
+    }
+
+    fn reject(&self, listener: &UdpSocket, received: &Received, because: Malformed) {
+        // An answer to a broken ERROR could go back and forth for ever between two servers.
+        if !received.bytes.starts_with(&[0, 5]) {
+            let code = ErrorCode::IllegalOperation;
+            socket::send_error(listener, received, code, &because.to_string());
+        }
+        self.report(received, What::Malformed { because });
+    }
+
+    fn ignore(&self, received: &Received, because: Ignored) {
+        self.report(received, What::Ignored { because });
+    }
+
+    fn report(&self, received: &Received, what: What) {
+        self.observer.observe(TransferEvent {
+            peer: Some(received.peer.into()),
+            local: Some(received.local.into()),
+            what,
+        });
+    }
+
+    fn report_trouble(&self, operation: &'static str, source: io::Error) {
+        self.observer.observe(TransferEvent {
+            peer: None,
+            local: None,
+            what: What::Trouble { operation, source },
+        });
+    }
+}
+
+fn busy() -> Refusal {
+    Refusal::new(ErrorCode::NotDefined, "server busy, try again")
+}
+
+fn accepted(received: &Received, request: &wire::Request<'_>) -> Request {
+    Request {
+        peer: SocketAddr::V4(received.peer),
+        local: IpAddr::V4(received.local),
+        name: request
+            .name
+            .replace('\\', "/")
+            .trim_start_matches('/')
+            .into(),
+        mode: request.mode,
+        options: request.options,
+    }
+}
