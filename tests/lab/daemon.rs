@@ -13,7 +13,7 @@ use super::process::{Log, Process, describe, output};
 use super::{BOOT_INTERFACE, Lab, wait};
 
 /// The line that says every socket is bound.
-const READY: &str = "bridgehead: ready";
+const READY: &str = " ready";
 
 /// The program under test.
 pub fn bridgehead() -> &'static str {

@@ -203,6 +203,7 @@ pub fn describe(status: ExitStatus) -> String {
 
 /// Runs a short command to its end.
 pub fn output(argv: &[&str]) -> Result<Output> {
+    wait::check_interrupt()?;
     let command = argv.join(" ");
     let [program, args @ ..] = argv else {
         let outcome = "nothing to run".to_owned();
