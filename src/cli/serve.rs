@@ -45,7 +45,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// own times, a terminal needs ours. What the NFS crate says of its peers' packets is told
 /// by events of ours already.
 fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,nfs3_server=off"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,nfs3_server=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -287,5 +287,5 @@ fn announce(snapshot: &Snapshot) {
         "{hosts} hosts listed; {files} boot files, {} MiB, in memory",
         bytes >> 20
     );
-    tracing::info!("ready");
+    tracing::info!("bridgehead: ready");
 }

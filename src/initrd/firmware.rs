@@ -1,6 +1,7 @@
 //! Firmware that modules name: found where the kernel would look, stored unpacked.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -113,8 +114,11 @@ pub(crate) fn collect(
         if let Some(missing) = dirs.missing(&module, &names) {
             closure.warnings.push(Warning::Firmware(missing));
         }
-        for (name, path) in names.iter().flat_map(|name| dirs.find(name)) {
-            if !packed.insert(name.clone()) {
+        let found: BTreeMap<String, PathBuf> =
+            names.iter().flat_map(|name| dirs.find(name)).collect();
+        let fallbacks = superseded(found.keys());
+        for (name, path) in found {
+            if fallbacks.contains(&name) || !packed.insert(name.clone()) {
                 continue;
             }
             let bytes = fs::read(&path).map_err(BuildError::io("read firmware", &path))?;
@@ -128,6 +132,42 @@ pub(crate) fn collect(
         }
     }
     Ok(files)
+}
+
+/// Files that a driver asks for only where a newer version of the same is missing: bnx2x names
+/// `bnx2x-e2-7.13.15.0.fw` behind `bnx2x-e2-7.13.21.0.fw`, and each is a tenth of the image.
+///
+/// A version is three or more numbers with dots between; `rtl8168e-2.fw` is another chip's.
+fn superseded<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
+    let mut newest: BTreeMap<(&str, &str), (Vec<u32>, &String)> = BTreeMap::new();
+    let mut older = BTreeSet::new();
+    for name in names {
+        let Some((stem, version, tail)) = versioned(name) else {
+            continue;
+        };
+        let this = (version, name);
+        match newest.entry((stem, tail)) {
+            Entry::Vacant(slot) => drop(slot.insert(this)),
+            Entry::Occupied(mut slot) if slot.get().0 < this.0 => {
+                older.insert(slot.insert(this).1.clone());
+            }
+            Entry::Occupied(_) => drop(older.insert(name.clone())),
+        }
+    }
+    older
+}
+
+/// `dir/stem-`, `[7, 13, 21, 0]`, `.fw`.
+fn versioned(name: &str) -> Option<(&str, Vec<u32>, &str)> {
+    let digits = |c: char| c.is_ascii_digit() || c == '.';
+    let end = name.rfind(|c: char| c.is_ascii_digit())? + 1;
+    let start = name[..end].rfind(|c| !digits(c)).map_or(0, |at| at + 1);
+    let version: Option<Vec<u32>> = name[start..end]
+        .split('.')
+        .map(|n| n.parse().ok())
+        .collect();
+    let version = version.filter(|version| version.len() >= 3)?;
+    Some((&name[..start], version, &name[end..]))
 }
 
 fn named(catalog: &Catalog, closure: &Closure) -> Vec<(String, Vec<String>)> {
@@ -209,6 +249,21 @@ mod tests {
             ]
         );
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn of_two_versions_the_newer_is_enough_and_other_chips_stay() {
+        let names = [
+            "bnx2x/bnx2x-e2-7.13.15.0.fw",
+            "bnx2x/bnx2x-e2-7.13.21.0.fw",
+            "bnx2x/bnx2x-e1-7.13.15.0.fw",
+            "rtl_nic/rtl8168e-1.fw",
+            "rtl_nic/rtl8168e-2.fw",
+            "intel/ice/ddp/ice.pkg",
+        ]
+        .map(String::from);
+        let old: Vec<String> = superseded(names.iter()).into_iter().collect();
+        assert_eq!(old, ["bnx2x/bnx2x-e2-7.13.15.0.fw"]);
     }
 
     #[test]

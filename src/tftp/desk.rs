@@ -43,6 +43,11 @@ impl Line {
         self.rang.notified().await;
     }
 
+    /// True where a command waits.
+    pub(super) fn is_ringing(&self) -> bool {
+        self.commands.load(Ordering::Acquire) != 0
+    }
+
     /// Takes one command back out; true where it was given.
     pub(super) fn take(&self, command: Command) -> bool {
         let command = command as u8;
@@ -233,5 +238,105 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 11), 2070);
+
+    #[track_caller]
+    fn seated(desk: &Arc<Desk>, peer: SocketAddrV4, request: &[u8], now: Instant) -> Seat {
+        match desk.admit(peer, request, now) {
+            Admission::Seated(seat) => seat,
+            other => panic!("not seated: {other:?}"),
+        }
+    }
+
+    fn port(port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(*PEER.ip(), port)
+    }
+
+    #[test]
+    fn copies_before_the_first_answer_repeat_it() {
+        let (desk, now) = (Desk::new(9, 9), Instant::now());
+        let seat = seated(&desk, PEER, b"request", now);
+        for _ in 0..3 {
+            let again = desk.admit(PEER, b"request", now);
+            assert!(matches!(again, Admission::Repeated));
+        }
+        assert!(seat.line.take(Command::RequestAgain));
+        assert!(!seat.line.is_ringing());
+        assert!(!seat.leave());
+    }
+
+    #[test]
+    fn copies_of_a_request_under_way_are_stale() {
+        let (desk, mut now) = (Desk::new(9, 9), Instant::now());
+        let seat = seated(&desk, PEER, b"request", now);
+        for progress in 1..5 {
+            seat.line.show_progress(progress);
+            for _ in 0..3 {
+                let again = desk.admit(PEER, b"request", now);
+                assert!(matches!(again, Admission::Stale));
+            }
+            now += Duration::from_secs(1);
+        }
+        let anew = desk.admit(PEER, b"request", now);
+        assert!(
+            matches!(anew, Admission::Seated(_)),
+            "nothing moved for 1 s"
+        );
+        assert!(seat.line.take(Command::Replaced));
+    }
+
+    #[test]
+    fn request_that_came_again_at_the_end_is_told() {
+        let (desk, now) = (Desk::new(9, 9), Instant::now());
+        let seat = seated(&desk, PEER, b"request", now);
+        desk.admit(PEER, b"request", now);
+        assert!(seat.leave());
+        let seat = seated(&desk, PEER, b"request", now);
+        desk.admit(PEER, b"request", now);
+        let other = seated(&desk, PEER, b"other", now);
+        assert!(!seat.leave(), "another request is being served");
+        assert!(matches!(
+            desk.admit(PEER, b"other", now),
+            Admission::Repeated
+        ));
+        drop(other);
+    }
+
+    #[test]
+    fn places_are_counted_and_come_back() {
+        let (desk, now) = (Desk::new(3, 2), Instant::now());
+        let first = seated(&desk, port(1), b"request", now);
+        let second = seated(&desk, port(2), b"request", now);
+        assert!(matches!(
+            desk.admit(port(3), b"request", now),
+            Admission::Full
+        ));
+        let other = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 12), 1);
+        let third = seated(&desk, other, b"request", now);
+        let fourth = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 13), 1);
+        assert!(matches!(
+            desk.admit(fourth, b"request", now),
+            Admission::Full
+        ));
+        // A new request on a port that is served needs no other place.
+        let anew = seated(&desk, port(2), b"other", now);
+        drop((first, second, third, anew));
+        let table = desk.table();
+        assert!(table.by_peer.is_empty() && table.per_client.is_empty());
+    }
+
+    #[test]
+    fn all_are_told_to_stop() {
+        let (desk, now) = (Desk::new(9, 9), Instant::now());
+        let seats = [1, 2, 3].map(|n| seated(&desk, port(n), b"request", now));
+        desk.stop_all();
+        assert!(seats.iter().all(|seat| seat.line.take(Command::Shutdown)));
     }
 }

@@ -1,10 +1,11 @@
 //! The TFTP server: reads only, from memory, with blksize, tsize, timeout and windowsize
 //! (RFC 1350, 2347, 2348, 2349, 7440; RFC 1123 section 4.2 for what 1350 got wrong).
 //!
-//! - `transfer`: one read transfer as a state machine without I/O or clock;
+//! - `contract`: what the rest of the house gives to it ([`Source`]) and gets from it ([`Observer`]);
+//! - `transfer`: one read transfer as a state machine without I/O or clock, with its `round_trip` and its `outcome`;
 //! - `negotiate`: what a client asks for, cut to what we allow;
-//! - `serve`: the sockets: takes requests, gives each transfer its own socket and task;
-//! - `contract`: what the rest of the house gives to it ([`Source`]) and gets from it ([`Observer`]).
+//! - `serve`: takes requests, refuses or admits them by the `desk`, and starts a `session` for each: a transfer on a
+//!   `socket` of its own.
 
 mod contract;
 mod desk;

@@ -51,7 +51,7 @@ pub enum Ended {
     },
     /// The client stopped answering.
     GaveUp,
-    /// The client's lifetime limit passed while it still took blocks.
+    /// [`Patience::lifetime`] passed while the client still took blocks.
     Overdue,
     /// The client's host says that nobody listens on the port (ICMP port unreachable).
     Unreachable,

@@ -114,6 +114,9 @@ impl Server {
     ///
     /// # Errors
     /// [`BindError::Prepare`] where a socket can't be given to the runtime. Nothing that happens later ends it.
+    ///
+    /// # Panics
+    /// Where `source` or `observer` panics.
     pub async fn run(
         self,
         source: Arc<dyn Source>,
@@ -248,9 +251,11 @@ impl Office {
         let transfer = Transfer::new(file, terms, self.limits.patience, Instant::now());
         let (office, listener) = (self.clone(), listener.clone());
         self.sessions.spawn(async move {
-            let (outcome, asked_again) = session::run(socket, transfer, seat).await;
-            let name = request.name.clone();
-            office.report(&received, What::Finished { name, outcome });
+            let finished = |outcome| {
+                let name = request.name.clone();
+                office.report(&received, What::Finished { name, outcome });
+            };
+            let asked_again = session::run(socket, transfer, seat, finished).await;
             if asked_again && !office.sessions.is_closed() {
                 office.read(&listener, received, request);
             }

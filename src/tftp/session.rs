@@ -1,7 +1,7 @@
 //! One transfer on its socket: carries datagrams and time between [`Transfer`] and the kernel.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Instant;
 
 use tokio::net::UdpSocket;
@@ -19,9 +19,14 @@ const LARGEST: usize = 600;
 /// Socket errors in a row, other than a closed port, that end a transfer. A route that flaps gives some.
 const MOST_FAILURES: u32 = 64;
 
-/// Runs `transfer` to its end. True beside the outcome where the client sent its request again after it had ended the
-/// transfer, and so waits for an answer.
-pub(super) async fn run(socket: UdpSocket, transfer: Transfer, seat: Seat) -> (Outcome, bool) {
+/// Runs `transfer` to its end and reports how it ended, before the client's place is free for another.
+/// True where the client ended it and sent the very same request again, and so waits for an answer.
+pub(super) async fn run(
+    socket: UdpSocket,
+    transfer: Transfer,
+    seat: Seat,
+    report: impl FnOnce(Outcome),
+) -> bool {
     let mut session = Session {
         socket,
         transfer,
@@ -30,12 +35,12 @@ pub(super) async fn run(socket: UdpSocket, transfer: Transfer, seat: Seat) -> (O
     };
     let outcome = session.drive().await;
     session.say_goodbye(&outcome.ended);
-    let asked_again = session.seat.leave();
     let by_client = matches!(
         outcome.ended,
         Ended::ClientError { .. } | Ended::Unreachable
     );
-    (outcome, asked_again && by_client)
+    report(outcome);
+    session.seat.leave() && by_client
 }
 
 struct Session {
@@ -63,15 +68,18 @@ impl Session {
     }
 
     /// Waits for whatever comes first, and hands it to the transfer.
-    async fn wait(&mut self, mut alarm: std::pin::Pin<&mut Sleep>) {
+    async fn wait(&mut self, mut alarm: Pin<&mut Sleep>) {
         let mut buffer = [0; LARGEST];
         tokio::select! {
             biased;
             received = self.socket.recv(&mut buffer) => self.take(received, &buffer),
-            () = self.seat.line.ring() => self.obey(),
+            () = self.seat.line.ring() => {}
             () = alarm.as_mut() => {}
         }
-        // Looked at after each event, so that a flood of packets can't keep time from passing.
+        // Both are looked at after each event, so that a flood of packets can't hold up time or commands.
+        if self.seat.line.is_ringing() {
+            self.obey();
+        }
         let now = Instant::now();
         self.transfer.on_deadline(now);
         if alarm.is_elapsed() {
@@ -108,7 +116,7 @@ impl Session {
         if self.transfer.outcome().is_none() {
             self.transfer.on_request_again(now);
         } else {
-            // Left for the one who gives up the seat: this client waits for an answer.
+            // Left for the one who gives up the seat: this client waits for a new transfer.
             self.seat.line.tell(Command::RequestAgain);
         }
     }

@@ -627,7 +627,8 @@ fn old_and_future_acks_are_counted_and_left() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever finitely many losses and copies the network makes, the file arrives whole.
+    /// Whatever finitely many losses and copies the network makes, the file arrives whole, and each of them costs
+    /// two windows at most.
     #[test]
     fn finitely_many_losses_end_in_the_whole_file(
         size in 0_usize..6000,
@@ -653,17 +654,23 @@ proptest! {
                 ..PATIENCE
             },
         };
+        let mut faults = 0;
         let mut fate = |client, n: u64| {
             let list = if client { &to_client } else { &to_server };
-            match list.get(n as usize) {
+            let fate = match list.get(n as usize) {
                 Some(0 | 1) => Fate::Lost,
                 Some(2) => Fate::Twice,
                 _ => Fate::Arrives,
-            }
+            };
+            faults += u64::from(fate != Fate::Arrives);
+            fate
         };
         let played = play(p, &mut fate);
         prop_assert!(played.received == content(size), "{:?}", played.outcome);
         prop_assert_eq!(played.outcome.ended, Ended::Done);
+        let units = size as u64 / u64::from(block_size) + 2;
+        let most = units + 2 * u64::from(p.window) * faults;
+        prop_assert!(played.sent <= most, "{} sent, {} units, {} faults", played.sent, units, faults);
     }
 
     /// Whatever a client sends and whenever, nothing panics and the transfer ends.
