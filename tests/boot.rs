@@ -193,7 +193,7 @@ fn pxelinux_and_grub_reach_the_switch() {
         let shim = ServerSpec::new("kvm04", "52:54:00:00:00:04", Firmware::UefiX64);
         let mut pxelinux = pxelinux.power_on(&site.lab, &logs)?;
         let mut shim = shim.power_on(&site.lab, &logs)?;
-        let mut pass = |server: &mut VirtualServer, loader: &str| {
+        let pass = |site: &mut Site, server: &mut VirtualServer, loader: &str| -> Result<()> {
             site.wait_stage(server, "switch", SWITCH)?;
             check_console(server);
             let name = server.spec().name();
@@ -205,13 +205,13 @@ fn pxelinux_and_grub_reach_the_switch() {
             );
             Ok(())
         };
-        pass(&mut pxelinux, "pxelinux.0")?;
+        pass(&mut site, &mut pxelinux, "pxelinux.0")?;
         pxelinux.power_off()?;
         // GRUB's image for BIOS takes the place that became free.
         let grub = ServerSpec::new("kvm05", "52:54:00:00:00:05", Firmware::Bios);
         let mut grub = grub.power_on(&site.lab, &logs)?;
-        pass(&mut shim, "shimx64.efi")?;
-        pass(&mut grub, "grub-bios.pxe")
+        pass(&mut site, &mut shim, "shimx64.efi")?;
+        pass(&mut site, &mut grub, "grub-bios.pxe")
     });
 }
 

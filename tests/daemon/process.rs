@@ -109,7 +109,7 @@ fn a_missing_artefact_is_named_with_the_verb_that_builds_it() {
     for (path, verb) in [
         ("kernels/debian/vmlinuz", "make kernel"),
         ("initrds/default.img", "make initrd"),
-        ("loaders/snponly.efi", "make loaders"),
+        ("loaders/undionly.kpxe", "make loaders"),
         ("roots/kvm-host", "make root"),
     ] {
         let data = ok(fake::data_dir(lab.dir()));

@@ -20,6 +20,8 @@ use super::{Lab, POOL, repository};
 const NAME: &str = "images";
 /// What the mount helper loads for this kind of target, somewhere below `usr/lib/`.
 const PLUGIN: &str = "mount_osd_wbcfs.so";
+/// The dynamic loader, asked itself: `ldd` is a script that a small root may lack.
+const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 const TOOLS: [&str; 3] = ["mount.lustre", "mount.lustre_tgt", "lctl"];
 
 /// A Lustre server under power: MGS, MDT and two OSTs.
@@ -101,10 +103,11 @@ fn stage(root: &Path, staged: &Path) -> Result<()> {
             help: "run `make root` with the same LUSTRE_TREE".to_owned(),
         });
     }
-    let root_text = show(root);
-    let mut ldd = vec!["chroot", root_text.as_str(), "/usr/bin/ldd"];
-    ldd.extend(wanted.iter().map(String::as_str));
-    let linked = libraries(&run(&ldd)?);
+    let (root_text, mut linked) = (show(root), BTreeSet::from([LOADER.to_owned()]));
+    for path in &wanted {
+        let listing = run(&["chroot", &root_text, LOADER, "--list", path])?;
+        linked.extend(libraries(&listing));
+    }
     for path in wanted.iter().chain(&linked) {
         let relative = path.trim_start_matches('/');
         let (from, to) = (root.join(relative), staged.join(relative));
@@ -115,7 +118,7 @@ fn stage(root: &Path, staged: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The paths in what `ldd` prints: `libc.so.6 => /lib/…/libc.so.6 (0x…)`, `/lib64/ld-… (0x…)`.
+/// The paths in what the dynamic loader lists: `libc.so.6 => /lib/…/libc.so.6 (0x…)`, `/lib64/ld-… (0x…)`.
 fn libraries(ldd: &str) -> BTreeSet<String> {
     ldd.lines()
         .filter(|line| line.ends_with(')'))
