@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::policy::client::Asker;
@@ -41,6 +41,24 @@ impl Attempt {
             claimed: false,
             joined: None,
         }
+    }
+
+    /// When an event happened. What the initrd reports before it has an address arrives
+    /// together, later; the host's own uptime tells when each of it was.
+    pub fn time_of(&self, event: &BootEvent) -> Timestamp {
+        let powered_on = |event: &BootEvent| {
+            let uptime = SignedDuration::from_millis(i64::try_from(event.uptime_ms?).ok()?);
+            event.at.checked_sub(uptime).ok()
+        };
+        // The report that was under way for the shortest time knows best.
+        let kernel_began = self.events.iter().filter_map(powered_on).min();
+        let told = kernel_began
+            .zip(event.uptime_ms)
+            .and_then(|(began, uptime)| {
+                let uptime = SignedDuration::from_millis(i64::try_from(uptime).ok()?);
+                began.checked_add(uptime).ok()
+            });
+        told.unwrap_or(event.at)
     }
 
     /// The newest event that moved the boot on. What we refused or ignored does not,
@@ -285,6 +303,26 @@ mod tests {
         machine.fold(again);
         assert_eq!(machine.standing(at(101)), Standing::Running);
         assert_eq!(machine.failures, 1);
+    }
+
+    #[test]
+    fn reports_that_waited_for_an_address_keep_their_own_time() {
+        let mut machine = began(100);
+        let mut report = |at, stage, uptime| {
+            let mut event = event(at, stage, StageState::Ok);
+            event.uptime_ms = Some(uptime);
+            machine.fold(event);
+        };
+        report(120, Stage::Early, 2_000);
+        report(120, Stage::Address, 9_000);
+        report(121, Stage::Root, 11_000);
+        let attempt = machine.attempt().unwrap();
+        let seconds: Vec<i64> = attempt
+            .events
+            .iter()
+            .map(|e| attempt.time_of(e).as_second())
+            .collect();
+        assert_eq!(seconds, [100, 112, 119, 121]);
     }
 
     #[test]

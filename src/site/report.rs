@@ -205,10 +205,18 @@ pub struct AttemptLog {
 impl HostLog {
     /// From what the timeline knows.
     pub fn new(id: &MachineId, machine: Machine, console: String) -> Self {
-        let attempt = |attempt: Attempt| AttemptLog {
-            attempt: attempt.id.0,
-            began: attempt.began,
-            events: attempt.events.into(),
+        let attempt = |attempt: Attempt| {
+            let timed = |event: &BootEvent| BootEvent {
+                at: attempt.time_of(event),
+                ..event.clone()
+            };
+            let mut events: Vec<BootEvent> = attempt.events.iter().map(timed).collect();
+            events.sort_by_key(|event| event.at);
+            AttemptLog {
+                attempt: attempt.id.0,
+                began: attempt.began,
+                events,
+            }
         };
         Self {
             schema: SCHEMA,
@@ -280,7 +288,8 @@ fn since(attempt: Option<&Attempt>, current: &BootEvent) -> Timestamp {
         back.take_while(|event| event.stage == current.stage || event.state == StageState::Info)
             .last()
     });
-    same.map_or(current.at, |event| event.at)
+    let first = same.unwrap_or(current);
+    attempt.map_or(first.at, |attempt| attempt.time_of(first))
 }
 
 fn note(standing: Standing, current: Option<&BootEvent>) -> String {
@@ -307,8 +316,8 @@ fn stages(attempt: &Attempt) -> Vec<StageStatus> {
     let status = |event: &BootEvent| StageStatus {
         stage: event.stage.to_string(),
         state: event.state.name().to_owned(),
-        at: event.at,
-        ms: event.at.as_millisecond() - attempt.began.as_millisecond(),
+        at: attempt.time_of(event),
+        ms: attempt.time_of(event).as_millisecond() - attempt.began.as_millisecond(),
         uptime_ms: event.uptime_ms,
         evidence: format!("{:?}", event.evidence).to_lowercase(),
         message: event.message.clone(),
