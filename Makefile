@@ -15,6 +15,11 @@ bridgehead := target/release/bridgehead
 setup := .ci/setup
 shell_scripts = $(shell git ls-files --cached --others --exclude-standard | xargs -r grep -lE '^\#!/bin/(ba)?sh|^\# shellcheck shell=')
 
+# Tests and demo make network namespaces and tap devices and bind ports below 1024: root. Everything is
+# built as who you are; only the finished test programs run under sudo.
+as_root = $(if $(filter 0,$(shell id -u)),,--config "target.'cfg(all())'.runner='sudo -E'")
+as_root_note = $(if $(filter 0,$(shell id -u)),:,echo "sudo, because the lab makes network namespaces and tap devices and serves ports below 1024")
+
 export BRIDGEHEAD_BUILD := $(CURDIR)/$(data)
 
 .DELETE_ON_ERROR:
@@ -25,7 +30,8 @@ export BRIDGEHEAD_BUILD := $(CURDIR)/$(data)
 all: daemon ## build the daemon (the default)
 
 demo: packages-demo daemon loaders kernel initrd root ## rack two virtual bare servers and boot them into the image pool
-	tests/lab/demo
+	@$(as_root_note)
+	$(CARGO) test --release --locked --test demo $(as_root)
 
 test: lint unit-test ## everything that must pass, set-up included
 
@@ -68,7 +74,8 @@ lint: packages-test ## format, clippy, shellcheck
 	shellcheck -x $(shell_scripts)
 
 unit-test: packages-test packages-demo daemon loaders kernel initrd root
-	$(CARGO) test --locked
+	@$(as_root_note)
+	$(CARGO) test --locked $(as_root)
 
 packages: packages-compiler packages-build packages-demo packages-test ## install every Debian package that any verb needs
 

@@ -594,6 +594,20 @@ fn hostile_bytes_cost_a_connection_and_nothing_more() {
             .unwrap_err()
             .contains("PROG_UNAVAIL")
     );
+    // NFS_ACL is there (overlayfs needs it), has no lists and takes none.
+    let acl = |procedure| words(&[9, 0, 2, 100_227, 3, procedure, 0, 0, 0, 0]);
+    client.send_record(&acl(0));
+    assert_eq!(client.read_record().unwrap(), words(&[9, 1, 0, 0, 0, 0]));
+    client.send_record(&acl(2));
+    assert_eq!(
+        client.read_record().unwrap(),
+        words(&[9, 1, 0, 0, 0, 0, 30, 0])
+    );
+    client.send_record(&[acl(1), words(&[8, 1, 2, 0xf])].concat());
+    assert_eq!(
+        client.read_record().unwrap(),
+        words(&[9, 1, 0, 0, 0, 0, 10_001, 0])
+    );
     assert!(client.try_call::<Void>(PROGRAM, 0, &Void).is_ok());
     let tool = client.path(&root, "usr/bin/tool");
     assert_eq!(client.read(&tool, 0, u32::MAX).unwrap().0.len(), 1 << 20);

@@ -77,7 +77,9 @@ archive_apt() {
 archive_update() {
     if [ -z "${REFRESH:-}" ] && [ -n "$(find "$ARCHIVE/fresh" -mmin -360 2>/dev/null)" ]; then return; fi
     say "fetching package lists of Debian $(basename "$ARCHIVE")"
-    archive_apt apt-get update >"$ARCHIVE/update.log" 2>&1 || {
+    rm -f "$ARCHIVE/fresh"
+    # By default apt takes a mirror that does not answer for a warning.
+    archive_apt apt-get -o APT::Update::Error-Mode=any update >"$ARCHIVE/update.log" 2>&1 || {
         cat "$ARCHIVE/update.log" >&2
         fail "no package lists from the mirrors in $ARCHIVE/sources.list: see above; BRIDGEHEAD_MIRROR=URI names another mirror"
     }
@@ -88,6 +90,16 @@ archive_update() {
 archive_versions() {
     archive_apt apt-cache policy "$@" |
         awk '/^[^ ]/ { sub(":$", "", $1); name = $1 } $1 == "Candidate:" && $2 != "(none)" { print name "=" $2 }'
+}
+
+# archive_require PACKAGE...: the same, and an error that names what the suite does not have.
+archive_require() {
+    _found=$(archive_versions "$@")
+    for _package; do
+        printf '%s\n' "$_found" | grep -q "^$_package=" ||
+            fail "Debian $(basename "$ARCHIVE") has no package $_package on the mirrors in $ARCHIVE/sources.list"
+    done
+    printf '%s\n' "$_found"
 }
 
 # archive_unpack DIR NAME=VERSION...: the packages' files under DIR. Packages already here are not fetched again.

@@ -136,7 +136,7 @@ pub(super) fn pathconf(xid: u32, exports: &Exports, arguments: &[u8]) -> Option<
 }
 
 /// A handle's attributes, and bytes and files of its export.
-fn attributes(exports: &Exports, handle: &[u8]) -> Result<(fattr3, u64, u64), nfsstat3> {
+pub(super) fn attributes(exports: &Exports, handle: &[u8]) -> Result<(fattr3, u64, u64), nfsstat3> {
     let handle = Handle::from_wire(handle).ok_or(nfsstat3::NFS3ERR_BADHANDLE)?;
     let (tree, node) = exports.resolve(handle)?;
     Ok((

@@ -8,6 +8,7 @@ use nfs3_server::nfs3_types::mount::{self, MOUNT_PROGRAM, mountstat3};
 use nfs3_server::nfs3_types::nfs3::{self, NFS_PROGRAM};
 use nfs3_server::nfs3_types::rpc::{accept_stat_data, auth_stat};
 
+use super::acl;
 use super::answers::{self, Answer};
 use super::call::{Call, MAX_DATA, Shape, has_shape, mount_path};
 use super::event::{Event, Observer, Refusal};
@@ -89,20 +90,23 @@ impl Gate {
 
     /// Decides on a call. `allowed` is what `allow` said when the client connected.
     pub(super) fn route(&self, call: &Call<'_>, peer: SocketAddr, allowed: bool) -> Route {
-        let known = call.program == nfs3::PROGRAM || call.program == mount::PROGRAM;
+        let known = [nfs3::PROGRAM, mount::PROGRAM, acl::PROGRAM].contains(&call.program);
         if !known {
-            // Port mapper, NLM, NSM, NFS_ACL: a client mounts without them.
+            // Port mapper, NLM, NSM: a client mounts without them.
             return refuse(call, accept_stat_data::PROG_UNAVAIL);
         }
+        // All three have version 3.
         if call.version != nfs3::VERSION {
             return refuse(call, accept_stat_data::PROG_MISMATCH { low: 3, high: 3 });
         }
         if call.program == mount::PROGRAM {
             self.mount(call, peer, allowed)
-        } else if allowed || call.procedure == NFS_PROGRAM::NFSPROC3_NULL as u32 {
-            self.nfs(call)
-        } else {
+        } else if !allowed && call.procedure != NFS_PROGRAM::NFSPROC3_NULL as u32 {
             Route::Answer(answers::denied(call.xid, auth_stat::AUTH_TOOWEAK))
+        } else if call.program == acl::PROGRAM {
+            Route::Answer(acl::answer(call, &self.exports))
+        } else {
+            self.nfs(call)
         }
     }
 

@@ -11,11 +11,12 @@
 //! Why a gate. The engine allocates what a length field asks for (2 GiB for four bytes of record mark, 4 GiB
 //! for an opaque), ends its accept loop on the first error, hides the peer's address, answers SYSTEM_ERR
 //! (EIO, fatal to a root) above 256 calls in flight, stays silent to a retransmitted call, grants ACCESS
-//! without a look at the credential, and does not know MKNOD and LINK. None of it can be set through its API.
+//! without a look at the credential, and does not know MKNOD, LINK and NFS_ACL. None of it can be set through its API.
 //!
 //! File handles and file ids come from export name and path alone, so a client that has its root here
 //! survives a restart of the daemon.
 
+mod acl;
 mod answers;
 mod call;
 mod connection;

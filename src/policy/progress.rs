@@ -102,6 +102,15 @@ impl Machine {
             push_bounded(&mut self.strays, event, STRAYS);
             return;
         };
+        // A report whose answer was lost comes again.
+        if event.uptime_ms.is_some()
+            && attempt
+                .events
+                .iter()
+                .any(|known| same_report(known, &event))
+        {
+            return;
+        }
         if event.evidence == Evidence::Reported && event.stage > Stage::Config {
             attempt.claimed = true;
         }
@@ -156,6 +165,10 @@ impl Machine {
             Asker::Ipxe => before > Some(Stage::Loader) || age(attempt, now) > CHAINLOAD_PATIENCE_S,
         }
     }
+}
+
+fn same_report(a: &BootEvent, b: &BootEvent) -> bool {
+    (a.stage, a.state, a.uptime_ms) == (b.stage, b.state, b.uptime_ms)
 }
 
 fn push_bounded(events: &mut VecDeque<BootEvent>, event: BootEvent, most: usize) {

@@ -92,7 +92,7 @@ fn put_root(lines: &mut Lines, snapshot: &Snapshot, host: &Host, daemon: Ipv4Add
             lines.put("root_version", 3);
             lines.put(
                 "root_options",
-                format_args!("vers=3,{ROOT_OPTIONS},nolock,noacl,rsize=1048576,port={port},mountport={port},mountproto=tcp"),
+                format_args!("vers=3,{ROOT_OPTIONS},nolock,rsize=1048576,port={port},mountport={port},mountproto=tcp"),
             );
             lines.put(
                 "root_image",

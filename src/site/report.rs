@@ -90,18 +90,19 @@ fn event(
     Ok(event)
 }
 
-/// The message, with the try and, for *joined*, the facts that the host found.
+/// The message with the try; where there is none, the facts that came with *joined*.
 fn message(fields: &BTreeMap<&str, &str>) -> String {
     let get = |key| fields.get(key).copied().filter(|value| !value.is_empty());
     let mut text = get("message").unwrap_or("").to_owned();
     if let Some(number) = get("try").filter(|number| *number != "1") {
         text += &format!(" (try {number})");
     }
-    for fact in ["bridge", "port", "address", "root", "pool", "kvm"] {
-        if let Some(value) = get(fact) {
-            let between = if text.is_empty() { "" } else { "; " };
-            text += &format!("{between}{fact} {value}");
-        }
+    if text.is_empty() {
+        let facts = ["bridge", "port", "address", "root", "pool", "kvm"];
+        let found = facts
+            .into_iter()
+            .filter_map(|fact| Some(format!("{fact} {}", get(fact)?)));
+        text = found.collect::<Vec<_>>().join("; ");
     }
     clean(&text, MAX_MESSAGE)
 }

@@ -1,6 +1,7 @@
 //! The QEMU guest agent: how the lab looks at a host from the inside, as its operator would.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -49,12 +50,16 @@ impl GuestAgent {
         Ok(agent)
     }
 
-    /// Discards what an earlier connection left in the channel (qemu-ga, guest-sync-delimited).
+    /// Discards what earlier connections left in the channel (qemu-ga, guest-sync-delimited):
+    /// their answers, and complaints about the byte that resets the agent's parser. Each
+    /// connection has an id of its own, so that no earlier answer is taken for this one's.
     fn synchronize(&mut self) -> Result<()> {
-        let id = std::process::id();
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+        let id = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         self.peer.send_raw(&[0xff])?;
-        let arguments = json!({ "id": id });
-        while self.peer.execute("guest-sync-delimited", &arguments)? != json!(id) {}
+        let request = json!({ "execute": "guest-sync-delimited", "arguments": { "id": id } });
+        self.peer.send_raw(format!("{request}\n").as_bytes())?;
+        while self.peer.receive()?["return"] != json!(id) {}
         Ok(())
     }
 

@@ -1,0 +1,102 @@
+//! The invariants of the house that can be read off its source.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(room: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("the room is there") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no source in src/{room}");
+    found
+}
+
+/// The text before the unit tests, without comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("readable source");
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    code.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn policy_and_wire_touch_nothing() {
+    let forbidden = [
+        "tokio",
+        "std::fs",
+        "std::net::UdpSocket",
+        "std::net::Tcp",
+        "::now()",
+        "std::env",
+        "std::process",
+        "std::thread",
+        "rand::",
+        "tracing",
+    ];
+    for path in ["policy", "wire"].into_iter().flat_map(sources) {
+        let code = code(&path);
+        for word in forbidden {
+            assert!(!code.contains(word), "{} has `{word}`", path.display());
+        }
+    }
+}
+
+#[test]
+fn servers_do_not_know_each_other() {
+    for (room, others) in [
+        ("dhcp", ["crate::tftp", "crate::http", "crate::nfs"]),
+        ("tftp", ["crate::dhcp", "crate::http", "crate::nfs"]),
+        ("nfs", ["crate::dhcp", "crate::http", "crate::tftp"]),
+    ] {
+        for path in sources(room) {
+            let code = code(&path);
+            for other in others {
+                assert!(!code.contains(other), "{} uses {other}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_stays_where_the_kernel_is_met() {
+    let allowed = ["src/dhcp/socket.rs"];
+    for path in [
+        "policy",
+        "wire",
+        "inventory",
+        "render",
+        "assets",
+        "leases",
+        "timeline",
+        "site",
+        "http",
+        "cli",
+        "daemon",
+        "nfs",
+        "tftp",
+        "initrd",
+        "dhcp",
+    ]
+    .into_iter()
+    .flat_map(sources)
+    {
+        if code(&path).contains("unsafe ") {
+            assert!(
+                allowed.iter().any(|end| path.ends_with(end)),
+                "{} has unsafe code",
+                path.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! DHCP packets captured from real firmware, and what they are answered with.
+//!
+//! `golden/*.hex` are UDP payloads as QEMU's BIOS iPXE ROM, EDK2 (OVMF) and a chainloaded
+//! `snponly.efi` sent them; the snapshots hold the decision and the bytes of the reply.
+
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+
+use bridgehead::inventory;
+use bridgehead::policy::client::Client;
+use bridgehead::policy::dhcp::{Received, World, answer};
+use bridgehead::policy::lease::LeaseTable;
+use bridgehead::wire::dhcp::Request;
+use jiff::Timestamp;
+
+const INVENTORY: &str = "
+site: golden
+networks:
+  boot:
+    subnet: 10.77.0.0/24
+    router: 10.77.0.1
+    dns: [10.77.0.1]
+    dhcp: server
+    pool: 10.77.0.100-10.77.0.199
+profiles:
+  kvm-host: {kernel: debian, initrd: default, loader: LOADER, root: {nfs: \"/roots/kvm-host\"}}
+hosts:
+  kvm01: {mac: \"52:54:00:00:00:01\", ip: 10.77.0.11, profile: kvm-host}
+  kvm02: {mac: \"52:54:00:00:00:02\", ip: 10.77.0.12, profile: kvm-host}
+unknown: {policy: hold}
+";
+
+fn captured(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    let hex = std::fs::read_to_string(&path).expect("the capture is there");
+    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
+    digits
+        .chunks(2)
+        .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).expect("a byte"))
+        .collect()
+}
+
+/// Request, decision and reply, as text that a person can check.
+fn conversation(name: &str, loader: &str) -> String {
+    let (inventory, _) = inventory::parse("hosts.yaml", &INVENTORY.replace("LOADER", loader))
+        .expect("a sound inventory");
+    let request = Request::parse(&captured(name)).expect("firmware sends sound packets");
+    let leases = LeaseTable::default();
+    let world = World {
+        inventory: &inventory,
+        leases: &leases,
+        http_port: 80,
+    };
+    let local = Ipv4Addr::new(10, 77, 0, 1);
+    let source = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+    let verdict = answer(
+        &world,
+        &Received {
+            request: &request,
+            local,
+            source,
+        },
+        Timestamp::UNIX_EPOCH,
+    );
+    let mut text = String::new();
+    let codes: Vec<u8> = request.options.keys().copied().collect();
+    let _ = writeln!(
+        text,
+        "{:?} from {}, {}, options {codes:?}",
+        request.message_type,
+        request.chaddr,
+        Client::of(&request)
+    );
+    let _ = writeln!(text, "because {}", verdict.because);
+    let transmit = verdict.reply.expect("an answer");
+    let _ = writeln!(text, "to {:?}", transmit.destination);
+    let bytes = transmit.reply.encode(&request);
+    for (index, row) in bytes.chunks(16).enumerate() {
+        let hex: String = row.iter().map(|byte| format!("{byte:02x} ")).collect();
+        let ascii: String = row
+            .iter()
+            .map(|b| {
+                if b.is_ascii_graphic() || *b == b' ' {
+                    char::from(*b)
+                } else {
+                    '.'
+                }
+            })
+            .collect();
+        let _ = writeln!(text, "{:03x}  {hex:<48} {}", index * 16, ascii.trim_end());
+    }
+    text
+}
+
+#[test]
+fn real_firmware_gets_the_answers_that_boot_it() {
+    for name in [
+        "bios-ipxe-rom-discover",
+        "bios-ipxe-rom-request",
+        "uefi-edk2-discover",
+        "uefi-edk2-request",
+        "uefi-ipxe-discover",
+        "uefi-ipxe-request",
+    ] {
+        insta::assert_snapshot!(name, conversation(&format!("{name}.hex"), "ipxe"));
+    }
+}
+
+#[test]
+fn other_loaders_get_their_boot_files() {
+    insta::assert_snapshot!(
+        "bios-pxelinux",
+        conversation("bios-ipxe-rom-discover.hex", "pxelinux")
+    );
+    insta::assert_snapshot!("uefi-grub", conversation("uefi-edk2-discover.hex", "grub"));
+}
