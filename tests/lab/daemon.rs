@@ -206,9 +206,6 @@ impl Stage {
 
     /// Whether the stage is behind us, and not just begun or tried.
     pub fn is_passed(&self) -> bool {
-        matches!(
-            self.state.as_deref(),
-            None | Some("ok" | "info" | "degraded")
-        )
+        matches!(self.state.as_deref(), None | Some("ok" | "info"))
     }
 }
