@@ -145,7 +145,11 @@ fn follow(daemon: &mut Daemon, servers: &mut [VirtualServer]) -> Result<Vec<Host
             server.check_alive()?;
             if let Some(host) = status.host(server.spec().name()) {
                 let before = shown.entry(host.host.clone()).or_default();
-                for stage in host.stages.iter().filter(|stage| !before.contains(stage)) {
+                for stage in host
+                    .stages
+                    .iter()
+                    .filter(|stage| !before.iter().any(|known| known.tells_the_same(stage)))
+                {
                     show(&host.host, stage, server);
                 }
                 before.clone_from(&host.stages);

@@ -317,7 +317,7 @@ fn stages(attempt: &Attempt) -> Vec<StageStatus> {
         stage: event.stage.to_string(),
         state: event.state.name().to_owned(),
         at: attempt.time_of(event),
-        ms: attempt.time_of(event).as_millisecond() - attempt.began.as_millisecond(),
+        ms: (attempt.time_of(event).as_millisecond() - attempt.began.as_millisecond()).max(0),
         uptime_ms: event.uptime_ms,
         evidence: format!("{:?}", event.evidence).to_lowercase(),
         message: event.message.clone(),

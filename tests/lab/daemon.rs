@@ -199,6 +199,11 @@ impl Stage {
         at.duration_since(start).as_secs_f64()
     }
 
+    /// Whether both say the same; the time is an estimate that gets better.
+    pub fn tells_the_same(&self, other: &Self) -> bool {
+        (&self.stage, &self.state, &self.message) == (&other.stage, &other.state, &other.message)
+    }
+
     /// Whether something did not go as it should.
     pub fn is_trouble(&self) -> bool {
         matches!(self.state.as_deref(), Some("retry" | "fail" | "degraded"))
