@@ -139,7 +139,7 @@ fn load_templates(
     let templates = match Templates::load(paths.templates.as_deref()) {
         Ok(templates) => templates,
         Err(faults) => {
-            found.extend(faults.iter().map(|fault| template_fault(fault)));
+            found.extend(faults.iter().map(template_fault));
             return None;
         }
     };
