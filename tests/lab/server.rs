@@ -128,6 +128,9 @@ impl ServerSpec {
         let show = |path: &Path| path.display().to_string();
         let tap = &self.name;
         let rom = if self.rom { "" } else { ",romfile=" };
+        // A kernel that QEMU starts itself takes the first place in the boot order.
+        let direct = self.extra.iter().any(|argument| argument == "-kernel");
+        let order = if direct { "" } else { ",bootindex=0" };
         let mut pair = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
         pair("-name", self.name.clone());
         pair("-m", format!("{}M", self.memory_mib));
@@ -142,10 +145,7 @@ impl ServerSpec {
         );
         pair(
             "-device",
-            format!(
-                "virtio-net-pci,netdev=boot,mac={},bootindex=0{rom}",
-                self.mac
-            ),
+            format!("virtio-net-pci,netdev=boot,mac={}{order}{rom}", self.mac),
         );
         // The guest agent's channel: an instrument to look at the host from the inside.
         pair(
