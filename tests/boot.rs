@@ -182,7 +182,7 @@ fn check_from_inside(bios: &VirtualServer, uefi: &VirtualServer) -> Result<()> {
             view.bridge
         );
         assert!(view.root.contains("overlay"), "{}", view.root);
-        assert!(view.pool.contains("fuse.mfs"), "{}", view.pool);
+        assert!(view.pool.contains("mfs#10.77.0.5"), "{}", view.pool);
         assert!(view.pool.contains("active"), "{}", view.pool);
         // `-cpu max` emulates SVM: kvm_amd must have found it.
         assert!(view.kvm.contains("/dev/kvm"), "{}", view.kvm);

@@ -29,22 +29,19 @@ pub struct FileLinks {
     pub path: String,
     /// By HTTP.
     pub url: String,
-    /// As GRUB writes a file on an HTTP server.
+    /// As GRUB writes a file on a TFTP server. Not HTTP: the signed UEFI image has no such module,
+    /// and on BIOS over PXE GRUB 2.06 gives up a large file with "timeout reading".
     pub grub: String,
 }
 
 impl FileLinks {
     /// All names of the file at `path` of the data directory.
-    pub fn new(name: &str, path: &str, url: &str, address: &str, port: u16) -> Self {
-        let device = match port {
-            80 => format!("(http,{address})"),
-            port => format!("(http,{address}:{port})"),
-        };
+    pub fn new(name: &str, path: &str, url: &str, address: &str) -> Self {
         Self {
             name: name.to_owned(),
             path: path.to_owned(),
             url: format!("{url}/files/{path}"),
-            grub: format!("{device}/files/{path}"),
+            grub: format!("(tftp,{address})/{path}"),
         }
     }
 }

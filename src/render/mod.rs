@@ -254,14 +254,12 @@ mod tests {
                 "kernels/debian/vmlinuz",
                 "http://10.77.0.1",
                 "10.77.0.1",
-                80,
             ),
             initrd: FileLinks::new(
                 "default",
                 "initrds/default.img",
                 "http://10.77.0.1",
                 "10.77.0.1",
-                80,
             ),
         }
     }

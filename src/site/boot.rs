@@ -172,13 +172,11 @@ fn boot_context(
 ) -> BootContext {
     let profile = &host.profile;
     let address = host.network.server.unwrap_or(local);
-    let port = inventory.server.http_port;
     let server = server_context(Endpoint {
         address,
-        http_port: port,
+        http_port: inventory.server.http_port,
     });
-    let links =
-        |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address, port);
+    let links = |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address);
     let dns: Vec<String> = host.network.dns.iter().map(Ipv4Addr::to_string).collect();
     BootContext {
         site: inventory.site.clone(),
