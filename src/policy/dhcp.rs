@@ -1,5 +1,7 @@
 //! What to answer to a DHCP packet.
 
+mod events;
+
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,6 @@ use jiff::Timestamp;
 use crate::inventory::model::{DhcpMode, Host, Inventory, Loader, Network, UnknownPolicy};
 use crate::policy::boot_target::{self, BootFile, Endpoint};
 use crate::policy::client::Client;
-use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::lease::{DECLINE_REST, LeaseChange, LeaseTable};
 use crate::policy::options;
 use crate::policy::verdict::{Because, Destination, Transmit, Verdict};
@@ -392,75 +393,6 @@ impl<'a> Question<'a> {
             }
         }
     }
-
-    fn machine(&self) -> MachineId {
-        self.host.map_or_else(
-            || MachineId::unlisted(self.client.mac),
-            |host| MachineId(host.name.clone()),
-        )
-    }
-
-    /// One event per packet, in plain words; [`Because`] says why.
-    fn events(&self, verdict: &Verdict) -> Vec<BootEvent> {
-        let (state, message) = match &verdict.reply {
-            Some(transmit) => self.answered(transmit, &verdict.because),
-            None => self.unanswered(&verdict.because),
-        };
-        let event = BootEvent::sent(self.now, self.machine(), Stage::Dhcp, state, message);
-        vec![event.from_mac(self.client.mac)]
-    }
-
-    fn answered(&self, transmit: &Transmit, because: &Because) -> (StageState, String) {
-        let reply = &transmit.reply;
-        let boot = match reply.boot_file.as_str() {
-            "" => String::new(),
-            file => format!(", boot file {file}"),
-        };
-        // An operating system that renews is no step of a boot.
-        let state = if self.client.boots() {
-            StageState::Ok
-        } else {
-            StageState::Info
-        };
-        match reply.message_type {
-            MessageType::Offer => (
-                state,
-                format!(
-                    "offered {} to {}{boot}: {because}",
-                    reply.yiaddr, self.client
-                ),
-            ),
-            MessageType::Nak => (StageState::Info, format!("NAK: {because}")),
-            _ if reply.yiaddr.is_unspecified() => {
-                (StageState::Info, format!("INFORM answered: {because}"))
-            }
-            _ => (
-                state,
-                format!("gave {} to {}{boot}: {because}", reply.yiaddr, self.client),
-            ),
-        }
-    }
-
-    fn unanswered(&self, because: &Because) -> (StageState, String) {
-        let request = self.request();
-        match (request.message_type, request.requested_address()) {
-            (MessageType::Decline, Some(address)) if !self.holds(address) => (
-                StageState::Ignored,
-                format!("declines {address}, which it does not have"),
-            ),
-            (MessageType::Decline, Some(address)) => (
-                StageState::Degraded,
-                format!(
-                    "says that {address} is in use by another machine: find that one (arping {address})"
-                ),
-            ),
-            (MessageType::Release, _) => (StageState::Info, "gave its address back".into()),
-            (kind, _) => (
-                StageState::Ignored,
-                format!("no answer to {kind:?} ({}): {because}", self.client),
-            ),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -470,6 +402,7 @@ mod tests {
         AddressRange, Bridge, MacAddr, OnFailure, Origin, Profile, Root, RootSource, Server,
         Sourced,
     };
+    use crate::policy::event::StageState;
     use crate::wire::dhcp::MessageType as Kind;
     use std::collections::{BTreeMap, HashMap};
 
