@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use lab::{
     Firmware, Ganesha, HostView, Lab, Moosefs, Result, ServerSpec, Site, VirtualServer, cross_read,
-    data_dir, repository, require,
+    data_dir, hand_over, repository, require,
 };
 
 /// From power-on to *joined*; a boot takes some two minutes where two share two slow cores.
@@ -82,7 +82,8 @@ fn scenario(name: &str, story: impl FnOnce(Lab, PathBuf) -> Result<()>) {
         return;
     };
     let logs = repository().join("build/test").join(name);
-    if let Err(error) = story(lab, logs) {
+    let end = story(lab, logs.clone());
+    if let Err(error) = end.and(hand_over(&logs)) {
         panic!("{error}");
     }
 }

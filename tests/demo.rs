@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use lab::{
     APPLIANCE, Daemon, Firmware, HostStatus, HostView, Lab, LabError, Lustre, Moosefs, POOL,
     PoolServer, Result, ServerSpec, Stage, VirtualServer, check_interrupt, cross_read, data_dir,
-    io_error, repository, require,
+    hand_over, io_error, repository, require,
 };
 
 /// From power-on to both *joined*.
@@ -23,7 +23,11 @@ const DEADLINE: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    match demo() {
+    let logs = repository().join("build/demo");
+    let end = demo(&logs);
+    // After the lab is down: it writes no more.
+    let handed = hand_over(&logs);
+    match end.and(handed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(LabError::Interrupted) => {
             eprintln!("\ninterrupted; the lab is taken down");
@@ -36,10 +40,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo() -> Result<()> {
+fn demo(logs: &Path) -> Result<()> {
     let began = Instant::now();
     let data = data_dir();
-    let logs = repository().join("build/demo");
     let artefacts = [
         ("kernels/debian/vmlinuz", "kernel"),
         ("initrds/default.img", "initrd"),
@@ -48,10 +51,10 @@ fn demo() -> Result<()> {
     ];
     require(&data, &artefacts)?;
     let lab = Lab::new("demo")?;
-    let (pool, inventory) = start_pool(&lab, &data, &logs)?;
+    let (pool, inventory) = start_pool(&lab, &data, logs)?;
     let mut daemon = Daemon::start(&lab, &inventory, &data, &logs.join("daemon.log"))?;
-    let mut servers = power_on(&lab, &logs)?;
-    introduce(&pool, &servers, &logs);
+    let mut servers = power_on(&lab, logs)?;
+    introduce(&pool, &servers, logs);
     let hosts = follow(&mut daemon, &mut servers)?;
     println!();
     prove(&servers)?;
@@ -252,9 +255,9 @@ impl Boot {
         let mut ends: Vec<(String, f64)> = Vec::new();
         for stage in host.stages.iter().filter(|stage| stage.is_passed()) {
             let end = stage.seconds_since(server.powered_on());
-            match ends.iter_mut().find(|(name, _)| *name == stage.stage) {
-                Some((_, before)) => *before = end,
-                None => ends.push((stage.stage.clone(), end)),
+            // Some come twice: firmware and iPXE each ask for an address. The first one counts.
+            if !ends.iter().any(|(name, _)| *name == stage.stage) {
+                ends.push((stage.stage.clone(), end));
             }
         }
         ends.sort_by(|(_, one), (_, two)| one.total_cmp(two));

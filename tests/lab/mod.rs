@@ -171,3 +171,22 @@ pub fn data_dir() -> PathBuf {
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
+
+/// Gives what root wrote to the user who ran sudo, so that `make clean` needs no root.
+pub fn hand_over(dir: &Path) -> Result<()> {
+    let id = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|id| id.parse::<u32>().ok())
+    };
+    let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) else {
+        return Ok(());
+    };
+    run(&[
+        "chown",
+        "-R",
+        &format!("{uid}:{gid}"),
+        &dir.display().to_string(),
+    ])
+    .map(|_| ())
+}
