@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lab::{
-    Firmware, HostView, Lab, Moosefs, Result, ServerSpec, Site, VirtualServer, cross_read,
+    Firmware, Ganesha, HostView, Lab, Moosefs, Result, ServerSpec, Site, VirtualServer, cross_read,
     data_dir, hand_over, repository, require,
 };
 
@@ -58,12 +58,17 @@ profiles:
     image_pool: {moosefs: "10.77.0.5", mount: /var/lib/libvirt/images}
   by-pxelinux: {extends: base, loader: pxelinux}
   by-grub: {extends: base, loader: grub}
+  from-nfs-server:
+    extends: base
+    root: {nfs: "10.77.0.5:/srv/roots/kvm-host", version: 4.2}
+    image_pool: {nfs: "10.77.0.5:/srv/images", mount: /var/lib/libvirt/images}
 hosts:
   kvm01: {mac: "52:54:00:00:00:01", ip: 10.77.0.11, profile: kvm-host}
   kvm02: {mac: "52:54:00:00:00:02", ip: 10.77.0.12, profile: kvm-host}
   kvm03: {mac: "52:54:00:00:00:03", ip: 10.77.0.13, profile: by-pxelinux}
   kvm04: {mac: "52:54:00:00:00:04", ip: 10.77.0.14, profile: by-grub}
   kvm05: {mac: "52:54:00:00:00:05", ip: 10.77.0.15, profile: by-grub}
+  kvm06: {mac: "52:54:00:00:00:06", ip: 10.77.0.16, profile: from-nfs-server}
 unknown: {policy: hold}
 "#;
 
@@ -187,6 +192,55 @@ fn check_from_inside(bios: &VirtualServer, uefi: &VirtualServer) -> Result<()> {
     assert_ne!(one.ask(machine_id)?, two.ask(machine_id)?);
     cross_read(&mut one, &mut two)?;
     cross_read(&mut two, &mut one)?;
+    Ok(())
+}
+
+/// Production: the daemon boots the host, and another server has its root and its images.
+#[test]
+fn root_and_pool_of_another_nfs_server() {
+    scenario("nfs", |lab, logs| {
+        let mut site = site(lab, &logs)?;
+        let root = site.data.join("roots/kvm-host");
+        let nfs = Ganesha::start(&site.lab, &root, &logs.join("ganesha"), &logs)?;
+        let server = ServerSpec::new("kvm06", "52:54:00:00:00:06", Firmware::Bios);
+        let mut server = server.power_on(&site.lab, &logs)?;
+        site.wait_stage(&mut server, "joined", JOIN)?;
+        check_console(&server);
+        check_ladder(&site, "kvm06")?;
+        check_said(&site, "root", "10.77.0.5:/srv/roots/kvm-host, NFS 4.2,")?;
+        check_said(&site, "pool", "nfs 10.77.0.5:/srv/images on ")?;
+        check_said(&site, "joined", "overlay over nfs 10.77.0.5:")?;
+        check_nfs_from_inside(&server, &nfs)
+    });
+}
+
+/// kvm06 reported `stage` as `ok`, with these words.
+fn check_said(site: &Site, stage: &str, words: &str) -> Result<()> {
+    let status = site.daemon.status()?;
+    let said = status.host("kvm06").and_then(|host| host.stage(stage));
+    let said = said.unwrap_or_else(|| panic!("kvm06 has no {stage}"));
+    assert_eq!(said.state.as_deref(), Some("ok"), "{said:?}");
+    let message = said.message.as_deref().unwrap_or_default();
+    assert!(message.contains(words), "no `{words}` in {said:?}");
+    Ok(())
+}
+
+/// Both mounts are the other server's, and what root writes there is root's.
+fn check_nfs_from_inside(server: &VirtualServer, nfs: &Ganesha) -> Result<()> {
+    let mut agent = server.agent(AGENT)?;
+    let view = HostView::of(&mut agent)?;
+    // 10.77.0.5 as /proc/fs/nfsfs/volumes writes it.
+    assert!(view.root.contains("v4 0a4d0005"), "{}", view.root);
+    assert!(!view.root.contains("0a4d0001"), "{}", view.root);
+    assert!(view.pool.contains("nfs4"), "{}", view.pool);
+    assert!(view.pool.contains("active"), "{}", view.pool);
+    let image = "/var/lib/libvirt/images/image";
+    let owner = agent.ask(&format!(
+        "echo of kvm06 > {image} && sync && stat -c %u:%g {image}"
+    ))?;
+    assert_eq!(owner, "0:0");
+    let stored = std::fs::read_to_string(nfs.pool().join("image"));
+    assert_eq!(stored.ok().as_deref(), Some("of kvm06\n"));
     Ok(())
 }
 

@@ -32,6 +32,14 @@ pub(super) fn get<T: DeserializeOwned>(state: &Path, path: &str) -> Result<T, Fa
     let (status, body) = match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
+            let denied = error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+            if denied {
+                return Err(Failure::unreachable(format!(
+                    "may not ask the daemon at {place}: its socket is for root and the group of its state directory; use sudo"
+                )));
+            }
             return Err(Failure::unreachable(format!(
                 "no daemon answers at {place}: {}; is `bridgehead serve` running, and with this --state?",
                 chain(error.as_ref())

@@ -100,12 +100,16 @@ fn ask(arguments: &Arguments) -> Result<FleetStatus, Failure> {
 }
 
 fn wait(arguments: &Arguments, stage: Stage) -> Result<FleetStatus, Failure> {
-    let deadline = Instant::now() + arguments.timeout;
+    // More than a year is for ever.
+    let deadline = Instant::now() + arguments.timeout.min(Duration::from_secs(366 * 86_400));
     loop {
         let fleet = ask(arguments)?;
+        let named = !arguments.host.is_empty();
+        let unlisted = fleet.unknown.iter().filter(|_| named);
         let late: Vec<&MachineStatus> = fleet
             .hosts
             .iter()
+            .chain(unlisted)
             .filter(|machine| !reached(machine, stage))
             .collect();
         if late.is_empty() {

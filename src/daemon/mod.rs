@@ -5,6 +5,7 @@ mod observe;
 mod port_holder;
 mod privileges;
 mod reload;
+mod roots;
 mod state;
 
 use std::io;
@@ -27,6 +28,7 @@ use crate::nfs;
 use crate::site::{Paths, ReloadState, Site, Snapshot};
 use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
+use roots::Roots;
 
 pub use interfaces::InterfaceError;
 pub use state::{StateError, control_path};
@@ -117,8 +119,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     privileges::raise_open_files();
     let sockets = Sockets::bind(&interfaces, &snapshot.inventory, options)?;
     privileges::keep_only_needed().map_err(system("drop privileges"))?;
-    let roots = reload::embedded_roots(&snapshot.inventory, &options.paths.data);
-    let exports = nfs::Exports::scan(&roots).map_err(ServeError::Roots)?;
+    let roots = Roots::open(&snapshot, &options.state).map_err(ServeError::Roots)?;
     let (journal, leases) = Journal::open(&options.state)?;
     let timeline = Timeline::open(&options.state)?;
     let site = Arc::new(Site::new(snapshot, leases, journal, timeline));
@@ -128,7 +129,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
         reload: Arc::new(ReloadState::default()),
     };
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
-    let result = runtime.block_on(serve(options, sockets, app, exports));
+    let result = runtime.block_on(serve(options, sockets, app, roots));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock);
     result
@@ -212,15 +213,15 @@ async fn serve(
     options: &Options,
     sockets: Sockets,
     app: App,
-    exports: nfs::Exports,
+    roots: Roots,
 ) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
-    start(sockets, &app, &exports, &tasks, &shutdown).await?;
-    let reloader = reload::Reloader::new(options.paths.clone(), app.clone(), exports);
+    start(sockets, &app, &roots.exports(), &tasks, &shutdown).await?;
+    let reloader = reload::Reloader::new(options.paths.clone(), app.clone(), roots);
     tasks.spawn(reloader.run(hangup, shutdown.clone()));
     announce(&app.site.snapshot());
     tokio::select! {

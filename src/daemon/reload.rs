@@ -1,17 +1,16 @@
 //! Reload: on SIGHUP, and when a file has changed.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::roots::Roots;
 use crate::assets::Fingerprint;
 use crate::http::App;
-use crate::inventory::model::{Inventory, RootSource};
-use crate::nfs;
+use crate::inventory::model::Inventory;
 use crate::site::{Paths, Snapshot};
 
 /// How often the files are looked at. Asking their state works on every file system and
@@ -19,24 +18,6 @@ use crate::site::{Paths, Snapshot};
 const LOOK: Duration = Duration::from_secs(1);
 /// How soon an edit that was refused is tried again though it has not changed.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// The roots that profiles name and this daemon exports, with their directories.
-pub(super) fn embedded_roots(inventory: &Inventory, data: &Path) -> Vec<(String, PathBuf)> {
-    let profiles = inventory
-        .profiles
-        .values()
-        .chain(inventory.hosts.values().map(|host| &host.profile));
-    let names: BTreeSet<&String> = profiles
-        .filter_map(|profile| match &profile.root.source {
-            RootSource::Embedded { name } => Some(name),
-            RootSource::External { .. } => None,
-        })
-        .collect();
-    names
-        .into_iter()
-        .map(|name| (name.clone(), data.join("roots").join(name)))
-        .collect()
-}
 
 /// An edit that was not served.
 struct Refused {
@@ -48,18 +29,16 @@ struct Refused {
 pub(super) struct Reloader {
     paths: Paths,
     app: App,
-    exports: nfs::Exports,
-    roots: Vec<(String, PathBuf, Option<PathBuf>)>,
+    /// `None` only while they are read.
+    roots: Option<Roots>,
 }
 
 impl Reloader {
-    pub(super) fn new(paths: Paths, app: App, exports: nfs::Exports) -> Self {
-        let roots = targets(&app.site.snapshot().inventory, &paths.data);
+    pub(super) fn new(paths: Paths, app: App, roots: Roots) -> Self {
         Self {
             paths,
             app,
-            exports,
-            roots,
+            roots: Some(roots),
         }
     }
 
@@ -125,39 +104,41 @@ impl Reloader {
             }
         };
         let summary = summary(&self.app.site.snapshot().inventory, &snapshot.inventory);
-        self.rescan_roots(&snapshot.inventory, asked).await;
+        if let Some(why) = moved_ports(&self.app.site.snapshot().inventory, &snapshot.inventory) {
+            self.refuse(why);
+            return false;
+        }
+        let snapshot = Arc::new(snapshot);
+        if let Err(why) = self.follow_roots(snapshot.clone(), asked).await {
+            self.refuse(why);
+            return false;
+        }
         self.app.site.replace(snapshot);
         self.app.reload.accept();
         tracing::info!("reloaded: {summary}");
         true
     }
 
-    /// Indexes the roots anew where the list changed, a link points elsewhere, or the
-    /// operator asked.
-    async fn rescan_roots(&mut self, inventory: &Inventory, asked: bool) {
-        let now = targets(inventory, &self.paths.data);
-        if now == self.roots && !asked {
-            return;
-        }
-        let roots = embedded_roots(inventory, &self.paths.data);
-        let exports = self.exports.clone();
-        let scanned = tokio::task::spawn_blocking(move || exports.replace(&roots)).await;
-        match scanned {
-            Ok(Ok(())) => self.roots = now,
-            Ok(Err(faults)) => {
-                tracing::error!("the last good index of these roots goes on serving: {faults}")
-            }
-            Err(panic) => tracing::error!("cannot index the roots anew: {panic}"),
-        }
+    /// Exports the new inventory's roots as well, before hosts are told to mount them.
+    async fn follow_roots(&mut self, snapshot: Arc<Snapshot>, asked: bool) -> Result<(), String> {
+        let Some(mut roots) = self.roots.take() else {
+            return Err("our own fault: the roots were lost in an earlier reload".into());
+        };
+        let followed = tokio::task::spawn_blocking(move || {
+            let outcome = roots.follow(&snapshot, asked);
+            (roots, outcome)
+        });
+        let (roots, outcome) = followed.await.map_err(|panic| panic.to_string())?;
+        self.roots = Some(roots);
+        outcome.map_err(|why| format!("a root can't be exported: {why}"))
     }
 }
 
-/// The roots and what their links point to.
-fn targets(inventory: &Inventory, data: &Path) -> Vec<(String, PathBuf, Option<PathBuf>)> {
-    let roots = embedded_roots(inventory, data).into_iter();
-    roots
-        .map(|(name, path)| (name, path.clone(), path.canonicalize().ok()))
-        .collect()
+/// Sockets stay where they are until a restart, and hosts have their root by them.
+fn moved_ports(old: &Inventory, new: &Inventory) -> Option<String> {
+    (old.server != new.server).then(|| {
+        "the ports under `server:` changed: restart the daemon, a reload can't move it".to_owned()
+    })
 }
 
 fn summary(old: &Inventory, new: &Inventory) -> String {

@@ -109,7 +109,7 @@ async fn handle(bytes: &[u8], source: SocketAddr, socket: &Socket, site: &Site) 
         ));
         return;
     }
-    record(&request, &verdict, site);
+    record(&request, source, &verdict, site);
     if let Some(transmit) = &verdict.reply {
         send(&request, transmit, socket, site, machine).await;
     }
@@ -121,6 +121,7 @@ fn decide(request: &Request, source: SocketAddrV4, local: Ipv4Addr, site: &Site)
     let now = Timestamp::now();
     let snapshot = site.snapshot();
     let mut leases = site.leases();
+    leases.sweep(now);
     let world = World {
         inventory: &snapshot.inventory,
         leases: &leases,
@@ -143,14 +144,26 @@ fn decide(request: &Request, source: SocketAddrV4, local: Ipv4Addr, site: &Site)
     verdict
 }
 
-fn record(request: &Request, verdict: &Verdict, site: &Site) {
+fn record(request: &Request, source: SocketAddrV4, verdict: &Verdict, site: &Site) {
     let asker = Client::of(request).asker;
+    let fresh = request.message_type == MessageType::Discover && from_firmware(request, source);
     for event in verdict.events.clone() {
-        if request.message_type == MessageType::Discover && verdict.reply.is_some() {
+        if fresh && verdict.reply.is_some() {
             site.timeline.record_asking(event, asker);
         } else {
             site.timeline.record(event);
         }
+    }
+}
+
+/// Whether a DISCOVER can be a machine's that was just switched on: it has no address, or a
+/// relay sent it. A program without privileges on a host can send to port 67 too, but from
+/// neither of these ports; it must not begin a boot attempt in its host's name.
+fn from_firmware(request: &Request, source: SocketAddrV4) -> bool {
+    if request.giaddr.is_unspecified() {
+        source.port() == 68 && source.ip().is_unspecified()
+    } else {
+        source.port() == 67
     }
 }
 

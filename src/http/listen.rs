@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -26,6 +28,8 @@ use super::Ends;
 const CONNECTIONS: usize = 8192;
 /// A client that has not sent its request by then is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request must be complete, and answered, by then.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that acknowledges nothing for this long is let go (`TCP_USER_TIMEOUT`), ms.
 const STUCK_MS: u32 = 60_000;
 /// How long running transfers may take to finish at shutdown.
@@ -118,7 +122,12 @@ impl Connections {
         let (router, shutdown) = (self.router.clone(), self.shutdown.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ends);
-            router.clone().call(request.map(Body::new))
+            let answer = router.clone().call(request.map(Body::new));
+            // A body that never comes must not hold its place; files are sent after this.
+            async move {
+                let answered = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+                answered.unwrap_or_else(|_| Ok(StatusCode::REQUEST_TIMEOUT.into_response()))
+            }
         });
         tokio::spawn(async move {
             let mut builder = http1::Builder::new();

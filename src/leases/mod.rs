@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -55,6 +56,9 @@ pub enum JournalError {
     #[error("the lease journal did not take the change: {0}")]
     NotWritten(String),
 }
+
+/// How long a change may wait for the disk; well below [`OFFER_HOLD`](crate::policy::lease::OFFER_HOLD).
+const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Job {
     change: LeaseChange,
@@ -104,10 +108,15 @@ impl Journal {
                     JournalError::NotWritten("its writer ended".into())
                 }
             })?;
-        match written.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(cause)) => Err(JournalError::NotWritten(cause)),
-            Err(_) => Err(JournalError::NotWritten("its writer ended".into())),
+        // Before the address that is held in memory meanwhile may be offered to another.
+        match tokio::time::timeout(PATIENCE, written).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(cause))) => Err(JournalError::NotWritten(cause)),
+            Ok(Err(_)) => Err(JournalError::NotWritten("its writer ended".into())),
+            Err(_) => Err(JournalError::NotWritten(format!(
+                "the disk did not answer within {} s",
+                PATIENCE.as_secs()
+            ))),
         }
     }
 }
@@ -233,17 +242,19 @@ impl Writer {
             )?;
         }
         let beside = self.path.with_extension("jsonl.new");
-        let mut file = File::create(&beside)?;
+        let mut file = OpenOptions::new().append(true).create(true).open(&beside)?;
+        file.set_len(0)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, &self.path)?;
-        if let Some(directory) = self.path.parent() {
-            File::open(directory)?.sync_all()?;
-        }
-        self.file = OpenOptions::new().append(true).open(&self.path)?;
+        // From here on the old file has no name: nothing may be written to it any more.
+        self.file = file;
         self.length = bytes.len() as u64;
         self.rewrite_at = REWRITE_AT.max(self.length * 4);
-        Ok(())
+        match self.path.parent() {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
     }
 }
 

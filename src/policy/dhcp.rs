@@ -15,8 +15,9 @@ use crate::policy::options;
 use crate::policy::verdict::{Because, Destination, Transmit, Verdict};
 use crate::wire::dhcp::{MessageType, Reply, Request};
 
-/// Lease time of listed hosts, seconds: their address is theirs anyway.
-const RESERVED_LEASE_S: u32 = 86_400;
+/// Lease time of listed hosts, seconds. Their address is theirs anyway, and the initrd keeps
+/// it without a lease; this is how long a replaced board keeps its successor waiting.
+const RESERVED_LEASE_S: u32 = 600;
 
 /// A packet, and where it came in.
 #[derive(Debug, Clone, Copy)]
@@ -104,8 +105,8 @@ impl<'a> Question<'a> {
             MessageType::Discover => self.discover(network),
             MessageType::Request => self.request_address(network),
             MessageType::Inform => self.inform(network),
-            MessageType::Release => self.release(),
-            MessageType::Decline => self.decline(),
+            MessageType::Release => self.release(network),
+            MessageType::Decline => self.decline(network),
             other => Verdict::silence(Because::NotForServers(other)),
         }
     }
@@ -120,7 +121,12 @@ impl<'a> Question<'a> {
             let address = *host.ip;
             return match self.world.leases.holder(address, self.now) {
                 Some(holder) if !host.macs.iter().any(|mac| **mac == holder) => {
-                    Err(Because::ReservedInUse { address, holder })
+                    let until = self.world.leases.of(holder).map(|lease| lease.expires);
+                    Err(Because::ReservedInUse {
+                        address,
+                        holder,
+                        until: until.unwrap_or(self.now),
+                    })
                 }
                 _ => Ok(Assignment {
                     address,
@@ -180,12 +186,14 @@ impl<'a> Question<'a> {
                 if assignment.address == wanted {
                     self.ack(network, &assignment)
                 } else {
-                    self.nak(network, wanted, Some(assignment.address))
+                    self.nak(network, wanted, assignment.address)
                 }
             }
             // The machine is not ours to serve; another server's client may be renewing.
-            Err(because @ Because::UnknownIgnored) => Verdict::silence(because),
-            Err(_) => self.nak(network, wanted, None),
+            Err(because @ (Because::UnknownIgnored | Because::NoPool(_))) => {
+                Verdict::silence(because)
+            }
+            Err(because) => self.nak_because(network, because),
         }
     }
 
@@ -218,8 +226,11 @@ impl<'a> Question<'a> {
         }
     }
 
-    fn nak(&self, network: &Network, wanted: Ipv4Addr, right: Option<Ipv4Addr>) -> Verdict {
-        let because = Because::WrongAddress { wanted, right };
+    fn nak(&self, network: &Network, wanted: Ipv4Addr, right: Ipv4Addr) -> Verdict {
+        self.nak_because(network, Because::WrongAddress { wanted, right })
+    }
+
+    fn nak_because(&self, network: &Network, because: Because) -> Verdict {
         let mut reply = self.reply(MessageType::Nak, network);
         // RFC 2132 §9.9: the words that may help whoever reads the client's log.
         reply.options.insert(56, because.to_string().into_bytes());
@@ -255,9 +266,24 @@ impl<'a> Question<'a> {
         }
     }
 
-    fn release(&self) -> Verdict {
+    /// Whether the client holds this address now, by a lease of ours.
+    fn holds(&self, address: Ipv4Addr) -> bool {
+        self.world.leases.holder(address, self.now) == Some(self.client.mac)
+    }
+
+    fn to_another_server(&self, network: &Network) -> Option<Ipv4Addr> {
+        let named = self.request().server_id();
+        named.filter(|server| *server != self.server(network))
+    }
+
+    /// Believed of the address that the sender has, and of no other.
+    fn release(&self, network: &Network) -> Verdict {
+        if let Some(server) = self.to_another_server(network) {
+            return Verdict::silence(Because::OtherServer(server));
+        }
+        let held = self.holds(self.request().ciaddr);
         Verdict {
-            lease_change: Some(LeaseChange::Release {
+            lease_change: held.then_some(LeaseChange::Release {
                 mac: self.client.mac,
                 at: self.now,
             }),
@@ -265,12 +291,17 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// The address rests; a reserved one is told to the operator and stays the host's.
-    fn decline(&self) -> Verdict {
+    /// The address rests, if it is one that the sender was just given: else one guest could
+    /// empty the pool. A reserved one is told to the operator and stays the host's.
+    fn decline(&self, network: &Network) -> Verdict {
+        if let Some(server) = self.to_another_server(network) {
+            return Verdict::silence(Because::OtherServer(server));
+        }
         let declined = self.request().requested_address();
+        let believed = declined.filter(|address| self.holds(*address));
         let reserved = self.host.is_some_and(|host| Some(*host.ip) == declined);
         Verdict {
-            lease_change: declined
+            lease_change: believed
                 .filter(|_| !reserved)
                 .map(|address| LeaseChange::Decline {
                     mac: self.client.mac,
@@ -413,6 +444,10 @@ impl<'a> Question<'a> {
     fn unanswered(&self, because: &Because) -> (StageState, String) {
         let request = self.request();
         match (request.message_type, request.requested_address()) {
+            (MessageType::Decline, Some(address)) if !self.holds(address) => (
+                StageState::Ignored,
+                format!("declines {address}, which it does not have"),
+            ),
             (MessageType::Decline, Some(address)) => (
                 StageState::Degraded,
                 format!(
@@ -632,7 +667,7 @@ mod tests {
             verdict.because,
             Because::WrongAddress {
                 wanted: ip(100),
-                right: Some(ip(11))
+                right: ip(11)
             }
         );
         assert_eq!(
@@ -693,10 +728,30 @@ mod tests {
             ask_at(&leases, &discover, 50).because,
             Because::ReservedInUse {
                 address: ip(11),
-                holder: mac(20)
+                holder: mac(20),
+                until: Timestamp::from_second(100).unwrap(),
             }
         );
         assert!(ask_at(&leases, &discover, 101).reply.is_some());
+    }
+
+    #[test]
+    fn release_and_decline_are_believed_of_the_senders_own_address_alone() {
+        let mut leases = LeaseTable::default();
+        leases.apply(&LeaseChange::Bind {
+            mac: mac(9),
+            address: ip(100),
+            expires: Timestamp::from_second(100).unwrap(),
+        });
+        let foreign = request(Kind::Decline, 8, &[(50, &[10, 77, 0, 100])]);
+        assert!(ask_at(&leases, &foreign, 1).lease_change.is_none());
+        let own = request(Kind::Decline, 9, &[(50, &[10, 77, 0, 100])]);
+        assert!(ask_at(&leases, &own, 1).lease_change.is_some());
+        let mut release = request(Kind::Release, 8, &[]);
+        release.ciaddr = ip(100);
+        assert!(ask_at(&leases, &release, 1).lease_change.is_none());
+        release.chaddr = mac(9);
+        assert!(ask_at(&leases, &release, 1).lease_change.is_some());
     }
 
     #[test]

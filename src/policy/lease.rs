@@ -65,6 +65,7 @@ pub struct LeaseTable {
     by_address: HashMap<Ipv4Addr, MacAddr>,
     offers: HashMap<Ipv4Addr, (MacAddr, Timestamp)>,
     resting: HashMap<Ipv4Addr, Timestamp>,
+    swept: i64,
 }
 
 impl LeaseTable {
@@ -114,8 +115,12 @@ impl LeaseTable {
         self.offers.insert(address, (mac, until));
     }
 
-    /// Forgets what has run out and can't be wanted again.
+    /// Forgets what has run out and can't be wanted again; once a second is enough.
     pub fn sweep(&mut self, now: Timestamp) {
+        if self.swept == now.as_second() {
+            return;
+        }
+        self.swept = now.as_second();
         self.offers.retain(|_, (_, until)| *until > now);
         self.resting.retain(|_, until| *until > now);
     }

@@ -1,8 +1,7 @@
 //! The pure core: who is asking, what to answer, what it boots.
 //!
 //! Time, addresses and state are arguments; no socket, file, clock or randomness is
-//! touched here. That is what lets `bridgehead explain` ask the same question
-//! without sending a packet.
+//! touched here, so any decision can be asked for without a packet being sent.
 
 pub mod boot_target;
 pub mod client;

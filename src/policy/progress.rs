@@ -108,8 +108,31 @@ impl Machine {
         self.attempts.back()
     }
 
+    /// Attempts whose tokens count: the newest, and while that has not been heard of, the one
+    /// before. A forged DISCOVER must not silence a host that is booting, or running.
+    pub fn believable(&self) -> impl Iterator<Item = &Attempt> {
+        let open = self.attempt().is_some_and(|attempt| !attempt.claimed);
+        self.attempts.iter().rev().take(if open { 2 } else { 1 })
+    }
+
+    /// A report of the attempt before proves that the machine was not switched off: the
+    /// newest one was never real.
+    fn drop_disproved(&mut self, reported: &AttemptId) {
+        let disproved = self.attempt().is_some_and(|newest| newest.id != *reported)
+            && self
+                .believable()
+                .nth(1)
+                .is_some_and(|before| before.id == *reported);
+        if disproved {
+            self.attempts.pop_back();
+        }
+    }
+
     /// Takes an event in.
     pub fn fold(&mut self, event: BootEvent) {
+        if let Some(reported) = &event.attempt {
+            self.drop_disproved(reported);
+        }
         if let Some(id) = &event.begins {
             if self.attempts.len() == ATTEMPTS {
                 self.attempts.pop_front();
@@ -191,7 +214,14 @@ fn same_report(a: &BootEvent, b: &BootEvent) -> bool {
 
 fn push_bounded(events: &mut VecDeque<BootEvent>, event: BootEvent, most: usize) {
     if events.len() == most {
-        events.pop_front();
+        // What anybody can cause goes before what tells the story.
+        let cheap = |known: &BootEvent| {
+            matches!(
+                known.state,
+                StageState::Info | StageState::Ignored | StageState::Retry
+            )
+        };
+        events.remove(events.iter().position(cheap).unwrap_or(0));
     }
     events.push_back(event);
 }
@@ -264,6 +294,24 @@ mod tests {
         first.begins = Some(AttemptId(format!("attempt-{second}")));
         machine.fold(first);
         machine
+    }
+
+    #[test]
+    fn a_forged_discover_does_not_end_a_boot() {
+        let mut machine = began(0);
+        machine.fold(event(5, Stage::Identity, StageState::Ok));
+        let mut forged = event(6, Stage::Dhcp, StageState::Ok);
+        forged.begins = Some(AttemptId("forged".into()));
+        machine.fold(forged);
+        assert_eq!(machine.believable().count(), 2);
+        let mut report = event(7, Stage::Root, StageState::Ok);
+        report.attempt = Some(AttemptId("attempt-0".into()));
+        machine.fold(report);
+        assert_eq!(machine.attempt().unwrap().id.0, "attempt-0");
+        assert_eq!(
+            machine.attempt().unwrap().current().unwrap().stage,
+            Stage::Root
+        );
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use jiff::Timestamp;
+
 use crate::inventory::model::MacAddr;
 use crate::policy::event::BootEvent;
 use crate::policy::lease::LeaseChange;
@@ -77,8 +79,8 @@ pub enum Because {
     WrongAddress {
         /// What it wants.
         wanted: Ipv4Addr,
-        /// What is right, if anything.
-        right: Option<Ipv4Addr>,
+        /// What is right.
+        right: Ipv4Addr,
     },
     /// Released or declined; there is nothing to answer.
     Noted,
@@ -94,12 +96,14 @@ pub enum Because {
     PoolFull(String),
     /// The network has no pool and the machine is not listed.
     NoPool(String),
-    /// The host's own address is leased to a machine that is not listed, still.
+    /// The host's own address is still leased to another machine.
     ReservedInUse {
         /// The address.
         address: Ipv4Addr,
         /// Who has it.
         holder: MacAddr,
+        /// Until when.
+        until: Timestamp,
     },
     /// Message types that only servers send, and the like.
     NotForServers(MessageType),
@@ -128,17 +132,8 @@ impl fmt::Display for Because {
             Self::Reserved { host } => write!(f, "its MAC is listed as {host}"),
             Self::Pool => f.write_str("it is not listed; address from the pool"),
             Self::Informed => f.write_str("it has its address and asked for the options"),
-            Self::WrongAddress {
-                wanted,
-                right: Some(right),
-            } => {
+            Self::WrongAddress { wanted, right } => {
                 write!(f, "it wants {wanted}, its address here is {right}")
-            }
-            Self::WrongAddress {
-                wanted,
-                right: None,
-            } => {
-                write!(f, "it wants {wanted}, which it may not have")
             }
             Self::Noted => f.write_str("noted"),
             Self::OtherServer(server) => write!(f, "it took the offer of {server}"),
@@ -158,9 +153,14 @@ impl fmt::Display for Because {
             Self::NoPool(network) => {
                 write!(f, "it is not listed and network {network} has no pool")
             }
-            Self::ReservedInUse { address, holder } => write!(
+            Self::ReservedInUse {
+                address,
+                holder,
+                until,
+            } => write!(
                 f,
-                "its address {address} is still leased to {holder}, which is not listed"
+                "its address {address} is leased to {holder} until {}; then it is given",
+                until.strftime("%H:%M:%S UTC")
             ),
             Self::NotForServers(kind) => write!(f, "{kind:?} is not for a server"),
             Self::NoAddressWanted => {

@@ -82,7 +82,9 @@ impl Site {
                 mac: None,
                 ..
             }) => {
-                let mac = *host.macs[0];
+                // Of several NICs, the one that took the lease asks.
+                let holder = self.leases().holder(peer, now);
+                let mac = holder.unwrap_or(*host.macs[0]);
                 self.boot_config(kind, &host, mac, local, now)
             }
             Some(Found {

@@ -87,17 +87,18 @@ fn put_root(lines: &mut Lines, snapshot: &Snapshot, host: &Host, daemon: Ipv4Add
     match &host.profile.root.source {
         RootSource::Embedded { name } => {
             let port = snapshot.inventory.server.nfs_port;
+            let image = snapshot.roots.get(name);
+            let export = image.map_or(name, |image| &image.export);
             lines.put("root_server", daemon);
-            lines.put("root_path", format_args!("/roots/{name}"));
+            lines.put("root_path", format_args!("/roots/{export}"));
             lines.put("root_version", 3);
             lines.put(
                 "root_options",
-                format_args!("vers=3,{ROOT_OPTIONS},nolock,rsize=1048576,port={port},mountport={port},mountproto=tcp"),
+                format_args!(
+                    "vers=3,{ROOT_OPTIONS},nolock,rsize=1048576,port={port},mountport={port},mountproto=tcp"
+                ),
             );
-            lines.put(
-                "root_image",
-                snapshot.root_images.get(name).map_or("", String::as_str),
-            );
+            lines.put("root_image", image.map_or("", |image| &image.id));
         }
         RootSource::External {
             server,

@@ -22,7 +22,7 @@ use crate::policy::lease::LeaseTable;
 use crate::timeline::Timeline;
 
 pub use reload::ReloadState;
-pub use snapshot::{Paths, Snapshot};
+pub use snapshot::{Paths, RootImage, Snapshot};
 
 /// Everything that the servers share.
 #[derive(Debug)]
@@ -69,12 +69,12 @@ impl Site {
     }
 
     /// Serves another snapshot from now on.
-    pub fn replace(&self, snapshot: Snapshot) {
+    pub fn replace(&self, snapshot: Arc<Snapshot>) {
         let mut guard = self
             .snapshot
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *guard = Arc::new(snapshot);
+        *guard = snapshot;
     }
 
     /// The lease table, for the length of one decision.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{ReloadState, Site};
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::policy::progress::{Attempt, Machine, Standing, stall_reason};
+use crate::timeline::clean;
 
 /// A message from a host is cut to this, characters.
 const MAX_MESSAGE: usize = 600;
@@ -105,14 +106,6 @@ fn message(fields: &BTreeMap<&str, &str>) -> String {
         text = found.collect::<Vec<_>>().join("; ");
     }
     clean(&text, MAX_MESSAGE)
-}
-
-/// Without control characters and not longer than `most`: it ends on terminals.
-fn clean(text: &str, most: usize) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(most)
-        .collect()
 }
 
 /// Where every machine stands.

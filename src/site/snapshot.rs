@@ -34,10 +34,36 @@ pub struct Snapshot {
     pub assets: Assets,
     /// Loader configs and kernel command lines.
     pub templates: Templates,
-    /// Image ids of the embedded roots, by name (`etc/bridgehead-image`).
-    pub root_images: BTreeMap<String, String>,
+    /// The images of the embedded roots, by the name that profiles use.
+    pub roots: BTreeMap<String, RootImage>,
     by_address: ByAddress,
     fingerprints: Vec<(PathBuf, Option<Fingerprint>)>,
+}
+
+/// A root image that this daemon exports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootImage {
+    /// Its export, `/roots/EXPORT`: one for each image, so that hosts keep the one they booted.
+    pub export: String,
+    /// Its directory, links followed.
+    pub path: PathBuf,
+    /// What it says of itself (`etc/bridgehead-image`); may be empty.
+    pub id: String,
+}
+
+impl RootImage {
+    fn of(name: &str, data: &Path) -> Option<Self> {
+        let path = data.join("roots").join(name).canonicalize().ok()?;
+        let directory = path.file_name()?.to_str()?;
+        let export = if directory.starts_with(name) {
+            directory.to_owned()
+        } else {
+            format!("{name}@{directory}")
+        };
+        let id = fs::read_to_string(path.join("etc/bridgehead-image")).unwrap_or_default();
+        let id = id.trim().to_owned();
+        Some(Self { export, path, id })
+    }
 }
 
 impl Snapshot {
@@ -76,14 +102,14 @@ impl Snapshot {
         };
         match (assets, templates) {
             (Some(assets), Some(templates)) => {
-                let root_images = root_images(&paths.data, &inventory);
+                let roots = root_images(&paths.data, &inventory);
                 let by_address = by_address(&inventory);
                 Ok((
                     Self {
                         inventory,
                         assets,
                         templates,
-                        root_images,
+                        roots,
                         by_address,
                         fingerprints,
                     },
@@ -108,8 +134,14 @@ impl Snapshot {
         files
     }
 
-    /// Whether a file that it was made from has changed since.
+    /// Whether a file that it was made from has changed since, or a root's link.
     pub fn stale(&self, paths: &Paths) -> bool {
+        let moved = |name: &String, image: &RootImage| {
+            RootImage::of(name, &paths.data).is_none_or(|now| now != *image)
+        };
+        if self.roots.iter().any(|(name, image)| moved(name, image)) {
+            return true;
+        }
         self.fingerprints
             .iter()
             .any(|(path, then)| Fingerprint::of(path) != *then)
@@ -180,19 +212,13 @@ fn unserved_modes(inventory: &Inventory) -> Vec<Diagnostic> {
         .collect()
 }
 
-fn root_images(data: &Path, inventory: &Inventory) -> BTreeMap<String, String> {
-    let profiles = inventory
-        .profiles
-        .values()
-        .chain(inventory.hosts.values().map(|host| &host.profile));
-    profiles
-        .filter_map(|profile| match &profile.root.source {
-            RootSource::Embedded { name } => {
-                let file = data.join("roots").join(name).join("etc/bridgehead-image");
-                let id = fs::read_to_string(file).unwrap_or_default();
-                Some((name.clone(), id.trim().to_owned()))
-            }
-            RootSource::External { .. } => None,
-        })
-        .collect()
+fn root_images(data: &Path, inventory: &Inventory) -> BTreeMap<String, RootImage> {
+    let hosts = inventory.hosts.values().map(|host| &host.profile);
+    let profiles = inventory.profiles.values().chain(hosts);
+    let names = profiles.filter_map(|profile| match &profile.root.source {
+        RootSource::Embedded { name } => Some(name),
+        RootSource::External { .. } => None,
+    });
+    let image = |name: &String| Some((name.clone(), RootImage::of(name, data)?));
+    names.filter_map(image).collect()
 }

@@ -23,9 +23,11 @@ pub use tokens::{TokenKind, Tokens};
 
 /// Machines that are not listed, remembered at most; the wire can name any number of MACs.
 const UNLISTED: usize = 2048;
+/// A message is cut to this, characters.
+const MAX_MESSAGE: usize = 600;
 /// Followers may lag this far before they must ask for the whole again.
 const FOLLOWERS: usize = 1024;
-/// Events without an answer that are kept, per second; a flood is counted instead.
+/// Events that anybody on the wire can cause, kept per second; a flood is counted instead.
 const IGNORED_PER_SECOND: u32 = 20;
 
 /// The timeline can't be kept.
@@ -112,9 +114,13 @@ impl Timeline {
     }
 
     /// Takes an event in: memory, disk, followers.
-    pub fn record(&self, event: BootEvent) {
+    pub fn record(&self, mut event: BootEvent) {
+        // File names and reports come from the wire, and end on terminals.
+        event.message = clean(&event.message, MAX_MESSAGE);
         let mut inner = self.lock();
-        if event.state == StageState::Ignored && !inner.admit_ignored(event.at) {
+        // Anybody can cause these; what a host reports needs its token.
+        let cheap = matches!(event.state, StageState::Ignored | StageState::Info);
+        if cheap && event.evidence != Evidence::Reported && !inner.admit_ignored(event.at) {
             return;
         }
         if event.state == StageState::Ignored {
@@ -182,14 +188,14 @@ impl Timeline {
         token: &str,
     ) -> Result<(AttemptId, TokenKind), Refusal> {
         let inner = self.lock();
-        let attempt = inner
-            .machines
-            .get(machine)
-            .and_then(Machine::attempt)
-            .ok_or(Refusal::NoAttempt)?;
-        match self.tokens.kind(token, &attempt.id) {
-            Some(TokenKind::Boot) if attempt.claimed => Err(Refusal::BootTokenSpent),
-            Some(kind) => Ok((attempt.id.clone(), kind)),
+        let machine = inner.machines.get(machine).ok_or(Refusal::NoAttempt)?;
+        machine.attempt().ok_or(Refusal::NoAttempt)?;
+        let mut known = machine
+            .believable()
+            .filter_map(|attempt| Some((attempt, self.tokens.kind(token, &attempt.id)?)));
+        match known.next() {
+            Some((attempt, TokenKind::Boot)) if attempt.claimed => Err(Refusal::BootTokenSpent),
+            Some((attempt, kind)) => Ok((attempt.id.clone(), kind)),
             None => Err(Refusal::WrongToken),
         }
     }
@@ -204,7 +210,10 @@ impl Timeline {
             if kind != TokenKind::Report {
                 return Err(Refusal::WrongToken);
             }
-            let joined = |m: &Machine| m.attempt().is_some_and(|a| a.joined.is_some());
+            let joined = |m: &Machine| {
+                m.believable()
+                    .any(|a| a.id == attempt && a.joined.is_some())
+            };
             if self.lock().machines.get(&event.machine).is_some_and(joined) {
                 return Err(Refusal::AlreadyJoined);
             }
@@ -255,6 +264,12 @@ impl Inner {
         self.suppressed += u64::from(!admitted);
         admitted
     }
+}
+
+/// Without control characters, and not longer than `most` characters.
+pub fn clean(text: &str, most: usize) -> String {
+    let printable = text.chars().filter(|c| !c.is_control());
+    printable.take(most).collect()
 }
 
 fn new_attempt(at: Timestamp) -> AttemptId {
@@ -351,6 +366,10 @@ mod tests {
         let old = timeline.report_token(&timeline.attempt(&host(), at(1)));
         timeline.record(event(2, Stage::Loader));
         timeline.record_asking(event(1000, Stage::Dhcp), Asker::PxeRom);
+        let new = timeline.report_token(&timeline.attempt(&host(), at(1000)));
+        // Until the new one is heard of, its DISCOVER may have been forged.
+        assert!(timeline.authorize(&host(), &old).is_ok());
+        timeline.report(event(1001, Stage::Identity), &new).unwrap();
         assert_eq!(timeline.authorize(&host(), &old), Err(Refusal::WrongToken));
     }
 

@@ -80,7 +80,7 @@ fn address(bytes: &[u8], at: usize) -> Ipv4Addr {
 }
 
 impl Request {
-    /// Reads a datagram from port 67 or 4011.
+    /// Reads a datagram from port 67.
     ///
     /// # Errors
     /// [`Malformed`], which says what is wrong with it.
@@ -231,6 +231,10 @@ pub struct Reply {
     pub options: BTreeMap<u8, Vec<u8>>,
 }
 
+/// Options that a client can do without, the least needed first: NTP, domain, broadcast,
+/// hostname, MTU, the lease's timers, DNS, and what `siaddr` and iPXE's patience make good.
+pub const DISPENSABLE: [u8; 11] = [56, 42, 15, 28, 12, 26, 59, 58, 6, 66, 175];
+
 /// `file` without its final NUL.
 const MAX_FILE: usize = 127;
 
@@ -238,8 +242,8 @@ impl Reply {
     /// The bytes that answer `request`: same xid, flags, giaddr and chaddr, option 82
     /// as it came and last (RFC 3046 §2.2), padded to 300 bytes.
     ///
-    /// Options that do not fit into what the client takes are left out from the highest
-    /// code down; those that a boot needs have low codes.
+    /// Where it would be more than the client takes, options go in the order of
+    /// [`DISPENSABLE`]; what a lease or a boot needs is never left out.
     pub fn encode(&self, request: &Request) -> Vec<u8> {
         let relay_info = request.bytes(82);
         let budget = request
@@ -247,17 +251,23 @@ impl Reply {
             .saturating_sub(relay_info.len() + 3)
             .max(MIN_REPLY);
         let mut options = self.options.clone();
+        let mut dispensable = DISPENSABLE.iter();
         loop {
             let mut bytes = self.encode_with(request, &options);
-            if bytes.len() <= budget || options.pop_last().is_none() {
+            let next = dispensable.next().filter(|_| bytes.len() > budget);
+            let Some(code) = next else {
                 finish(&mut bytes, relay_info);
                 return bytes;
-            }
+            };
+            options.remove(code);
         }
     }
 
     fn encode_with(&self, request: &Request, options: &BTreeMap<u8, Vec<u8>>) -> Vec<u8> {
-        let flags = if request.broadcast {
+        // A relay must broadcast a NAK: the client may not use its address (RFC 2131 §4.3.2).
+        let nak_by_relay =
+            self.message_type == MessageType::Nak && !request.giaddr.is_unspecified();
+        let flags = if request.broadcast || nak_by_relay {
             Flags::default().set_broadcast()
         } else {
             Flags::default()
@@ -425,10 +435,14 @@ mod tests {
     fn replies_keep_within_what_the_client_takes() {
         let request = Request::parse(&discover(&[])).unwrap();
         let mut reply = offer();
-        reply.options.insert(200, vec![7; 400]);
+        reply.options.insert(42, vec![7; 200]);
+        reply.options.insert(15, vec![b'd'; 200]);
+        reply.options.insert(67, b"snponly.efi".to_vec());
         let bytes = reply.encode(&request);
         assert!(bytes.len() <= 548);
-        assert!(bytes.windows(2).any(|w| w == [54, 4]));
+        for kept in [[54, 4], [67, 11], [15, 200]] {
+            assert!(bytes.windows(2).any(|w| w == kept), "{kept:?}");
+        }
     }
 
     proptest! {

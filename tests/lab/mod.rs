@@ -13,6 +13,7 @@
 
 mod daemon;
 mod error;
+mod ganesha;
 mod lustre;
 mod namespace;
 mod pool;
@@ -30,6 +31,7 @@ use tempfile::TempDir;
 
 pub use daemon::{Daemon, HostStatus, Stage, Status, bridgehead};
 pub use error::{LabError, Result, io_error};
+pub use ganesha::Ganesha;
 pub use lustre::Lustre;
 pub use namespace::Namespace;
 pub use pool::{Moosefs, PoolServer};
