@@ -258,7 +258,7 @@ const COMPLETE: [(&str, &str); 7] = [
         r#"{"schema": 1, "kernel_release": "6.1.0-40-amd64"}"#,
     ),
     ("loaders/undionly.kpxe", ""),
-    ("loaders/ipxe.efi", ""),
+    ("loaders/snponly.efi", ""),
     ("roots/kvm-host/etc/os-release", ""),
 ];
 

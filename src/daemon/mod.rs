@@ -272,7 +272,9 @@ async fn start(
     let router = http::router(app.clone());
     for listener in sockets.http {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start HTTP"))?;
-        tasks.spawn(http::serve_tcp(listener, router.clone(), shutdown.clone()));
+        let malformed = observe::http_observer(&app.site);
+        let (router, shutdown) = (router.clone(), shutdown.clone());
+        tasks.spawn(http::serve_tcp(listener, router, malformed, shutdown));
     }
     let control = tokio::net::UnixListener::from_std(sockets.control)
         .map_err(system("start the control socket"))?;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::assets::stage_of;
+use crate::http::{Ends, Malformed};
 use crate::inventory::model::MacAddr;
 use crate::nfs;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
@@ -57,6 +58,17 @@ pub(super) fn nfs_observer(site: &Arc<Site>) -> nfs::Observer {
         }
         nfs::Event::Faltered { operation, error } => {
             tracing::error!("NFS could not {operation} for a moment: {error}");
+        }
+    })
+}
+
+/// Peers that do not speak HTTP.
+pub(super) fn http_observer(site: &Arc<Site>) -> Malformed {
+    let site = site.clone();
+    Arc::new(move |ends, why| {
+        if let Ends::Network { peer, .. } = ends {
+            let message = format!("no answer to what {peer} sent by HTTP: {why}");
+            site.note(peer, Stage::Script, StageState::Ignored, message);
         }
     })
 }

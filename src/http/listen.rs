@@ -36,8 +36,16 @@ const STUCK_MS: u32 = 60_000;
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Serves machines until `shutdown`, then lets transfers finish.
-pub async fn serve_tcp(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let connections = Connections::new(router, shutdown.clone());
+///
+/// `malformed` is told of every peer that does not speak HTTP.
+pub async fn serve_tcp(
+    listener: TcpListener,
+    router: Router,
+    malformed: Malformed,
+    shutdown: CancellationToken,
+) {
+    let mut connections = Connections::new(router, shutdown.clone());
+    connections.malformed = malformed;
     loop {
         let permit = connections.permit().await;
         let accepted = tokio::select! {
@@ -93,8 +101,12 @@ fn v4(address: io::Result<SocketAddr>) -> Ipv4Addr {
     }
 }
 
+/// Takes the ends of a connection and what was wrong with what came by it.
+pub type Malformed = Arc<dyn Fn(Ends, String) + Send + Sync>;
+
 struct Connections {
     router: Router,
+    malformed: Malformed,
     permits: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
@@ -105,6 +117,7 @@ impl Connections {
     fn new(router: Router, shutdown: CancellationToken) -> Self {
         Self {
             router,
+            malformed: Arc::new(|_, _| {}),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             shutdown,
         }
@@ -120,6 +133,7 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (router, shutdown) = (self.router.clone(), self.shutdown.clone());
+        let malformed = self.malformed.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ends);
             let answer = router.clone().call(request.map(Body::new));
@@ -143,8 +157,10 @@ impl Connections {
                     connection.await
                 }
             };
-            if let Err(error) = outcome {
-                tracing::debug!("an HTTP connection ended: {error}");
+            match outcome {
+                Err(error) if error.is_parse() => malformed(ends, error.to_string()),
+                Err(error) => tracing::debug!("an HTTP connection ended: {error}"),
+                Ok(()) => {}
             }
             drop(permit);
         });

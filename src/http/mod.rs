@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 
 use crate::site::Site;
 
-pub use listen::{serve_tcp, serve_unix};
+pub use listen::{Malformed, serve_tcp, serve_unix};
 
 /// The ends of the connection that a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -261,15 +261,11 @@ fn initrd(profile: &Profile) -> Wanted<'_> {
 /// A loader's word and its files: of each group one must be there.
 fn required(loader: Loader) -> (&'static str, &'static [&'static [&'static str]]) {
     match loader {
-        Loader::Ipxe => ("ipxe", &[&["undionly.kpxe"], &["snponly.efi", "ipxe.efi"]]),
+        Loader::Ipxe => ("ipxe", &[&["undionly.kpxe"], &["snponly.efi"]]),
         // PXELINUX serves BIOS only: UEFI machines of such a profile get iPXE.
         Loader::Pxelinux => (
             "pxelinux",
-            &[
-                &["pxelinux.0"],
-                &["ldlinux.c32"],
-                &["snponly.efi", "ipxe.efi"],
-            ],
+            &[&["pxelinux.0"], &["ldlinux.c32"], &["snponly.efi"]],
         ),
         Loader::Grub => (
             "grub",

@@ -13,7 +13,7 @@ use super::process::{Log, Process, describe, output};
 use super::{BOOT_INTERFACE, Lab, wait};
 
 /// The line that says every socket is bound.
-const READY: &str = " ready";
+const READY: &str = "bridgehead: ready";
 
 /// The program under test.
 pub fn bridgehead() -> &'static str {
