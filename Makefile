@@ -75,7 +75,7 @@ lint: packages-test ## format, clippy, shellcheck
 
 unit-test: packages-test packages-demo daemon loaders kernel initrd root
 	@$(as_root_note)
-	$(CARGO) test --locked $(as_root)
+	$(CARGO) test --locked --no-fail-fast $(as_root)
 	$(CARGO) test --locked --test boot $(as_root)
 
 packages: packages-compiler packages-build packages-demo packages-test ## install every Debian package that any verb needs
