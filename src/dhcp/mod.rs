@@ -146,7 +146,9 @@ fn decide(request: &Request, source: SocketAddrV4, local: Ipv4Addr, site: &Site)
 
 fn record(request: &Request, source: SocketAddrV4, verdict: &Verdict, site: &Site) {
     let asker = Client::of(request).asker;
-    let fresh = request.message_type == MessageType::Discover && from_firmware(request, source);
+    let source_is_host = site.snapshot().host_at(*source.ip()).is_some();
+    let fresh = request.message_type == MessageType::Discover
+        && from_firmware(request, source, source_is_host);
     for event in verdict.events.clone() {
         if fresh && verdict.reply.is_some() {
             site.timeline.record_asking(event, asker);
@@ -157,13 +159,14 @@ fn record(request: &Request, source: SocketAddrV4, verdict: &Verdict, site: &Sit
 }
 
 /// Whether a DISCOVER can be a machine's that was just switched on: it has no address, or a
-/// relay sent it. A program without privileges on a host can send to port 67 too, but from
-/// neither of these ports; it must not begin a boot attempt in its host's name.
-fn from_firmware(request: &Request, source: SocketAddrV4) -> bool {
+/// relay sent it (from whatever port: RFC 8357). A program without privileges on a host can
+/// send to port 67 too, but only from its host's address and not from port 68; it must not
+/// begin a boot attempt in its host's name.
+fn from_firmware(request: &Request, source: SocketAddrV4, source_is_host: bool) -> bool {
     if request.giaddr.is_unspecified() {
         source.port() == 68 && source.ip().is_unspecified()
     } else {
-        source.port() == 67
+        !source_is_host
     }
 }
 
@@ -187,5 +190,31 @@ async fn send(
             StageState::Retry,
             message,
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_on_a_host_does_not_pass_for_firmware() {
+        let mut bytes = vec![0; 240];
+        bytes[..3].copy_from_slice(&[1, 1, 6]);
+        bytes[28] = 2;
+        bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
+        bytes.extend_from_slice(&[53, 1, 1, 255]);
+        let mut request = Request::parse(&bytes).unwrap();
+        let from = |address: [u8; 4], port| SocketAddrV4::new(address.into(), port);
+        assert!(from_firmware(&request, from([0; 4], 68), false));
+        assert!(!from_firmware(&request, from([10, 77, 0, 11], 68), true));
+        assert!(!from_firmware(&request, from([0; 4], 40000), false));
+        request.giaddr = [10, 77, 0, 254].into();
+        assert!(from_firmware(
+            &request,
+            from([10, 77, 0, 254], 40000),
+            false
+        ));
+        assert!(!from_firmware(&request, from([10, 77, 0, 11], 67), true));
     }
 }
