@@ -231,7 +231,7 @@ pub struct Reply {
     pub options: BTreeMap<u8, Vec<u8>>,
 }
 
-/// Options that a client can do without, the least needed first: NTP, domain, broadcast,
+/// Options that a client can do without, the least needed first: words, NTP, domain, broadcast,
 /// hostname, MTU, the lease's timers, DNS, and what `siaddr` and iPXE's patience make good.
 pub const DISPENSABLE: [u8; 11] = [56, 42, 15, 28, 12, 26, 59, 58, 6, 66, 175];
 
