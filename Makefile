@@ -24,7 +24,7 @@ export BRIDGEHEAD_BUILD := $(CURDIR)/$(data)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all demo test run initrd kernel root loaders check lint unit-test clean distclean help \
+.PHONY: all demo test test-boot run initrd kernel root loaders check lint unit-test clean distclean help \
 	daemon packages packages-compiler packages-build packages-demo packages-test
 
 all: daemon ## build the daemon (the default)
@@ -34,6 +34,10 @@ demo: packages-demo daemon loaders kernel initrd root ## rack two virtual bare s
 	$(CARGO) test --release --locked --test demo $(as_root)
 
 test: lint unit-test ## everything that must pass, set-up included
+
+test-boot: packages-test packages-demo daemon loaders kernel initrd root ## every boot test, most of an hour
+	@$(as_root_note)
+	$(CARGO) test --locked --test boot $(as_root) -- --include-ignored
 
 run: daemon loaders initrd root ## serve hosts.yaml on a real interface: make run INTERFACE=eno2
 	@test -n "$(INTERFACE)" || { echo "run: which interface? make run INTERFACE=eno2" >&2; exit 2; }

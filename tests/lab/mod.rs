@@ -12,10 +12,12 @@
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::print_stderr)]
 
 mod daemon;
+mod direct;
 mod error;
 mod ganesha;
 mod lustre;
 mod namespace;
+mod nic;
 mod pool;
 mod process;
 mod proof;
@@ -23,17 +25,21 @@ mod qga;
 mod qmp;
 mod server;
 mod site;
+mod trunk;
 mod wait;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
 pub use daemon::{Daemon, HostStatus, Stage, Status, bridgehead};
+pub use direct::BootOrder;
 pub use error::{LabError, Result, io_error};
 pub use ganesha::Ganesha;
 pub use lustre::Lustre;
 pub use namespace::Namespace;
+pub use nic::{Cable, Nic};
 pub use pool::{Moosefs, PoolServer};
 pub use process::{Log, Process, describe, output, run};
 pub use proof::{HostView, cross_read};
@@ -54,6 +60,7 @@ pub const BOOT_INTERFACE: &str = "boot0";
 /// Fields drop in order: the namespaces end what still runs in them before the directory goes.
 #[derive(Debug)]
 pub struct Lab {
+    trunks: Mutex<Vec<trunk::Trunk>>,
     appliance: Namespace,
     switch: Namespace,
     dir: TempDir,
@@ -81,6 +88,7 @@ impl Lab {
         switch.ip(&bridge.split(' ').collect::<Vec<_>>())?;
         switch.ip(&["link", "set", "sw0", "up"])?;
         let lab = Self {
+            trunks: Mutex::default(),
             appliance: Namespace::new(name, "srv")?,
             switch,
             dir,
@@ -129,6 +137,22 @@ impl Lab {
         self.switch
             .ip(&["link", "set", name, "master", "sw0", "up"])?;
         Ok(())
+    }
+
+    /// Keeps a trunk's thread for as long as the lab stands.
+    fn keep(&self, trunk: trunk::Trunk) {
+        let mut trunks = self.trunks.lock().unwrap_or_else(PoisonError::into_inner);
+        trunks.push(trunk);
+    }
+
+    /// Lets the switch's `port` pass frames or, as a port does whose spanning tree is not settled, drop them.
+    pub fn set_forwarding(&self, port: &str, forwards: bool) -> Result<()> {
+        // BR_STATE_LISTENING is 1, BR_STATE_FORWARDING 3 (include/uapi/linux/if_bridge.h).
+        let state = if forwards { "3" } else { "1" };
+        let done = self
+            .switch
+            .run(&["bridge", "link", "set", "dev", port, "state", state]);
+        done.map(|_| ())
     }
 
     /// Makes a namespace `ROLE` with interface `eth0` on the switch, up, without an address.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::error::{LabError, Result, io_error};
+use super::nic::Nic;
 use super::process::{Log, Process};
 use super::qga::GuestAgent;
 use super::qmp::Qmp;
@@ -36,7 +37,7 @@ impl Firmware {
 #[derive(Debug, Clone)]
 pub struct ServerSpec {
     name: String,
-    mac: String,
+    nics: Vec<Nic>,
     firmware: Firmware,
     memory_mib: u32,
     rom: bool,
@@ -48,7 +49,7 @@ impl ServerSpec {
     pub fn new(name: &str, mac: &str, firmware: Firmware) -> Self {
         Self {
             name: name.to_owned(),
-            mac: mac.to_owned(),
+            nics: vec![Nic::new(mac)],
             firmware,
             memory_mib: 1536,
             rom: firmware == Firmware::Bios,
@@ -65,6 +66,18 @@ impl ServerSpec {
     /// With (`true`) or without the NIC's option ROM. Under UEFI the ROM replaces EDK2's own driver.
     pub fn rom(mut self, rom: bool) -> Self {
         self.rom = rom;
+        self
+    }
+
+    /// Replaces the NIC that it boots from.
+    pub fn boot_nic(mut self, nic: Nic) -> Self {
+        self.nics[0] = nic;
+        self
+    }
+
+    /// Adds a NIC, in the next PCI slot.
+    pub fn nic(mut self, nic: Nic) -> Self {
+        self.nics.push(nic);
         self
     }
 
@@ -86,9 +99,17 @@ impl ServerSpec {
         &self.name
     }
 
-    /// Its NIC's address.
+    /// The address of the NIC that it boots from.
     pub fn mac(&self) -> &str {
-        &self.mac
+        &self.nics[0].mac
+    }
+
+    /// The switch port of NIC `index`.
+    pub fn port(&self, index: usize) -> String {
+        match index {
+            0 => self.name.clone(),
+            _ => format!("{}-{index}", self.name),
+        }
     }
 
     /// Its firmware.
@@ -100,9 +121,8 @@ impl ServerSpec {
     ///
     /// Its serial console goes to `LOGS/NAME.serial`, QEMU's own words to `LOGS/NAME.qemu`.
     pub fn power_on(self, lab: &Lab, logs: &Path) -> Result<VirtualServer> {
-        lab.tap(&self.name)?;
         let place = Place::new(&self.name, lab, logs)?;
-        let args = self.arguments(&place)?;
+        let args = self.arguments(lab, &place)?;
         let argv: Vec<&str> = args.iter().map(String::as_str).collect();
         let name = format!("QEMU of {}", self.name);
         let process = Process::spawn(&name, lab.switch().name(), &argv, &place.messages)?;
@@ -117,7 +137,7 @@ impl ServerSpec {
         Ok(server)
     }
 
-    fn arguments(&self, place: &Place) -> Result<Vec<String>> {
+    fn arguments(&self, lab: &Lab, place: &Place) -> Result<Vec<String>> {
         // TCG by name: /dev/kvm may be there and hang. `-cpu max` emulates SVM, so that the host
         // gets a /dev/kvm of its own.
         let mut args = words(
@@ -126,11 +146,6 @@ impl ServerSpec {
              -boot order=n,menu=off,reboot-timeout=5000",
         );
         let show = |path: &Path| path.display().to_string();
-        let tap = &self.name;
-        let rom = if self.rom { "" } else { ",romfile=" };
-        // A kernel that QEMU starts itself takes the first place in the boot order.
-        let direct = self.extra.iter().any(|argument| argument == "-kernel");
-        let order = if direct { "" } else { ",bootindex=0" };
         let mut pair = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
         pair("-name", self.name.clone());
         pair("-m", format!("{}M", self.memory_mib));
@@ -139,14 +154,12 @@ impl ServerSpec {
             "-qmp",
             format!("unix:{},server=on,wait=off", show(&place.qmp)),
         );
-        pair(
-            "-netdev",
-            format!("tap,id=boot,ifname={tap},script=no,downscript=no"),
-        );
-        pair(
-            "-device",
-            format!("virtio-net-pci,netdev=boot,mac={}{order}{rom}", self.mac),
-        );
+        for (index, nic) in self.nics.iter().enumerate() {
+            let (id, port) = (netdev(index), self.port(index));
+            pair("-netdev", nic.plug(lab, &id, &port, lab.dir())?);
+            let (model, mac, boot) = (&nic.model, &nic.mac, self.boot_options(index));
+            pair("-device", format!("{model},netdev={id},mac={mac}{boot}"));
+        }
         // The guest agent's channel: an instrument to look at the host from the inside.
         pair(
             "-chardev",
@@ -171,6 +184,23 @@ impl ServerSpec {
         args.extend(self.extra.iter().cloned());
         Ok(args)
     }
+
+    /// Whether, and with what ROM, the firmware boots from NIC `index`.
+    fn boot_options(&self, index: usize) -> &'static str {
+        // A kernel that QEMU starts itself takes the first place in the boot order.
+        let direct = self.extra.iter().any(|argument| argument == "-kernel");
+        match (index == 0 && !direct, index == 0 && self.rom) {
+            (true, true) => ",bootindex=0",
+            (true, false) => ",bootindex=0,romfile=",
+            (false, true) => "",
+            (false, false) => ",romfile=",
+        }
+    }
+}
+
+/// QEMU's name for NIC `index`.
+fn netdev(index: usize) -> String {
+    format!("nic{index}")
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -267,7 +297,12 @@ impl VirtualServer {
 
     /// Pulls the network cable, or plugs it in again.
     pub fn set_link(&self, up: bool) -> Result<()> {
-        let arguments = json!({ "name": "boot", "up": up });
+        self.set_nic_link(0, up)
+    }
+
+    /// Pulls the cable of NIC `index`, or plugs it in again.
+    pub fn set_nic_link(&self, index: usize, up: bool) -> Result<()> {
+        let arguments = json!({ "name": netdev(index), "up": up });
         self.monitor()?.execute("set_link", &arguments)?;
         Ok(())
     }

@@ -1,0 +1,136 @@
+//! Boots of virtual bare servers with real firmware, from power-on to where each must come.
+//!
+//! At most two servers run at once: two cores emulate them. `make test` runs what is quick, `make test-boot`
+//! all (the rest is marked `ignore`); `cargo test --test boot -- --include-ignored NAME` runs one. All of
+//! it needs root (network namespaces, tap devices) and what `make kernel initrd root loaders` build.
+#![allow(missing_docs)]
+
+mod control;
+mod firmware;
+mod network;
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use lab::{Lab, Result, Site, VirtualServer, data_dir, hand_over, repository, require};
+
+/// From power-on to *joined*; a boot takes some two minutes where two share two slow cores.
+const JOIN: Duration = Duration::from_secs(480);
+/// From power-on to the end of the initrd.
+const SWITCH: Duration = Duration::from_secs(300);
+const AGENT: Duration = Duration::from_secs(60);
+
+const INITRD_STAGES: [&str; 13] = [
+    "early",
+    "drivers",
+    "nic",
+    "link",
+    "bridge",
+    "address",
+    "config",
+    "identity",
+    "storage-net",
+    "root",
+    "overlay",
+    "verify",
+    "switch",
+];
+
+const INVENTORY: &str = r#"
+site: lab
+networks:
+  boot:
+    subnet: 10.77.0.0/24
+    router: 10.77.0.1
+    dns: [10.77.0.1]
+    dhcp: server
+    pool: 10.77.0.100-10.77.0.199
+profiles:
+  base:
+    kernel: debian
+    initrd: default
+    cmdline: [console=tty0, "console=ttyS0,115200"]
+    bridge: {name: br0, mtu: 1500}
+    root: {nfs: "/roots/kvm-host", overlay: 512M}
+  kvm-host:
+    extends: base
+    image_pool: {moosefs: "10.77.0.5", mount: /var/lib/libvirt/images}
+  by-pxelinux: {extends: base, loader: pxelinux}
+  by-grub: {extends: base, loader: grub}
+  from-nfs-server:
+    extends: base
+    root: {nfs: "10.77.0.5:/srv/roots/kvm-host", version: 4.2}
+    image_pool: {nfs: "10.77.0.5:/srv/images", mount: /var/lib/libvirt/images}
+hosts:
+  kvm01: {mac: "52:54:00:00:00:01", ip: 10.77.0.11, profile: kvm-host}
+  kvm02: {mac: "52:54:00:00:00:02", ip: 10.77.0.12, profile: kvm-host}
+  kvm03: {mac: "52:54:00:00:00:03", ip: 10.77.0.13, profile: by-pxelinux}
+  kvm04: {mac: "52:54:00:00:00:04", ip: 10.77.0.14, profile: by-grub}
+  kvm05: {mac: "52:54:00:00:00:05", ip: 10.77.0.15, profile: by-grub}
+  kvm06: {mac: "52:54:00:00:00:06", ip: 10.77.0.16, profile: from-nfs-server}
+unknown: {policy: hold}
+"#;
+
+/// One scenario at a time, whatever `--test-threads` says.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+/// Runs a scenario in a lab of its own; says so and passes where there is no root.
+fn scenario(name: &str, story: impl FnOnce(Lab, PathBuf) -> Result<()>) {
+    let _turn = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(lab) = Lab::for_test(name) else {
+        return;
+    };
+    let logs = repository().join("build/test").join(name);
+    let end = story(lab, logs.clone());
+    if let Err(error) = end.and(hand_over(&logs)) {
+        panic!("{error}");
+    }
+}
+
+/// The daemon on the inventory that most scenarios share.
+fn site(lab: Lab, logs: &Path) -> Result<Site> {
+    site_of(lab, logs, INVENTORY)
+}
+
+/// The daemon on an inventory.
+fn site_of(lab: Lab, logs: &Path, inventory: &str) -> Result<Site> {
+    let data = data_dir();
+    let artefacts = [
+        ("kernels/debian/vmlinuz", "kernel"),
+        ("initrds/default.img", "initrd"),
+        ("roots/kvm-host", "root"),
+        ("loaders/snponly.efi", "loaders"),
+    ];
+    require(&data, &artefacts)?;
+    Site::start(lab, inventory, &data, logs)
+}
+
+/// Every stage of the initrd said `ok` (or had nothing to do), the bridge before the address
+/// before the root: the order is the point.
+fn check_console(server: &VirtualServer) {
+    let text = server.serial().text();
+    let mut last = 0;
+    for stage in INITRD_STAGES {
+        let line = text.lines().position(|line| is_passed(line, stage));
+        let line = line.unwrap_or_else(|| panic!("no `{stage} ok`\n{}", server.serial().tail(60)));
+        assert!(
+            line >= last,
+            "{stage} came too early\n{}",
+            server.serial().tail(60)
+        );
+        last = line;
+    }
+}
+
+/// `bridgehead: [    4.31] address     ok    …`
+fn is_passed(line: &str, stage: &str) -> bool {
+    let words = line
+        .split_once("bridgehead: [")
+        .and_then(|(_, rest)| rest.split_once(']'));
+    let mut words = words.map_or("", |(_, words)| words).split_whitespace();
+    words.next() == Some(stage) && matches!(words.next(), Some("ok" | "info"))
+}
