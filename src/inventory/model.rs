@@ -356,6 +356,8 @@ pub enum OnFailure {
     Reboot,
     /// Offer a shell on the console.
     Shell,
+    /// Stay as it is, with the failure on the screen, until someone resets it.
+    Hold,
 }
 
 /// What happens to a machine that is not listed.

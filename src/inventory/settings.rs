@@ -17,8 +17,11 @@ const LOADERS: &[(&str, Loader)] = &[
     ("pxelinux", Loader::Pxelinux),
     ("grub", Loader::Grub),
 ];
-const ON_FAILURE: &[(&str, OnFailure)] =
-    &[("reboot", OnFailure::Reboot), ("shell", OnFailure::Shell)];
+const ON_FAILURE: &[(&str, OnFailure)] = &[
+    ("reboot", OnFailure::Reboot),
+    ("shell", OnFailure::Shell),
+    ("hold", OnFailure::Hold),
+];
 
 const DEFAULT_BRIDGE: &str = "br0";
 const DEFAULT_MTU: u16 = 1500;

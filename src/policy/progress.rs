@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::policy::client::Asker;
-use crate::policy::event::{AttemptId, BootEvent, Evidence, Stage, StageState};
+use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, StageState};
 
 /// Attempts remembered per machine.
 const ATTEMPTS: usize = 5;
@@ -181,11 +181,13 @@ impl Machine {
     }
 
     /// Seconds to hold before a reboot: 60, doubled with each failure in a row, at most
-    /// 600, so that a rack that fails together does not storm together.
-    pub fn hold_s(&self) -> u32 {
-        60_u32
+    /// 600; and up to half of that on top, which is the machine's own, so that a rack that
+    /// fails together does not come back together.
+    pub fn hold_s(&self, id: &MachineId) -> u32 {
+        let doubled = 60_u32
             .saturating_mul(1 << self.failures.saturating_sub(1).min(4))
-            .min(600)
+            .min(600);
+        doubled + spread(id) % (doubled / 2)
     }
 
     /// Whether a DISCOVER from this asker is a machine that was just switched on.
@@ -206,6 +208,13 @@ impl Machine {
             Asker::Ipxe => before > Some(Stage::Loader) || age(attempt, now) > CHAINLOAD_PATIENCE_S,
         }
     }
+}
+
+/// A number of the machine's own that is the same in every run (FNV-1a, 32 bits).
+fn spread(id: &MachineId) -> u32 {
+    id.0.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 fn same_report(a: &BootEvent, b: &BootEvent) -> bool {
@@ -267,8 +276,9 @@ pub fn stall_reason(event: &BootEvent) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::policy::event::MachineId;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -381,10 +391,29 @@ mod tests {
                     failures,
                     ..Machine::default()
                 }
-                .hold_s()
+                .hold_s(&MachineId("kvm01".into()))
             })
             .collect();
-        assert_eq!(holds, [60, 60, 120, 240, 480, 600, 600, 600]);
+        let least = [60, 60, 120, 240, 480, 600, 600, 600];
+        for (hold, least) in holds.iter().zip(least) {
+            assert!((least..least * 3 / 2).contains(hold), "{holds:?}");
+        }
+    }
+
+    #[test]
+    fn a_fleet_that_fails_together_does_not_come_back_together() {
+        let machine = Machine {
+            failures: 3,
+            ..Machine::default()
+        };
+        let mut in_a_second = BTreeMap::<u32, u32>::new();
+        for number in 0..200 {
+            let id = MachineId(format!("kvm{number:03}"));
+            *in_a_second.entry(machine.hold_s(&id)).or_default() += 1;
+        }
+        let most = in_a_second.values().max();
+        assert!(most < Some(&10), "{in_a_second:?}");
+        assert!(in_a_second.len() > 60, "{in_a_second:?}");
     }
 
     #[test]

@@ -209,6 +209,7 @@ pub fn on_failure(what: OnFailure) -> &'static str {
     match what {
         OnFailure::Reboot => "reboot",
         OnFailure::Shell => "shell",
+        OnFailure::Hold => "hold",
     }
 }
 

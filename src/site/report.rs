@@ -91,7 +91,8 @@ fn event(
     Ok(event)
 }
 
-/// The message with the try; where there is none, the facts that came with *joined*.
+/// The message with the try; where there is none, the facts that came with *joined*. After a
+/// failure what the host does next.
 fn message(fields: &BTreeMap<&str, &str>) -> String {
     let get = |key| fields.get(key).copied().filter(|value| !value.is_empty());
     let mut text = get("message").unwrap_or("").to_owned();
@@ -104,6 +105,9 @@ fn message(fields: &BTreeMap<&str, &str>) -> String {
             .into_iter()
             .filter_map(|fact| Some(format!("{fact} {}", get(fact)?)));
         text = found.collect::<Vec<_>>().join("; ");
+    }
+    if let Some(next) = get("next") {
+        text += &format!(" -> {next}");
     }
     clean(&text, MAX_MESSAGE)
 }
@@ -336,6 +340,12 @@ mod tests {
         assert_eq!(events.len(), 2);
         assert_eq!(events[0].uptime_ms, Some(4310));
         assert_eq!(events[1].message, "kvm present");
+    }
+
+    #[test]
+    fn a_failure_says_what_the_host_does_next() {
+        let events = read("stage=root\nstate=fail\nmessage=no answer\nnext=stays\n").unwrap();
+        assert_eq!(events[0].message, "no answer -> stays");
     }
 
     #[test]

@@ -239,7 +239,7 @@ impl Timeline {
         self.lock()
             .machines
             .get(machine)
-            .map_or(60, Machine::hold_s)
+            .map_or(60, |known| known.hold_s(machine))
     }
 
     /// Packets without an answer that were counted and not kept.
