@@ -94,19 +94,19 @@ stages! {
     /// NIC drivers.
     Drivers = "drivers", 60;
     /// Boot NIC.
-    Nic = "nic", 60;
+    Nic = "nic", 240;
     /// Carrier.
     Link = "link", 60;
     /// The bridge over the boot NIC.
     Bridge = "bridge", 90;
     /// The bridge's address.
-    Address = "address", 180;
+    Address = "address", 360;
     /// The host's configuration, from the daemon.
     Config = "config", 120;
     /// Hostname and machine-id.
     Identity = "identity", 60;
     /// Storage network.
-    StorageNet = "storage-net", 60;
+    StorageNet = "storage-net", 300;
     /// NFS root.
     Root = "root", 360;
     /// tmpfs overlay.
