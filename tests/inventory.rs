@@ -136,6 +136,8 @@ fn the_examples_in_its_comments_load_too() {
                 .replace("    # lease_time:", "    lease_time:")
                 .replace("    # loader:", "    loader:")
                 .replace("    # on_failure:", "    on_failure:")
+                .replace("    # files: [", "    files: [")
+                .replace("# secrets: ", "secrets: ")
                 .replace("# server: {", "server: {")
         })
         .collect();
@@ -144,6 +146,11 @@ fn the_examples_in_its_comments_load_too() {
     assert_eq!(inventory.hosts.len(), 15);
     assert_eq!(inventory.hosts["kvm15"].ip.to_string(), "10.77.0.25");
     assert_eq!(inventory.hosts["kvm15"].unit, Some(18));
+    let files = &inventory.hosts["kvm15"].profile.files;
+    let trees: Vec<_> = files.iter().map(|tree| tree.value.as_str()).collect();
+    assert_eq!(trees, ["base", "sysctl"]);
+    let secrets = inventory.secrets.as_ref().unwrap();
+    assert_eq!(secrets.value, Path::new("secrets.yaml"));
     assert_eq!(
         *inventory.hosts["kvm03"].profile.on_failure,
         OnFailure::Shell

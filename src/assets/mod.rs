@@ -249,6 +249,7 @@ mod tests {
             profiles: BTreeMap::new(),
             hosts: BTreeMap::new(),
             unknown: UnknownPolicy::Hold,
+            secrets: None,
             by_mac: HashMap::new(),
         }
     }

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use super::{App, Ends};
+use super::{App, Ends, host_files};
 use crate::inventory::model::{Host, MacAddr};
 use crate::policy::event::{MachineId, Stage, StageState};
 use crate::render::ConfigKind;
@@ -22,7 +22,7 @@ const TOKEN: &str = "x-bridgehead-token";
 /// More in one post than a boot produces is a mistake, bytes.
 const MAX_EVENTS: usize = 16 << 10;
 
-type Reply = Result<Response, (StatusCode, String)>;
+pub(super) type Reply = Result<Response, (StatusCode, String)>;
 
 fn text(body: String) -> Response {
     (
@@ -69,7 +69,7 @@ fn loader_config(app: &App, ends: Ends, kind: ConfigKind, mac: &str) -> Reply {
     Ok(text(config))
 }
 
-fn network(ends: Ends) -> Result<(Ipv4Addr, Ipv4Addr), (StatusCode, String)> {
+pub(super) fn network(ends: Ends) -> Result<(Ipv4Addr, Ipv4Addr), (StatusCode, String)> {
     match ends {
         Ends::Network { peer, local } => Ok((peer, local)),
         Ends::Local => Err((
@@ -79,14 +79,14 @@ fn network(ends: Ends) -> Result<(Ipv4Addr, Ipv4Addr), (StatusCode, String)> {
     }
 }
 
-fn token(headers: &HeaderMap) -> &str {
+pub(super) fn token(headers: &HeaderMap) -> &str {
     headers
         .get(TOKEN)
         .and_then(|value| value.to_str().ok())
         .unwrap_or("")
 }
 
-fn listed(app: &App, name: &str) -> Result<Arc<Host>, (StatusCode, String)> {
+pub(super) fn listed(app: &App, name: &str) -> Result<Arc<Host>, (StatusCode, String)> {
     let host = app.site.snapshot().inventory.hosts.get(name).cloned();
     host.ok_or_else(|| {
         (
@@ -133,7 +133,9 @@ pub(super) async fn config(
         .map_err(|refusal| deny(refusal.to_string()))?;
     let server = host.network.server.unwrap_or(local);
     let report_token = app.site.timeline.report_token(&attempt);
-    let config = host_config::host_config(&app.site.snapshot(), &host, server, &report_token);
+    let snapshot = app.site.snapshot();
+    let files = host_files::announce(&app, &snapshot, &name, &attempt, peer)?;
+    let config = host_config::host_config(&snapshot, &host, server, &report_token, files.as_ref());
     app.site.note(
         peer,
         Stage::Config,

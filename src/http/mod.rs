@@ -3,6 +3,7 @@
 mod body;
 mod boot_api;
 mod files;
+mod host_files;
 mod listen;
 mod status;
 
@@ -49,6 +50,7 @@ pub fn router(app: App) -> Router {
         .route("/boot/{mac}/script.ipxe", get(boot_api::ipxe_script))
         .route("/boot/{mac}/grub.cfg", get(boot_api::grub_config))
         .route("/v1/boot/{host}/config", get(boot_api::config))
+        .route("/v1/boot/{host}/files", get(host_files::files))
         .route("/v1/boot/{host}/events", post(boot_api::events))
         .route("/v1/boot/{host}/log", post(boot_api::log))
         .route("/v1/status", get(status::status))

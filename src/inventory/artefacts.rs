@@ -220,15 +220,20 @@ impl Check<'_> {
     }
 
     fn label(&self, origin: &Origin, text: &str) -> Label {
-        let line = self.sources.line(&origin.file, origin.line);
-        Label {
-            file: origin.file.clone(),
-            line: origin.line,
-            column: origin.column,
-            length: line.map_or(1, |line| token_length(line, origin.column)),
-            text: text.to_owned(),
-            primary: true,
-        }
+        label(origin, self.sources, text)
+    }
+}
+
+/// Marks the value that stands at `origin`.
+pub(crate) fn label(origin: &Origin, sources: &Sources, text: &str) -> Label {
+    let line = sources.line(&origin.file, origin.line);
+    Label {
+        file: origin.file.clone(),
+        line: origin.line,
+        column: origin.column,
+        length: line.map_or(1, |line| token_length(line, origin.column)),
+        text: text.to_owned(),
+        primary: true,
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::faults::Faults;
-use super::model::Inventory;
+use super::model::{Inventory, Sourced};
 use super::profiles::Profiles;
+use super::tree::At;
 use super::written::{self, Written};
 use super::{hosts, networks, profiles, tree};
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, Sources};
@@ -102,8 +103,15 @@ fn resolve(written: Written, faults: &mut Faults) -> Inventory {
         profiles: profiles.complete(),
         hosts: hosts.by_name,
         unknown: written.unknown,
+        secrets: written.secrets.map(|at| secrets_file(at, faults)),
         by_mac: hosts.by_mac,
     }
+}
+
+fn secrets_file(at: At<String>, faults: &Faults) -> Sourced<PathBuf> {
+    let value = PathBuf::from(at.value);
+    let span = at.span;
+    faults.sourced(At { value, span }, &Arc::from("secrets"))
 }
 
 fn warn(written: &Written, profiles: &Profiles, faults: &mut Faults) {

@@ -127,6 +127,8 @@ pub struct Inventory {
     pub hosts: BTreeMap<String, Arc<Host>>,
     /// What happens to machines that are not listed.
     pub unknown: UnknownPolicy,
+    /// The file with the secrets of [`Profile::files`], as written: relative to the inventory.
+    pub secrets: Option<Sourced<PathBuf>>,
     /// Every MAC of every host.
     pub by_mac: HashMap<MacAddr, Arc<Host>>,
 }
@@ -249,6 +251,8 @@ pub struct Profile {
     pub root: Sourced<Root>,
     /// The shared pool of VM images.
     pub image_pool: Option<Sourced<ImagePool>>,
+    /// Trees of files that are laid into the root, parents' first; a later one wins.
+    pub files: Vec<Sourced<String>>,
     /// What the initrd does after a stage has failed for good.
     pub on_failure: Sourced<OnFailure>,
 }

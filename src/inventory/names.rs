@@ -23,6 +23,17 @@ pub(super) fn file_name(scalar: &Scalar<'_>) -> Result<String, Bad> {
     ))
 }
 
+/// A tree of files: a directory's name below `templates/files/`.
+pub(super) fn tree_name(scalar: &Scalar<'_>) -> Result<String, Bad> {
+    file_name(scalar).map_err(|bad| match unambiguous(scalar) {
+        Err(trap) => trap,
+        Ok(()) => bad.renamed(format!(
+            "{} is not the name of a tree in templates/files/",
+            quote(&scalar.text)
+        )),
+    })
+}
+
 pub(super) fn is_file_name(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"._+~-".contains(&b);
     (1..=64).contains(&text.len()) && text.bytes().all(legal) && !text.starts_with(['.', '-'])

@@ -43,6 +43,7 @@ pub(super) struct Settings {
     overlay: Option<Sourced<u64>>,
     /// `Some(None)`: the layer says `none`.
     image_pool: Option<Sourced<Option<ImagePool>>>,
+    files: Vec<Sourced<String>>,
     on_failure: Option<Sourced<OnFailure>>,
     /// A value was refused: what is missing then is no second fault.
     pub(super) broken: bool,
@@ -72,6 +73,7 @@ impl Settings {
         settings.read_bridge(fields, faults);
         settings.read_root(fields, faults);
         settings.image_pool = read_image_pool(fields, faults);
+        settings.files = read_files(fields, faults);
         settings.on_failure = source(fields.get("on_failure", faults, failure), &layer, faults);
         settings.broken = settings.misses_written(fields);
         settings
@@ -114,7 +116,8 @@ impl Settings {
         root.finish(faults);
     }
 
-    /// These settings where they are set, the parent's elsewhere; arguments after the parent's.
+    /// These settings where they are set, the parent's elsewhere; arguments and trees of files
+    /// after the parent's.
     pub(super) fn over(&self, parent: &Self) -> Self {
         fn pick<T: Clone>(own: &Option<T>, parent: &Option<T>) -> Option<T> {
             own.as_ref().or(parent.as_ref()).cloned()
@@ -129,6 +132,7 @@ impl Settings {
             root: pick(&self.root, &parent.root),
             overlay: pick(&self.overlay, &parent.overlay),
             image_pool: pick(&self.image_pool, &parent.image_pool),
+            files: [parent.files.as_slice(), self.files.as_slice()].concat(),
             on_failure: pick(&self.on_failure, &parent.on_failure),
             broken: self.broken || parent.broken,
         }
@@ -146,10 +150,12 @@ impl Settings {
             root,
             overlay,
             image_pool,
+            files,
             on_failure,
             broken: _,
         } = self;
         cmdline.is_empty()
+            && files.is_empty()
             && loader.is_none()
             && kernel.is_none()
             && initrd.is_none()
@@ -187,6 +193,7 @@ impl Settings {
                 .as_ref()
                 .map(|root| self.root_with_overlay(root))?,
             image_pool: self.image_pool.clone().and_then(written_pool),
+            files: self.files.clone(),
             on_failure: or_default(&self.on_failure, OnFailure::Reboot),
         })
     }
@@ -251,6 +258,12 @@ fn read_cmdline(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Vec<Sourced
     let arguments = fields.list("cmdline", faults, names::kernel_argument);
     let arguments = arguments.into_iter();
     arguments.map(|at| faults.sourced(at, &layer)).collect()
+}
+
+fn read_files(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Vec<Sourced<String>> {
+    let layer = fields.layer().clone();
+    let trees = fields.list("files", faults, names::tree_name).into_iter();
+    trees.map(|at| faults.sourced(at, &layer)).collect()
 }
 
 /// `[console=ttyS0,115200]` without quotes is two items to YAML.

@@ -27,6 +27,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("range", "pool"),
     ("routers", "router"),
     ("vmlinuz", "kernel"),
+    ("overlays", "files"),
 ];
 
 /// The candidate that the operator most likely meant.

@@ -42,6 +42,7 @@ pub(super) struct Written {
     pub(super) profiles: Vec<WrittenProfile>,
     pub(super) hosts: Vec<WrittenHost>,
     pub(super) unknown: UnknownPolicy,
+    pub(super) secrets: Option<At<String>>,
 }
 
 /// One entry of `networks:`.
@@ -99,6 +100,7 @@ pub(super) fn read(root: &Node<'_>, faults: &mut Faults) -> Written {
         profiles: section(&mut top, "profiles", faults, read_profile),
         hosts: section(&mut top, "hosts", faults, read_host),
         unknown: read_unknown(&mut top, faults),
+        secrets: top.get("secrets", faults, scalars::text),
     };
     top.require("networks", "{boot: {subnet: 10.77.0.0/24}}", faults);
     top.finish(faults);

@@ -440,6 +440,7 @@ mod tests {
                 overlay: 1 << 30,
             }),
             image_pool: None,
+            files: vec![],
             on_failure: written(OnFailure::Reboot),
         }
     }
@@ -477,6 +478,7 @@ mod tests {
             },
         });
         Inventory {
+            secrets: None,
             site: "lab".into(),
             server: Server {
                 http_port: 80,

@@ -1,6 +1,8 @@
 //! Templates to loader scripts and kernel command lines, on request and from memory.
 
+pub(crate) mod archive;
 mod context;
+pub mod files;
 
 use std::fmt;
 use std::fs;

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::handout::Announced;
 use super::{Snapshot, boot};
 use crate::inventory::model::{Host, ImagePool, NfsVersion, PoolKind, RootSource};
 
@@ -15,12 +16,13 @@ const LIBVIRT_POOL: &str = "images";
 const ROOT_OPTIONS: &str = "proto=tcp,hard,ro,noatime,timeo=600,retrans=2";
 
 /// The text for one host and one boot attempt. The last line, `sha256=`, covers all
-/// before it, so that a cut or altered answer is seen.
+/// before it, so that a cut or altered answer is seen. `files` are those that the attempt may fetch.
 pub fn host_config(
     snapshot: &Snapshot,
     host: &Host,
     server: Ipv4Addr,
     report_token: &str,
+    files: Option<&Announced>,
 ) -> String {
     let mut lines = Lines::default();
     let network = &host.network;
@@ -41,6 +43,10 @@ pub fn host_config(
         "lnet_networks",
         format_args!("tcp({})", host.profile.bridge.name),
     );
+    if let Some(files) = files {
+        lines.put("files_sha256", &files.sha256);
+        lines.put("files_bytes", files.bytes);
+    }
     lines.finish()
 }
 

@@ -4,9 +4,12 @@
 //! TFTP, HTTP and DHCP ask here; none of them knows of the others.
 
 pub mod boot;
+pub mod handout;
 pub mod host_config;
+pub mod host_files;
 mod reload;
 pub mod report;
+pub mod secrets;
 pub mod snapshot;
 
 use std::collections::HashMap;
@@ -33,6 +36,8 @@ pub struct Site {
     pub journal: Journal,
     /// What happened.
     pub timeline: Timeline,
+    /// Who was announced which files, and took them.
+    pub handout: handout::Handout,
 }
 
 /// A machine as an address or MAC leads to it.
@@ -59,6 +64,7 @@ impl Site {
             leases: Mutex::new(leases),
             journal,
             timeline,
+            handout: handout::Handout::default(),
         }
     }
 

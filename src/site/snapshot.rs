@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use walkdir::WalkDir;
+
 use super::ByAddress;
 use crate::assets::{Assets, Fingerprint};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -13,6 +15,10 @@ use crate::inventory::model::{DhcpMode, Host, Inventory, RootSource};
 use crate::inventory::{self, artefacts};
 use crate::render::Templates;
 use crate::site::boot;
+use crate::site::host_files::{self, HostFiles};
+
+/// Host files looked at for a change; more than that need a SIGHUP.
+const MAX_WATCHED: usize = 10_000;
 
 /// Where the operator's files lie.
 #[derive(Debug, Clone)]
@@ -34,6 +40,8 @@ pub struct Snapshot {
     pub assets: Assets,
     /// Loader configs and kernel command lines.
     pub templates: Templates,
+    /// Files of their own that hosts get.
+    pub files: HostFiles,
     /// The images of the embedded roots, by the name that profiles use.
     pub roots: BTreeMap<String, RootImage>,
     by_address: ByAddress,
@@ -66,6 +74,13 @@ impl RootImage {
     }
 }
 
+impl Paths {
+    /// Where trees of host files lie.
+    pub fn files(&self) -> Option<PathBuf> {
+        self.templates.as_ref().map(|path| path.join("files"))
+    }
+}
+
 impl Snapshot {
     /// Reads and checks everything. This is all of what `serve` does before it binds a
     /// socket, and all of what `check` does.
@@ -77,7 +92,7 @@ impl Snapshot {
         previous: Option<&Self>,
     ) -> Result<(Self, Diagnostics), Diagnostics> {
         // Before the files are read: a change while they are read is then seen as one.
-        let fingerprints = watched(paths);
+        let mut fingerprints = watched(paths);
         let loaded = inventory::load(&paths.inventory)?;
         let mut found = Diagnostics::new(loaded.sources);
         found.extend(loaded.warnings);
@@ -85,6 +100,11 @@ impl Snapshot {
         found.extend(artefacts::check(&inventory, &paths.data, found.sources()));
         found.extend(unserved_modes(&inventory));
         let templates = load_templates(paths, &inventory, &mut found);
+        if let Some(secrets) = &inventory.secrets {
+            let path = host_files::beside(&paths.inventory, secrets);
+            fingerprints.push((path.clone(), Fingerprint::of(&path)));
+        }
+        let files = HostFiles::load(paths, &inventory, &mut found);
         if found.errors() > 0 {
             found.sort();
             return Err(found);
@@ -100,8 +120,8 @@ impl Snapshot {
                 None
             }
         };
-        match (assets, templates) {
-            (Some(assets), Some(templates)) => {
+        match (assets, templates, files) {
+            (Some(assets), Some(templates), Some(files)) => {
                 let roots = root_images(&paths.data, &inventory);
                 let by_address = by_address(&inventory);
                 Ok((
@@ -109,6 +129,7 @@ impl Snapshot {
                         inventory,
                         assets,
                         templates,
+                        files,
                         roots,
                         by_address,
                         fingerprints,
@@ -130,6 +151,7 @@ impl Snapshot {
         let mut files = vec![paths.inventory.clone(), paths.data.join("loaders")];
         if let Some(directory) = &paths.templates {
             files.extend(Templates::names().map(|name| directory.join(name)));
+            files.extend(host_files_below(&directory.join("files")));
         }
         files
     }
@@ -147,6 +169,14 @@ impl Snapshot {
             .any(|(path, then)| Fingerprint::of(path) != *then)
             || self.assets.stale(&paths.data)
     }
+}
+
+/// Directories too: theirs is the change where a file comes or goes.
+fn host_files_below(files: &Path) -> impl Iterator<Item = PathBuf> {
+    let walk = WalkDir::new(files).sort_by_file_name().into_iter();
+    walk.filter_map(Result::ok)
+        .map(walkdir::DirEntry::into_path)
+        .take(MAX_WATCHED)
 }
 
 fn watched(paths: &Paths) -> Vec<(PathBuf, Option<Fingerprint>)> {

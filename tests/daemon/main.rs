@@ -8,6 +8,7 @@ mod clients;
 mod dhcp;
 mod fake;
 mod files;
+mod host_files;
 mod hostile;
 mod process;
 mod reload;

@@ -1,0 +1,154 @@
+//! `GET /v1/boot/NAME/files`: a host's own files, once per boot attempt.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::boot_api::{Reply, listed, network, token};
+use super::{App, Ends};
+use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
+use crate::site::handout::{Announced, Delivery};
+use crate::site::{Site, Snapshot};
+use crate::timeline::TokenKind;
+
+/// Handed to the kernel at once, bytes.
+const CHUNK: usize = 64 << 10;
+
+/// Renders a host's files for the configuration that announces them.
+pub(super) fn announce(
+    app: &App,
+    snapshot: &Snapshot,
+    name: &str,
+    attempt: &AttemptId,
+    peer: Ipv4Addr,
+) -> Result<Option<Announced>, (StatusCode, String)> {
+    let host = snapshot.inventory.hosts.get(name);
+    let bundle = host.map(|host| snapshot.files.bundle(&snapshot.inventory, host));
+    match bundle.transpose() {
+        Ok(bundle) => Ok(app.site.handout.announce(name, attempt, bundle.flatten())),
+        Err(error) => {
+            let why = format!("the files of {name} could not be rendered: {error}");
+            app.site
+                .note(peer, Stage::Config, StageState::Ignored, why.clone());
+            Err((StatusCode::INTERNAL_SERVER_ERROR, why + "\n"))
+        }
+    }
+}
+
+/// A host's files, for the bearer of its attempt's report token at its own address.
+pub(super) async fn files(
+    State(app): State<App>,
+    Extension(ends): Extension<Ends>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Reply {
+    let (peer, _) = network(ends)?;
+    let host = listed(&app, &name)?;
+    let deny = |why: String| {
+        app.site.note(
+            peer,
+            Stage::Overlay,
+            StageState::Ignored,
+            format!("{peer} asked for the files of {name} and got nothing: {why}"),
+        );
+        (StatusCode::FORBIDDEN, format!("{why}\n"))
+    };
+    if *host.ip != peer {
+        return Err(deny(format!("its address is {}, not {peer}", *host.ip)));
+    }
+    let id = MachineId(host.name.clone());
+    let attempt = match app.site.timeline.authorize(&id, token(&headers)) {
+        Ok((attempt, TokenKind::Report)) => attempt,
+        Ok(_) => {
+            return Err(deny(
+                "it takes the report token of the configuration".into(),
+            ));
+        }
+        Err(refusal) => return Err(deny(refusal.to_string())),
+    };
+    let snapshot = app.site.snapshot();
+    let again = || snapshot.files.bundle(&snapshot.inventory, &host).ok()?;
+    let delivery = app.site.handout.begin(&name, &attempt, again);
+    let delivery = delivery.map_err(|why| deny(why.to_string()))?;
+    Ok(respond(app.site.clone(), peer, delivery))
+}
+
+fn respond(site: Arc<Site>, peer: Ipv4Addr, delivery: Delivery) -> Response {
+    let body = Once {
+        rest: delivery.bytes.clone(),
+        delivery,
+        site,
+        peer,
+    };
+    (
+        [
+            (header::CONTENT_TYPE, "application/x-tar"),
+            (header::CACHE_CONTROL, "no-store"),
+        ],
+        axum::body::Body::new(body),
+    )
+        .into_response()
+}
+
+/// A body that knows whether it was sent whole.
+struct Once {
+    rest: Bytes,
+    delivery: Delivery,
+    site: Arc<Site>,
+    peer: Ipv4Addr,
+}
+
+impl Body for Once {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        if !self.site.handout.is_current(&self.delivery) {
+            let why = "the same attempt asked again on another connection";
+            return Poll::Ready(Some(Err(io::Error::other(why))));
+        }
+        let length = self.rest.len().min(CHUNK);
+        let chunk = self.rest.split_to(length);
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+impl Drop for Once {
+    fn drop(&mut self) {
+        let total = self.delivery.bytes.len();
+        let sent = total - self.rest.len();
+        let (peer, whole) = (self.peer, sent == total);
+        self.site.handout.end(&self.delivery, whole);
+        let (state, message) = if whole {
+            let message = format!("this host's files sent to {peer}, {total} bytes");
+            (StageState::Info, message)
+        } else {
+            let message = format!("this host's files were cut off after {sent} of {total} bytes");
+            (StageState::Retry, message)
+        };
+        self.site.note(peer, Stage::Overlay, state, message);
+    }
+}
