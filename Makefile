@@ -25,7 +25,7 @@ export BRIDGEHEAD_BUILD := $(CURDIR)/$(data)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all demo test test-boot run initrd kernel root loaders check lint unit-test clean distclean help \
-	daemon packages packages-compiler packages-build packages-demo packages-test
+	kernel-check daemon packages packages-compiler packages-build packages-kernel packages-demo packages-test
 
 all: daemon ## build the daemon (the default)
 
@@ -33,7 +33,7 @@ demo: packages-demo daemon loaders kernel initrd root ## rack two virtual bare s
 	@$(as_root_note)
 	$(CARGO) test --release --locked --test demo $(as_root)
 
-test: lint unit-test ## everything that must pass, set-up included
+test: lint kernel-check unit-test ## everything that must pass, set-up included
 
 test-boot: packages-test packages-demo daemon loaders kernel initrd root ## every boot test, most of an hour
 	@$(as_root_note)
@@ -49,6 +49,9 @@ check: daemon ## check hosts.yaml and everything that it names
 
 kernel: packages-build ## get the kernel KERNEL=debian into build/kernels/
 	@kernel-configs/build $(KERNEL) $(kernel)
+
+kernel-check: packages-build packages-kernel ## hold every line of kernel-configs/*.config against the kernel's sources (KERNEL_TREE=DIR: yours)
+	@kernel-configs/check
 
 loaders: packages-build ## get the boot loaders into build/loaders/
 	@$(setup)/loaders $(data)/loaders
@@ -82,13 +85,15 @@ unit-test: packages-test packages-demo daemon loaders kernel initrd root
 	$(CARGO) test --locked --no-fail-fast $(as_root)
 	$(CARGO) test --locked --test boot $(as_root)
 
-packages: packages-compiler packages-build packages-demo packages-test ## install every Debian package that any verb needs
+packages: packages-compiler packages-build packages-kernel packages-demo packages-test ## install every Debian package that any verb needs
 
 # With a C compiler of whatever name in place there is nothing to install.
 packages-compiler:
 	@command -v cc >/dev/null || $(setup)/packages compiler
 packages-build:
 	@$(setup)/packages build
+packages-kernel:
+	@$(setup)/packages kernel
 packages-demo:
 	@$(setup)/packages demo
 packages-test: packages-compiler
@@ -101,4 +106,4 @@ distclean: clean ## remove the cache too
 	@. $(setup)/lib.sh && VERB=distclean && as_root "remove the root images in $$(cache_dir)" rm -rf "$$(cache_dir)"
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile

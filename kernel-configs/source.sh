@@ -1,0 +1,93 @@
+# shellcheck shell=sh disable=SC2154
+# A kernel from source: its tree, its configuration merged from fragments and checked. Sourced after
+# archive.sh with $here, $name and the recipe's words set.
+
+# What the sources and the result are made with; the kernel's own tools want no other locale.
+export LC_ALL=C KBUILD_BUILD_USER=bridgehead KBUILD_BUILD_HOST=bridgehead KBUILD_BUILD_VERSION=1
+
+# The fragments' files, in the recipe's order.
+fragment_files() {
+    for fragment in $FRAGMENTS; do
+        [ -e "$here/$fragment.config" ] || fail "kernel $name: no fragment $here/$fragment.config"
+        printf '%s\n' "$here/$fragment.config"
+    done
+}
+
+# What tells one state of the operator's tree from another, in a second: sizes and times.
+tree_digest() {
+    (cd "$1" && find . -name .git -prune -o -type f -printf '%P %s %T@\n' | sort) | digest
+}
+
+# What a configuration depends on: these scripts, recipe, fragments, whitelist, source, compiler.
+source_key() {
+    {
+        # shellcheck disable=SC2046
+        cat "$here/source.sh" "$here/fragments.awk" "$here/$name/recipe" $(fragment_files)
+        if [ -e "$here/$name/whitelist" ]; then cat "$here/$name/whitelist"; fi
+        if [ -n "${KERNEL_TREE:-}" ]; then realpath "$KERNEL_TREE" && tree_digest "$KERNEL_TREE"; fi
+        gcc --version 2>/dev/null | head -n 1
+    } | digest
+}
+
+# $tree becomes the folder of the sources: the operator's, or the package's in the cache.
+open_source() {
+    if [ -n "${KERNEL_TREE:-}" ]; then
+        tree=$(realpath "$KERNEL_TREE")
+        [ -e "$tree/Kconfig" ] || fail "KERNEL_TREE=$KERNEL_TREE holds no kernel's sources (no Kconfig)"
+        if [ -e "$tree/.config" ] || [ -d "$tree/include/config" ]; then
+            fail "KERNEL_TREE=$KERNEL_TREE has been built in, and nothing is written into it from here: run make mrproper in it, or name a fresh git worktree"
+        fi
+        printf 'tree=%s\n' "$tree" >"$work/packages"
+    else
+        unpack_source
+    fi
+    KBUILD_BUILD_TIMESTAMP=$(date -u -r "$tree/Makefile")
+    export KBUILD_BUILD_TIMESTAMP
+}
+
+unpack_source() {
+    archive_open "$SUITE"
+    archive_update
+    archive_require "$PACKAGE" >"$work/packages"
+    tree=$(cache_dir)/kernel-sources/$(tr '=' '_' <"$work/packages")
+    if [ ! -d "$tree" ]; then
+        say "fetching and unpacking $(cat "$work/packages"), 140 MB"
+        archive_unpack "$work/x" "$(cat "$work/packages")"
+        mkdir -p "$work/source" "$(dirname "$tree")"
+        tar -C "$work/source" --strip-components=1 -xf "$work/x/usr/src/$PACKAGE.tar.xz"
+        mv "$work/source" "$tree"
+    fi
+    archive_close
+}
+
+# kernel_make ARGUMENTS...: make in the sources, with all that it writes in $objects.
+# The words given to our own make, KERNEL=… among them, are not for the kernel's.
+kernel_make() {
+    env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u MAKELEVEL \
+        nice make -s -C "$tree" O="$objects" LOCALVERSION="-$name" "$@"
+}
+
+# $objects/.config from the fragments; everything that they don't name has the kernel's default.
+configure() {
+    mkdir -p "$objects"
+    # shellcheck disable=SC2046
+    awk -v mode=merge -f "$here/fragments.awk" $(fragment_files) >"$objects/fragments.merged"
+    cp "$objects/.config" "$objects/.config.before" 2>/dev/null || :
+    # It warns of what two fragments say; check_config does that, and better.
+    kernel_make KCONFIG_ALLCONFIG="$objects/fragments.merged" alldefconfig >"$objects/configure.log" 2>&1 || {
+        cat "$objects/configure.log" >&2
+        fail "kernel $name: the kernel's build system refuses the configuration: see above"
+    }
+    # An unchanged configuration keeps its time, and with it everything that was built from it.
+    cmp -s "$objects/.config" "$objects/.config.before" && mv "$objects/.config.before" "$objects/.config"
+    rm -f "$objects/.config.before"
+}
+
+# Every line of every fragment holds in $objects/.config, or the whitelist says why not. One line on stdout.
+check_config() {
+    whitelist=$here/$name/whitelist
+    [ -e "$whitelist" ] || whitelist=
+    # shellcheck disable=SC2046
+    awk -v mode=check -v final="$objects/.config" -v whitelist="$whitelist" -f "$here/fragments.awk" \
+        "$objects/.config" ${whitelist:+"$whitelist"} $(fragment_files)
+}
