@@ -7,6 +7,7 @@
 
 mod control;
 mod firmware;
+mod handover;
 mod network;
 
 #[path = "../lab/mod.rs"]
