@@ -16,6 +16,7 @@ pub mod model;
 mod names;
 mod networks;
 mod profiles;
+pub mod rescue;
 mod scalars;
 mod settings;
 mod storage;

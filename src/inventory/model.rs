@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use super::rescue::PasswordHash;
+
 /// A 48-bit Ethernet address (IEEE 802 EUI-48).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddr(pub [u8; 6]);
@@ -255,6 +257,8 @@ pub struct Profile {
     pub files: Vec<Sourced<String>>,
     /// What the initrd does after a stage has failed for good.
     pub on_failure: Sourced<OnFailure>,
+    /// Root's password for a rescue boot, which stays in the initrd; `None`: an ordinary boot.
+    pub rescue: Option<Sourced<PasswordHash>>,
 }
 
 /// First-stage loader of a profile.

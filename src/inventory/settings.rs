@@ -8,6 +8,7 @@ use super::fields::Fields;
 use super::model::{
     Bridge, ImagePool, Loader, NfsVersion, OnFailure, PoolKind, Profile, Root, RootSource, Sourced,
 };
+use super::rescue::{self, PasswordHash};
 use super::storage::{self, NfsTarget};
 use super::tree::{At, Kind, Scalar};
 use super::{names, scalars};
@@ -45,6 +46,7 @@ pub(super) struct Settings {
     image_pool: Option<Sourced<Option<ImagePool>>>,
     files: Vec<Sourced<String>>,
     on_failure: Option<Sourced<OnFailure>>,
+    rescue: Option<Sourced<PasswordHash>>,
     /// A value was refused: what is missing then is no second fault.
     pub(super) broken: bool,
 }
@@ -75,6 +77,7 @@ impl Settings {
         settings.image_pool = read_image_pool(fields, faults);
         settings.files = read_files(fields, faults);
         settings.on_failure = source(fields.get("on_failure", faults, failure), &layer, faults);
+        settings.rescue = rescue::read(fields, faults);
         settings.broken = settings.misses_written(fields);
         settings
     }
@@ -134,6 +137,7 @@ impl Settings {
             image_pool: pick(&self.image_pool, &parent.image_pool),
             files: [parent.files.as_slice(), self.files.as_slice()].concat(),
             on_failure: pick(&self.on_failure, &parent.on_failure),
+            rescue: pick(&self.rescue, &parent.rescue),
             broken: self.broken || parent.broken,
         }
     }
@@ -152,6 +156,7 @@ impl Settings {
             image_pool,
             files,
             on_failure,
+            rescue,
             broken: _,
         } = self;
         cmdline.is_empty()
@@ -165,6 +170,7 @@ impl Settings {
             && overlay.is_none()
             && image_pool.is_none()
             && on_failure.is_none()
+            && rescue.is_none()
     }
 
     /// The keys without which nothing boots, as far as they are not set.
@@ -195,6 +201,7 @@ impl Settings {
             image_pool: self.image_pool.clone().and_then(written_pool),
             files: self.files.clone(),
             on_failure: or_default(&self.on_failure, OnFailure::Reboot),
+            rescue: self.rescue.clone(),
         })
     }
 

@@ -442,6 +442,7 @@ mod tests {
             image_pool: None,
             files: vec![],
             on_failure: written(OnFailure::Reboot),
+            rescue: None,
         }
     }
 

@@ -107,6 +107,8 @@ stages! {
     Identity = "identity", 60;
     /// Storage network.
     StorageNet = "storage-net", 300;
+    /// The end of a rescue boot: the initrd stays, with a login.
+    Rescue = "rescue", 0;
     /// NFS root.
     Root = "root", 360;
     /// tmpfs overlay.

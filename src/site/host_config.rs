@@ -36,6 +36,9 @@ pub fn host_config(
     lines.put("domain", network.domain.as_deref().unwrap_or(""));
     lines.put("ntp", join(&network.ntp));
     lines.put("on_failure", boot::on_failure(*host.profile.on_failure));
+    if let Some(hash) = &host.profile.rescue {
+        lines.put("rescue_password", hash.reveal());
+    }
     lines.put("overlay_bytes", host.profile.root.overlay);
     put_root(&mut lines, snapshot, host, server);
     put_pool(&mut lines, host.profile.image_pool.as_deref());

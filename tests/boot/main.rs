@@ -9,6 +9,7 @@ mod control;
 mod firmware;
 mod handover;
 mod network;
+mod rescue;
 
 #[path = "../lab/mod.rs"]
 mod lab;

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::lab::{Cable, Firmware, Nic, ServerSpec};
-use super::{AGENT, SWITCH, check_console, scenario, site};
+use super::{SWITCH, check_console, scenario, site};
 
 const MAC: &str = "52:54:00:00:00:01";
 const ADDRESS: &str = "10.77.0.11";
@@ -109,7 +109,7 @@ fn t03_guests_ports_change_neither_mac_nor_mtu_of_the_bridge() {
             .switch()
             .ip(&["link", "set", "sw0", "mtu", "9000"])?;
         site.wait_stage(&mut server, "online", ROOT)?;
-        let mut agent = server.agent(AGENT)?;
+        let mut agent = server.agent(ROOT)?;
         let look = "cat /sys/class/net/br0/address /sys/class/net/br0/mtu";
         assert_eq!(agent.ask(look)?, format!("{MAC}\n9000"));
         agent.ask("ip link add low address 02:00:00:00:00:01 type dummy && ip link set low mtu 1500 master br0 up")?;

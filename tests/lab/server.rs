@@ -1,6 +1,8 @@
 //! Virtual bare servers: QEMU with real firmware, one NIC on the lab's switch, no disk.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -149,7 +151,13 @@ impl ServerSpec {
         let mut pair = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
         pair("-name", self.name.clone());
         pair("-m", format!("{}M", self.memory_mib));
-        pair("-serial", format!("file:{}", show(&place.serial)));
+        // A socket to type on; what is said goes to the file, whoever listens.
+        let (keys, said) = (show(&place.keys), show(&place.serial));
+        pair(
+            "-chardev",
+            format!("socket,id=serial,path={keys},server=on,wait=off,logfile={said}"),
+        );
+        pair("-serial", "chardev:serial".to_owned());
         pair(
             "-qmp",
             format!("unix:{},server=on,wait=off", show(&place.qmp)),
@@ -224,6 +232,7 @@ fn ovmf() -> Result<(&'static Path, &'static Path)> {
 #[derive(Debug)]
 struct Place {
     serial: PathBuf,
+    keys: PathBuf,
     messages: PathBuf,
     qmp: PathBuf,
     agent: PathBuf,
@@ -238,6 +247,7 @@ impl Place {
         fs::write(&serial, "").map_err(io_error("empty", &serial))?;
         Ok(Self {
             serial,
+            keys: lab.dir().join(format!("{name}.keys")),
             messages: logs.join(format!("{name}.qemu")),
             qmp: lab.dir().join(format!("{name}.qmp")),
             agent: lab.dir().join(format!("{name}.qga")),
@@ -281,6 +291,19 @@ impl VirtualServer {
             None => self.process.check_alive().map(|()| None),
         };
         wait::until(&what, timeout, probe, || serial.tail(30))
+    }
+
+    /// Types a line on the serial console. QEMU has room for 16 bytes a time (its UART's FIFO), so by the byte.
+    pub fn type_line(&self, text: &str) -> Result<()> {
+        let keys = &self.place.keys;
+        let mut console = UnixStream::connect(keys).map_err(io_error("connect to", keys))?;
+        for byte in text.bytes().chain([b'\r']) {
+            console
+                .write_all(&[byte])
+                .map_err(io_error("write to", keys))?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Fails with QEMU's last words if it ended.
