@@ -94,6 +94,12 @@ fn describe(inventory: &Inventory) -> String {
             .iter()
             .map(|argument| argument.value.as_str());
         lines.push(format!("  {}", arguments.collect::<Vec<_>>().join(" ")));
+        let interfaces = profile.interfaces.iter();
+        lines.extend(interfaces.map(|interface| format!("  {interface:?}")));
+        if host.home.address.addr() != host.ip.value {
+            let network = &host.home.network.name;
+            lines.push(format!("  lives at {} on {network}", host.home.address));
+        }
     }
     lines.join("\n")
 }

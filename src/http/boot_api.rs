@@ -123,15 +123,16 @@ pub(super) async fn config(
         );
         (StatusCode::FORBIDDEN, format!("{why}\n"))
     };
-    if *host.ip != peer {
-        return Err(deny(format!("its address is {}, not {peer}", *host.ip)));
+    let address = host.home.address.addr();
+    if address != peer {
+        return Err(deny(format!("its address is {address}, not {peer}")));
     }
     let (attempt, _) = app
         .site
         .timeline
         .authorize(&id, token(&headers))
         .map_err(|refusal| deny(refusal.to_string()))?;
-    let server = host.network.server.unwrap_or(local);
+    let server = host.home.network.server.unwrap_or(local);
     let report_token = app.site.timeline.report_token(&attempt);
     let snapshot = app.site.snapshot();
     let files = host_files::announce(&app, &snapshot, &name, &attempt, peer)?;

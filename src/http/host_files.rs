@@ -62,8 +62,9 @@ pub(super) async fn files(
         );
         (StatusCode::FORBIDDEN, format!("{why}\n"))
     };
-    if *host.ip != peer {
-        return Err(deny(format!("its address is {}, not {peer}", *host.ip)));
+    let address = host.home.address.addr();
+    if address != peer {
+        return Err(deny(format!("its address is {address}, not {peer}")));
     }
     let id = MachineId(host.name.clone());
     let attempt = match app.site.timeline.authorize(&id, token(&headers)) {

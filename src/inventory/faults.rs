@@ -1,5 +1,6 @@
 //! The collection that every step of loading reports to.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::model::{Origin, Sourced};
@@ -11,16 +12,28 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 pub(super) struct Faults {
     file: Arc<str>,
     found: Diagnostics,
+    said: HashSet<(&'static str, String, usize, usize)>,
 }
 
 impl Faults {
     pub(super) fn new(file: Arc<str>) -> Self {
         let found = Diagnostics::default();
-        Self { file, found }
+        let said = HashSet::new();
+        Self { file, found, said }
     }
 
     pub(super) fn push(&mut self, diagnostic: Diagnostic) {
         self.found.push(diagnostic);
+    }
+
+    /// Adds what several profiles or hosts inherit, the first time.
+    pub(super) fn once(&mut self, diagnostic: Diagnostic) {
+        let place = diagnostic.place();
+        let (line, column) = place.map_or((0, 0), |label| (label.line, label.column));
+        let key = (diagnostic.code, diagnostic.message.clone(), line, column);
+        if self.is_full() || self.said.insert(key) {
+            self.push(diagnostic);
+        }
     }
 
     /// Whether it is still worth the work to look for a nearest name.

@@ -67,6 +67,24 @@ impl<'t, 'i> Fields<'t, 'i> {
         self.entries.iter().any(|entry| entry.key.text == key)
     }
 
+    /// Every entry of a map whose keys are the operator's names.
+    pub(super) fn values<T>(
+        &self,
+        faults: &mut Faults,
+        name: impl Fn(&Scalar<'_>) -> Result<String, Bad>,
+        read: impl Fn(&Scalar<'_>) -> Result<T, Bad>,
+    ) -> Vec<(At<String>, At<T>)> {
+        let mut values = Vec::new();
+        for entry in self.entries.iter().filter(|entry| !entry.duplicate) {
+            let span = entry.key_span;
+            let named = name(&entry.key).map_err(|bad| bad.report(span, &self.what, faults));
+            let value = self.read(&entry.key.text, &entry.node, faults, &read);
+            let named = named.map(|value| At { value, span }).ok();
+            values.extend(named.zip(value));
+        }
+        values
+    }
+
     /// Whether a key is there, or one that is reported as probably meant for it.
     pub(super) fn has_like(&self, key: &str) -> bool {
         let like = |entry: &Entry<'_>| nearest(&entry.key.text, [key]).is_some();

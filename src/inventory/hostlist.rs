@@ -2,9 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::faults::Faults;
 use super::model::MacAddr;
 use super::names;
+use super::nics::Named;
 use super::suggest::quote;
 use super::tree::{At, Entry, Scalar, Span};
 use super::written::WrittenHost;
@@ -35,6 +38,8 @@ pub(super) struct Seed {
     pub(super) name: String,
     pub(super) macs: Vec<At<MacAddr>>,
     pub(super) ip: Option<At<Ipv4Addr>>,
+    pub(super) nics: Named<MacAddr>,
+    pub(super) addresses: Named<Ipv4Net>,
     pub(super) unit: Option<At<u16>>,
 }
 
@@ -124,6 +129,8 @@ pub(super) fn expand(written: &WrittenHost, faults: &mut Faults) -> Vec<Seed> {
             name: name.clone(),
             macs: written.macs.clone(),
             ip: written.ip,
+            nics: written.nics.clone(),
+            addresses: written.addresses.clone(),
             unit: written.unit,
         }],
         Pattern::Range { count, .. } => expand_range(written, *count, faults),
@@ -179,8 +186,31 @@ fn seed(written: &WrittenHost, index: u32) -> Option<Seed> {
         name: written.pattern.name(index),
         macs: mac.into_iter().collect(),
         ip,
+        nics: plus(&written.nics, index, mac_plus)?,
+        addresses: plus(&written.addresses, index, address_plus)?,
         unit,
     })
+}
+
+fn plus<T: Copy>(
+    named: &Named<T>,
+    index: u32,
+    plus: impl Fn(T, u32) -> Option<T>,
+) -> Option<Named<T>> {
+    let next = |(name, base): &(At<String>, At<T>)| {
+        Some((name.clone(), at(base.span, plus(base.value, index)?)))
+    };
+    named.iter().map(next).collect()
+}
+
+/// Counts up within the subnet: beyond it, or as its broadcast, it is no neighbour any more.
+fn address_plus(net: Ipv4Net, index: u32) -> Option<Ipv4Net> {
+    let address = Ipv4Addr::from(u32::from(net.addr()).checked_add(index)?);
+    let is_host = net.prefix_len() > 30 || address != net.broadcast();
+    let inside = net.contains(&address) && is_host;
+    inside
+        .then(|| Ipv4Net::new(address, net.prefix_len()).ok())
+        .flatten()
 }
 
 fn at<T>(span: Span, value: T) -> At<T> {
@@ -233,6 +263,21 @@ mod tests {
         ] {
             assert_eq!(names(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn addresses_count_within_their_subnet() {
+        let net = |text: &str| text.parse::<Ipv4Net>().unwrap();
+        assert_eq!(
+            address_plus(net("10.0.0.253/24"), 1),
+            Some(net("10.0.0.254/24"))
+        );
+        assert_eq!(address_plus(net("10.0.0.253/24"), 2), None);
+        assert_eq!(address_plus(net("10.0.0.253/24"), 3), None);
+        assert_eq!(
+            address_plus(net("10.0.0.255/16"), 1),
+            Some(net("10.0.1.0/16"))
+        );
     }
 
     #[test]

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use ipnet::Ipv4Net;
+
 use super::faults::Faults;
 use super::hostlist::{self, Seed};
-use super::model::{Host, MacAddr, Network, Profile, Sourced};
+use super::model::{Home, Host, MacAddr, Network, Profile, Sourced};
 use super::networks::{Networks, Placed, unusable};
+use super::nics::{self, Named};
 use super::profiles::{Profiles, Resolved, keys};
 use super::suggest::quote;
 use super::tree::{At, Span};
@@ -60,6 +63,9 @@ pub(super) fn build(
 impl Check<'_> {
     fn entry(&mut self, written: &WrittenHost, faults: &mut Faults) {
         let profile = self.profile(written, faults);
+        if let Some(profile) = &profile {
+            nics::check(written, profile, faults);
+        }
         for seed in hostlist::expand(written, faults) {
             self.host(written, seed, profile.as_ref(), faults);
         }
@@ -75,13 +81,15 @@ impl Check<'_> {
         if !self.take_name(&seed.name, written.span, faults) {
             return;
         }
-        for mac in &seed.macs {
+        for mac in seed.macs.iter().chain(seed.nics.iter().map(|(_, mac)| mac)) {
             self.take_mac(&seed.name, *mac, faults);
         }
         self.take_slot(written, &seed, faults);
         let network = seed.ip.and_then(|ip| self.take_ip(&seed.name, ip, faults));
+        let bridge = profile.map_or("", |profile| &profile.bridge.name);
+        let home = self.take_addresses(&seed, bridge, faults);
         if let (Some(network), Some(profile)) = (network, profile) {
-            self.keep(written, seed, network, profile.clone(), faults);
+            self.keep(written, seed, (network, home), profile.clone(), faults);
         }
     }
 
@@ -89,19 +97,26 @@ impl Check<'_> {
         &mut self,
         written: &WrittenHost,
         seed: Seed,
-        network: Arc<Network>,
+        (network, home): (Arc<Network>, Option<Home>),
         profile: Arc<Profile>,
         faults: &Faults,
     ) {
-        let sourced_mac = |at| faults.sourced(at, &written.layer);
+        let layer = &written.layer;
+        let sourced_mac = |at| faults.sourced(at, layer);
         let macs: Vec<Sourced<MacAddr>> = seed.macs.into_iter().map(sourced_mac).collect();
         let Some(ip) = seed.ip.filter(|_| !macs.is_empty()) else {
             return;
         };
+        let Some(home) = home.or_else(|| home_at(ip.value, &network)) else {
+            return;
+        };
         let host = Arc::new(Host {
             name: seed.name,
-            ip: faults.sourced(ip, &written.layer),
+            ip: faults.sourced(ip, layer),
             network,
+            home,
+            nics: by_name(seed.nics, layer, faults),
+            addresses: by_name(seed.addresses, layer, faults),
             profile,
             rack: written.rack.as_ref().map(|at| at.value.clone()),
             unit: seed.unit.map(|at| at.value),
@@ -173,21 +188,57 @@ impl Check<'_> {
         ip: At<Ipv4Addr>,
         faults: &mut Faults,
     ) -> Option<Arc<Network>> {
-        let taken = (name.to_owned(), ip.span);
-        if let Some((other, first)) = self.ips.insert(ip.value, taken) {
-            let message = format!("{name} and {other} share the address {}", ip.value);
-            let fault = Diagnostic::error("inventory::duplicate_ip", message)
-                .with_label(faults.primary(ip.span, ""))
-                .with_label(faults.context(first, "first used here"))
-                .with_help("give each host an address of its own");
-            faults.push(fault);
-        }
+        self.take_address(name, ip, faults);
         let Some(placed) = self.networks.of(ip.value) else {
             self.report_outside(name, ip, faults);
             return None;
         };
         check_ip(name, ip, placed, faults);
         Some(placed.network.clone())
+    }
+
+    fn take_address(&mut self, name: &str, ip: At<Ipv4Addr>, faults: &mut Faults) {
+        let taken = (name.to_owned(), ip.span);
+        let Some((other, first)) = self.ips.insert(ip.value, taken) else {
+            return;
+        };
+        let message = if other == name {
+            format!("{name} has the address {} twice", ip.value)
+        } else {
+            format!("{name} and {other} share the address {}", ip.value)
+        };
+        let fault = Diagnostic::error("inventory::duplicate_ip", message)
+            .with_label(faults.primary(ip.span, ""))
+            .with_label(faults.context(first, "first used here"))
+            .with_help("give each host an address of its own");
+        faults.push(fault);
+    }
+
+    /// Checks all static addresses; that of the boot bridge is where the host lives.
+    fn take_addresses(&mut self, seed: &Seed, bridge: &str, faults: &mut Faults) -> Option<Home> {
+        let mut home = None;
+        for (name, at) in &seed.addresses {
+            let (value, span) = (at.value.addr(), at.span);
+            let ip = At { value, span };
+            self.take_address(&seed.name, ip, faults);
+            let Some(placed) = self.networks.of(value) else {
+                if name.value == bridge {
+                    self.report_outside(&seed.name, ip, faults);
+                }
+                continue;
+            };
+            check_ip(&seed.name, ip, placed, faults);
+            nics::check_prefix(*at, &placed.network, faults);
+            if name.value == bridge {
+                let boot = seed.ip.and_then(|ip| self.networks.of(ip.value));
+                if boot.is_none_or(|boot| boot.network.name != placed.network.name) {
+                    nics::check_way(name, &placed.network, span, faults);
+                }
+                let (address, network) = (at.value, placed.network.clone());
+                home = Some(Home { address, network });
+            }
+        }
+        home
     }
 
     fn report_outside(&self, name: &str, ip: At<Ipv4Addr>, faults: &mut Faults) {
@@ -227,11 +278,27 @@ impl Check<'_> {
         }
         let settings = written.settings.over(&resolved.settings);
         let profile = settings.profile(&name.value, &resolved.extends);
+        if profile.is_some() {
+            settings.report_stack(faults);
+        }
         if profile.is_none() && !settings.broken && self.incomplete.insert(name.value.clone()) {
             report_incomplete(name, resolved, &settings.missing(), faults);
         }
         profile.map(Arc::new)
     }
+}
+
+fn home_at(ip: Ipv4Addr, network: &Arc<Network>) -> Option<Home> {
+    let address = Ipv4Net::new(ip, network.subnet.prefix_len()).ok()?;
+    let network = network.clone();
+    Some(Home { address, network })
+}
+
+fn by_name<T>(named: Named<T>, layer: &Arc<str>, faults: &Faults) -> BTreeMap<String, Sourced<T>> {
+    let named = named.into_iter();
+    named
+        .map(|(name, at)| (name.value, faults.sourced(at, layer)))
+        .collect()
 }
 
 fn report_incomplete(

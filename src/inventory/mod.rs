@@ -2,23 +2,31 @@
 //!
 //! Text becomes a tree in which each node knows its place (`tree`), the tree becomes typed
 //! values (`written`, by `fields` and the readers of single values), and these are held against
-//! each other (`networks`, `profiles`, `hosts`). Each step reports to one collection and goes
+//! each other (`networks`, `profiles` with their `stack` of interfaces, `hosts` with their `nics`). Each step reports to one collection and goes
 //! on, so that an operator sees every fault in one run. [`artefacts`] then looks whether what
 //! the inventory names is there.
 
 pub mod artefacts;
+mod bonds;
+mod bridges;
 mod faults;
 mod fields;
 mod hostlist;
 mod hosts;
+mod interfaces;
+mod links;
 mod load;
 pub mod model;
 mod names;
 mod networks;
+mod nics;
+mod order;
+mod pools;
 mod profiles;
 pub mod rescue;
 mod scalars;
 mod settings;
+mod stack;
 mod storage;
 mod suggest;
 mod tree;

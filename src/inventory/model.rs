@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+pub use super::links::{BOOT_ROLE, Bond, BondMode, Bridge, Interface, InterfaceKind};
 use super::rescue::PasswordHash;
 
 /// A 48-bit Ethernet address (IEEE 802 EUI-48).
@@ -222,6 +223,12 @@ pub struct Host {
     pub ip: Sourced<Ipv4Addr>,
     /// The network that `ip` lies in.
     pub network: Arc<Network>,
+    /// Where it lives once its boot bridge stands.
+    pub home: Home,
+    /// Its other NICs, by role.
+    pub nics: BTreeMap<String, Sourced<MacAddr>>,
+    /// Static addresses with their prefix, by interface; the boot bridge may be among them.
+    pub addresses: BTreeMap<String, Sourced<Ipv4Net>>,
     /// Its profile, with the host's own settings laid over it.
     pub profile: Arc<Profile>,
     /// Rack name.
@@ -230,6 +237,23 @@ pub struct Host {
     pub unit: Option<u16>,
     /// Where the host stands in the file.
     pub origin: Origin,
+}
+
+impl Host {
+    /// The MACs of a role: every one that it may boot from for `boot`, else that of `nics`.
+    pub fn macs_of(&self, role: &str) -> Vec<MacAddr> {
+        let boot = self.macs.iter().filter(|_| role == BOOT_ROLE);
+        boot.chain(self.nics.get(role)).map(|mac| **mac).collect()
+    }
+}
+
+/// The boot bridge's address. Loaders use [`Host::ip`]; a bridge on a VLAN may lie elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// Address and prefix length.
+    pub address: Ipv4Net,
+    /// The network that it lies in.
+    pub network: Arc<Network>,
 }
 
 /// What a kind of host boots; inheritance is resolved.
@@ -249,6 +273,8 @@ pub struct Profile {
     pub cmdline: Vec<Sourced<String>>,
     /// The bridge over the boot NIC.
     pub bridge: Sourced<Bridge>,
+    /// What is built beside the boot bridge, in build order.
+    pub interfaces: Vec<Interface>,
     /// The root file system.
     pub root: Sourced<Root>,
     /// The shared pool of VM images.
@@ -270,15 +296,6 @@ pub enum Loader {
     Pxelinux,
     /// GRUB: behind shim for UEFI.
     Grub,
-}
-
-/// The bridge that the initrd builds before it mounts the root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bridge {
-    /// Interface name, at most 15 bytes (`IFNAMSIZ`).
-    pub name: String,
-    /// MTU of bridge and port, 1280 to 9216.
-    pub mtu: u16,
 }
 
 /// Where `/` comes from.
@@ -325,6 +342,8 @@ pub struct ImagePool {
     pub kind: PoolKind,
     /// Mount point, absolute.
     pub mount: PathBuf,
+    /// The interface that Lustre's LNet uses; `None`: the boot bridge.
+    pub network: Option<Sourced<String>>,
     /// Further mount options, comma-separated.
     pub options: Option<String>,
 }

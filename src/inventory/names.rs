@@ -108,7 +108,7 @@ pub(super) fn interface(scalar: &Scalar<'_>) -> Result<String, Bad> {
     let bad = |why: String| {
         Err(Bad::new(
             "inventory::bad_bridge",
-            format!("{} can't name a bridge: {why}", quote(text)),
+            format!("{} can't name an interface: {why}", quote(text)),
             "write at most 15 letters, digits, `.`, `_` and `-`, beginning with a letter: br0",
         ))
     };

@@ -100,8 +100,14 @@ pub(super) fn build(written: &[WrittenProfile], faults: &mut Faults) -> Profiles
         resolved.is_parent = parents.contains(name);
         (name.to_owned(), resolved)
     };
+    let resolved: Vec<_> = written.iter().map(resolve).collect();
+    for (_, resolved) in &resolved {
+        if resolved.complete.is_some() {
+            resolved.settings.report_stack(faults);
+        }
+    }
     Profiles {
-        resolved: written.iter().map(resolve).collect(),
+        resolved: resolved.into_iter().collect(),
     }
 }
 

@@ -1,17 +1,17 @@
 //! What profiles and hosts can set, each value with its place, and one laid over another.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::bridges::BridgeSettings;
 use super::faults::Faults;
 use super::fields::Fields;
-use super::model::{
-    Bridge, ImagePool, Loader, NfsVersion, OnFailure, PoolKind, Profile, Root, RootSource, Sourced,
-};
+use super::interfaces::{self, WrittenInterface};
+use super::model::{ImagePool, Loader, NfsVersion, OnFailure, Profile, Root, RootSource, Sourced};
 use super::rescue::{self, PasswordHash};
+use super::stack::Stack;
 use super::storage::{self, NfsTarget};
 use super::tree::{At, Kind, Scalar};
-use super::{names, scalars};
+use super::{names, pools, scalars};
 
 const LOADERS: &[(&str, Loader)] = &[
     ("ipxe", Loader::Ipxe),
@@ -24,10 +24,7 @@ const ON_FAILURE: &[(&str, OnFailure)] = &[
     ("hold", OnFailure::Hold),
 ];
 
-const DEFAULT_BRIDGE: &str = "br0";
-const DEFAULT_MTU: u16 = 1500;
 const DEFAULT_OVERLAY: u64 = 1 << 30;
-const DEFAULT_POOL_MOUNT: &str = "/var/lib/libvirt/images";
 /// Less can't hold a systemd's run-time changes, more is a slip of the unit.
 const OVERLAY_BOUNDS: std::ops::RangeInclusive<u64> = 16 << 20..=4 << 40;
 
@@ -38,8 +35,8 @@ pub(super) struct Settings {
     kernel: Option<Sourced<String>>,
     initrd: Option<Sourced<String>>,
     cmdline: Vec<Sourced<String>>,
-    bridge_name: Option<Sourced<String>>,
-    bridge_mtu: Option<Sourced<u16>>,
+    bridge: BridgeSettings,
+    interfaces: Vec<WrittenInterface>,
     root: Option<Sourced<RootSource>>,
     overlay: Option<Sourced<u64>>,
     /// `Some(None)`: the layer says `none`.
@@ -72,9 +69,10 @@ impl Settings {
             cmdline: read_cmdline(fields, faults),
             ..Self::default()
         };
-        settings.read_bridge(fields, faults);
+        settings.bridge = BridgeSettings::read(fields, faults);
+        settings.interfaces = interfaces::read(fields, faults);
         settings.read_root(fields, faults);
-        settings.image_pool = read_image_pool(fields, faults);
+        settings.image_pool = pools::read(fields, faults);
         settings.files = read_files(fields, faults);
         settings.on_failure = source(fields.get("on_failure", faults, failure), &layer, faults);
         settings.rescue = rescue::read(fields, faults);
@@ -88,17 +86,6 @@ impl Settings {
         refused("kernel", self.kernel.is_none())
             || refused("initrd", self.initrd.is_none())
             || refused("root", self.root.is_none() && self.overlay.is_none())
-    }
-
-    fn read_bridge(&mut self, fields: &mut Fields<'_, '_>, faults: &mut Faults) {
-        let Some(mut bridge) = fields.map("bridge", faults) else {
-            return;
-        };
-        let layer = bridge.layer().clone();
-        let mtu = scalars::number("an MTU that a bridge can have", 1280..=9216);
-        self.bridge_name = source(bridge.get("name", faults, names::interface), &layer, faults);
-        self.bridge_mtu = source(bridge.get("mtu", faults, mtu), &layer, faults);
-        bridge.finish(faults);
     }
 
     fn read_root(&mut self, fields: &mut Fields<'_, '_>, faults: &mut Faults) {
@@ -130,8 +117,8 @@ impl Settings {
             kernel: pick(&self.kernel, &parent.kernel),
             initrd: pick(&self.initrd, &parent.initrd),
             cmdline: [parent.cmdline.as_slice(), self.cmdline.as_slice()].concat(),
-            bridge_name: pick(&self.bridge_name, &parent.bridge_name),
-            bridge_mtu: pick(&self.bridge_mtu, &parent.bridge_mtu),
+            bridge: self.bridge.over(&parent.bridge),
+            interfaces: interfaces::over(&self.interfaces, &parent.interfaces),
             root: pick(&self.root, &parent.root),
             overlay: pick(&self.overlay, &parent.overlay),
             image_pool: pick(&self.image_pool, &parent.image_pool),
@@ -149,8 +136,8 @@ impl Settings {
             kernel,
             initrd,
             cmdline,
-            bridge_name,
-            bridge_mtu,
+            bridge,
+            interfaces,
             root,
             overlay,
             image_pool,
@@ -164,8 +151,8 @@ impl Settings {
             && loader.is_none()
             && kernel.is_none()
             && initrd.is_none()
-            && bridge_name.is_none()
-            && bridge_mtu.is_none()
+            && bridge.is_empty()
+            && interfaces.is_empty()
             && root.is_none()
             && overlay.is_none()
             && image_pool.is_none()
@@ -193,7 +180,8 @@ impl Settings {
             kernel: self.kernel.clone()?,
             initrd: self.initrd.clone()?,
             cmdline: self.cmdline.clone(),
-            bridge: self.bridge(),
+            bridge: self.bridge.bridge(),
+            interfaces: self.stack().interfaces,
             root: self
                 .root
                 .as_ref()
@@ -205,16 +193,19 @@ impl Settings {
         })
     }
 
-    fn bridge(&self) -> Sourced<Bridge> {
-        let name = or_default(&self.bridge_name, DEFAULT_BRIDGE.to_owned());
-        let mtu = or_default(&self.bridge_mtu, DEFAULT_MTU);
-        Sourced {
-            origin: name.origin.or(mtu.origin),
-            value: Bridge {
-                name: name.value,
-                mtu: mtu.value,
-            },
+    fn stack(&self) -> Stack {
+        Stack::arrange(&self.bridge, &self.interfaces)
+    }
+
+    /// Reports what of the interfaces can't be built, once for all who inherit it.
+    pub(super) fn report_stack(&self, faults: &mut Faults) {
+        let stack = self.stack();
+        let pool = self.image_pool.as_ref().and_then(|at| at.value.as_ref());
+        if let Some(pool) = pool {
+            let bridge = self.bridge.bridge().value;
+            pools::check_network(pool, &bridge, &stack.interfaces, faults);
         }
+        stack.report(faults);
     }
 
     fn root_with_overlay(&self, root: &Sourced<RootSource>) -> Sourced<Root> {
@@ -325,69 +316,4 @@ fn root_source(
     };
     let span = target.span;
     Some(At { value, span })
-}
-
-fn read_image_pool(
-    fields: &mut Fields<'_, '_>,
-    faults: &mut Faults,
-) -> Option<Sourced<Option<ImagePool>>> {
-    let layer = fields.layer().clone();
-    let node = fields.node("image_pool")?;
-    if matches!(&node.kind, Kind::Scalar(word) if word.text == "none") {
-        let none = At {
-            value: None,
-            span: node.span,
-        };
-        return Some(faults.sourced(none, &layer));
-    }
-    let mut pool = fields.map("image_pool", faults)?;
-    let kind = read_pool_kind(&mut pool, faults);
-    let mount = pool.get("mount", faults, storage::mount_point);
-    let options = pool.get("options", faults, storage::mount_options);
-    pool.finish(faults);
-    let kind = kind?;
-    let value = Some(ImagePool {
-        kind: kind.value,
-        mount: mount.map_or_else(|| PathBuf::from(DEFAULT_POOL_MOUNT), |at| at.value),
-        options: options.map(|at| at.value),
-    });
-    let span = kind.span;
-    Some(faults.sourced(At { value, span }, &layer))
-}
-
-/// Exactly one of `lustre`, `moosefs` and `nfs`.
-fn read_pool_kind(pool: &mut Fields<'_, '_>, faults: &mut Faults) -> Option<At<PoolKind>> {
-    let lustre = pool.get("lustre", faults, storage::lustre);
-    let moosefs = pool.get("moosefs", faults, storage::moosefs);
-    let nfs = pool.get("nfs", faults, storage::pool_nfs);
-    let version = pool.get("version", faults, storage::nfs_version);
-    let kinds: Vec<_> = ["lustre", "moosefs", "nfs"]
-        .into_iter()
-        .filter_map(|kind| pool.key_span(kind))
-        .collect();
-    if let Some(span) = pool.key_span("version").filter(|_| !pool.has("nfs")) {
-        let help = "remove `version`: it belongs to `nfs`";
-        let message = "only an NFS pool has a `version`";
-        faults.error("inventory::bad_version", span, message, "", help);
-    }
-    if let [_, second, ..] = kinds.as_slice() {
-        let message = format!("{} names two file systems", pool.what());
-        let help = "keep one of `lustre`, `moosefs` and `nfs`";
-        faults.error("inventory::several_pools", *second, message, "", help);
-        return None;
-    }
-    if kinds.is_empty() {
-        let message = format!("{} names no file system", pool.what());
-        let help = "add one of `lustre`, `moosefs` and `nfs`, or write `image_pool: none`";
-        faults.error("inventory::missing_key", pool.place(), message, "", help);
-    }
-    let nfs = nfs.map(|at| At {
-        span: at.span,
-        value: PoolKind::Nfs {
-            server: at.value.0,
-            path: at.value.1,
-            version: version.map_or(NfsVersion::V4_2, |at| at.value),
-        },
-    });
-    lustre.or(moosefs).or(nfs)
 }

@@ -11,6 +11,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("gateway", "router"),
     ("gw", "router"),
     ("hwaddr", "mac"),
+    ("id", "vlan"),
     ("inherits", "extends"),
     ("initramfs", "initrd"),
     ("ipaddr", "ip"),
@@ -18,6 +19,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("kargs", "cmdline"),
     ("lease", "lease_time"),
     ("lustre", "image_pool"),
+    ("members", "ports"),
     ("nameserver", "dns"),
     ("nameservers", "dns"),
     ("next_server", "server"),
@@ -26,8 +28,10 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("pool", "image_pool"),
     ("range", "pool"),
     ("routers", "router"),
+    ("slaves", "ports"),
     ("vmlinuz", "kernel"),
     ("overlays", "files"),
+    ("xmit_hash_policy", "hash"),
 ];
 
 /// The candidate that the operator most likely meant.

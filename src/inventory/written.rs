@@ -11,6 +11,7 @@ use super::faults::Faults;
 use super::fields::Fields;
 use super::hostlist::{self, Pattern};
 use super::model::{AddressRange, DhcpMode, MacAddr, Server, UnknownPolicy};
+use super::nics::{self, Named};
 use super::scalars::Bad;
 use super::settings::Settings;
 use super::tree::{At, Entry, Node, Scalar, Span};
@@ -77,6 +78,8 @@ pub(super) struct WrittenHost {
     pub(super) layer: Arc<str>,
     pub(super) macs: Vec<At<MacAddr>>,
     pub(super) ip: Option<At<Ipv4Addr>>,
+    pub(super) nics: Named<MacAddr>,
+    pub(super) addresses: Named<Ipv4Net>,
     pub(super) profile: Option<At<String>>,
     pub(super) rack: Option<At<String>>,
     pub(super) unit: Option<At<u16>>,
@@ -235,6 +238,8 @@ fn read_host(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenHost> {
         layer: fields.layer().clone(),
         macs: read_macs(&mut fields, faults),
         ip: fields.get("ip", faults, scalars::ipv4),
+        nics: nics::read_nics(&mut fields, faults),
+        addresses: nics::read_addresses(&mut fields, faults),
         profile: fields.get("profile", faults, names::key_name),
         rack: fields.get("rack", faults, scalars::text),
         unit: fields.get("unit", faults, unit),

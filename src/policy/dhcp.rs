@@ -399,7 +399,7 @@ impl<'a> Question<'a> {
 mod tests {
     use super::*;
     use crate::inventory::model::{
-        AddressRange, Bridge, MacAddr, OnFailure, Origin, Profile, Root, RootSource, Server,
+        AddressRange, Bridge, Home, MacAddr, OnFailure, Origin, Profile, Root, RootSource, Server,
         Sourced,
     };
     use crate::policy::event::StageState;
@@ -432,7 +432,10 @@ mod tests {
             bridge: written(Bridge {
                 name: "br0".into(),
                 mtu: 1500,
+                vlan: None,
+                bond: None,
             }),
+            interfaces: Vec::new(),
             root: written(Root {
                 source: RootSource::Embedded {
                     name: "kvm-host".into(),
@@ -468,6 +471,12 @@ mod tests {
             macs: vec![written(mac(1))],
             ip: written(ip(11)),
             network: network.clone(),
+            home: Home {
+                address: "10.77.0.11/24".parse().unwrap(),
+                network: network.clone(),
+            },
+            nics: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             profile: Arc::new(profile()),
             rack: None,
             unit: None,

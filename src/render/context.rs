@@ -18,6 +18,12 @@ pub struct BridgeContext {
     pub name: String,
     /// MTU.
     pub mtu: u16,
+    /// VLAN id, where it does not stand on the NIC or bond itself.
+    pub vlan: Option<u16>,
+    /// The bond that it stands on: its name, then `OPTION=VALUE` as sysfs calls them, with commas.
+    pub bond: Option<String>,
+    /// The bond's NICs by their MACs, with commas.
+    pub ports: Option<String>,
 }
 
 /// One boot file, by each name that a loader may want.
@@ -61,8 +67,10 @@ pub struct BootContext {
     pub attempt: String,
     /// Its boot token.
     pub token: String,
-    /// The daemon.
+    /// The daemon as the loader reaches it.
     pub server: ServerContext,
+    /// The daemon as the host reaches it from its bridge, which may lie in another network.
+    pub daemon: ServerContext,
     /// The bridge to build.
     pub bridge: BridgeContext,
     /// `ADDRESS/PREFIX`, or `dhcp`.

@@ -67,9 +67,14 @@ pub enum RenderError {
     },
     /// More than the kernel takes.
     #[error(
-        "the kernel command line has {0} bytes, the kernel takes {MAX_CMDLINE}: shorten `cmdline` of the profile"
+        "the kernel command line of {machine} has {bytes} bytes, and the kernel takes {MAX_CMDLINE}"
     )]
-    CmdlineTooLong(usize),
+    CmdlineTooLong {
+        /// Whose it is.
+        machine: String,
+        /// Its length.
+        bytes: usize,
+    },
 }
 
 /// The loader whose config is wanted.
@@ -156,7 +161,10 @@ impl Templates {
         let text = self.render("cmdline.txt", context)?;
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         if line.len() > MAX_CMDLINE {
-            return Err(RenderError::CmdlineTooLong(line.len()));
+            return Err(RenderError::CmdlineTooLong {
+                machine: context.machine.clone(),
+                bytes: line.len(),
+            });
         }
         Ok(line)
     }
@@ -242,9 +250,16 @@ mod tests {
                 url: "http://10.77.0.1".into(),
                 address: "10.77.0.1".into(),
             },
+            daemon: ServerContext {
+                url: "http://10.77.0.1".into(),
+                address: "10.77.0.1".into(),
+            },
             bridge: context::BridgeContext {
                 name: "br0".into(),
                 mtu: 1500,
+                vlan: None,
+                bond: None,
+                ports: None,
             },
             address: "10.77.0.11/24".into(),
             router: Some("10.77.0.1".into()),
@@ -275,6 +290,24 @@ mod tests {
         );
         assert!(line.ends_with(" console=ttyS0,115200 it's"), "{line}");
         assert!(!line.contains("dns"));
+    }
+
+    #[test]
+    fn the_command_line_says_what_the_bridge_stands_on() {
+        let mut stacked = context();
+        stacked.bridge.vlan = Some(100);
+        stacked.bridge.bond = Some("bond0,mode=802.3ad,miimon=100".into());
+        stacked.bridge.ports = Some("52:54:00:00:00:01,52:54:00:00:00:02".into());
+        stacked.daemon.url = "http://10.99.0.1".into();
+        let line = Templates::load(None).unwrap().cmdline(&stacked).unwrap();
+        assert!(
+            line.starts_with("bridgehead.url=http://10.99.0.1 "),
+            "{line}"
+        );
+        let words = "bridgehead.mtu=1500 bridgehead.vlan=100 \
+                     bridgehead.bond=bond0,mode=802.3ad,miimon=100 \
+                     bridgehead.ports=52:54:00:00:00:01,52:54:00:00:00:02 bridgehead.ip=";
+        assert!(line.contains(words), "{line}");
     }
 
     #[test]
@@ -336,6 +369,6 @@ mod tests {
         let mut long = context();
         long.arguments.push("x".repeat(MAX_CMDLINE));
         let error = Templates::load(None).unwrap().cmdline(&long).unwrap_err();
-        assert!(matches!(error, RenderError::CmdlineTooLong(_)));
+        assert!(matches!(error, RenderError::CmdlineTooLong { .. }));
     }
 }

@@ -1,18 +1,18 @@
 //! Loader configs: who may have them, and what goes into them.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Found, Site, Snapshot};
+use super::{Found, Site, Snapshot, links};
 use crate::assets::{initrd_path, kernel_path};
-use crate::inventory::model::{Host, Inventory, MacAddr, OnFailure};
+use crate::inventory::model::{Host, Inventory, MacAddr, OnFailure, Profile};
 use crate::policy::boot_target::Endpoint;
 use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
 use crate::render::{
-    BootContext, BridgeContext, ConfigKind, FileLinks, HoldContext, RenderError, ServerContext,
-    Templates,
+    BootContext, ConfigKind, FileLinks, HoldContext, RenderError, ServerContext, Templates,
 };
 
 /// How long an unlisted machine waits before it asks again, seconds.
@@ -172,12 +172,15 @@ fn boot_context(
 ) -> BootContext {
     let profile = &host.profile;
     let address = host.network.server.unwrap_or(local);
-    let server = server_context(Endpoint {
-        address,
-        http_port: inventory.server.http_port,
+    let http_port = inventory.server.http_port;
+    let server = server_context(Endpoint { address, http_port });
+    let home = &host.home.network;
+    let daemon = server_context(Endpoint {
+        address: home.server.unwrap_or(address),
+        http_port,
     });
-    let links = |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address);
-    let dns: Vec<String> = host.network.dns.iter().map(Ipv4Addr::to_string).collect();
+    let file = |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address);
+    let dns: Vec<String> = home.dns.iter().map(Ipv4Addr::to_string).collect();
     BootContext {
         site: inventory.site.clone(),
         machine: host.name.clone(),
@@ -185,12 +188,10 @@ fn boot_context(
         bootif: mac.bootif(),
         attempt: attempt.to_string(),
         token,
-        bridge: BridgeContext {
-            name: profile.bridge.name.clone(),
-            mtu: profile.bridge.mtu,
-        },
-        address: format!("{}/{}", *host.ip, host.network.subnet.prefix_len()),
-        router: host.network.router.map(|router| router.to_string()),
+        daemon,
+        bridge: links::bridge(host),
+        address: host.home.address.to_string(),
+        router: home.router.map(|router| router.to_string()),
         dns: (!dns.is_empty()).then(|| dns.join(",")),
         on_failure: on_failure(*profile.on_failure).into(),
         arguments: profile
@@ -198,8 +199,8 @@ fn boot_context(
             .iter()
             .map(|argument| argument.value.clone())
             .collect(),
-        kernel: links(&profile.kernel, &kernel_path(&profile.kernel)),
-        initrd: links(&profile.initrd, &initrd_path(&profile.initrd)),
+        kernel: file(&profile.kernel, &kernel_path(&profile.kernel)),
+        initrd: file(&profile.initrd, &initrd_path(&profile.initrd)),
         server,
     }
 }
@@ -215,18 +216,20 @@ pub fn on_failure(what: OnFailure) -> &'static str {
 
 /// Renders every config of every host as if it asked now, and returns what went wrong.
 ///
-/// One host per profile is enough: hosts of a profile differ in name and address alone.
+/// One host per profile is enough, the one with the longest words: hosts of a profile differ in
+/// names, addresses and MACs alone.
 pub fn rehearse(inventory: &Inventory, templates: &Templates) -> Vec<RenderError> {
-    let mut seen = Vec::new();
-    let mut faults = Vec::new();
+    let mut longest: HashMap<*const Profile, &Arc<Host>> = HashMap::new();
     for host in inventory.hosts.values() {
-        if seen
-            .iter()
-            .any(|profile| Arc::ptr_eq(profile, &host.profile))
-        {
-            continue;
+        let entry = longest.entry(Arc::as_ptr(&host.profile)).or_insert(host);
+        if own_bytes(host) > own_bytes(entry) {
+            *entry = host;
         }
-        seen.push(host.profile.clone());
+    }
+    let mut hosts: Vec<_> = longest.into_values().collect();
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut faults = Vec::new();
+    for host in hosts {
         let attempt = AttemptId("0".repeat(32));
         let context = boot_context(
             inventory,
@@ -244,6 +247,12 @@ pub fn rehearse(inventory: &Inventory, templates: &Templates) -> Vec<RenderError
     faults
 }
 
+/// About how much of the command line is the host's own.
+fn own_bytes(host: &Host) -> usize {
+    let mac = "52:54:00:00:00:01,".len();
+    host.name.len() + host.home.address.to_string().len() + host.macs.len() * mac
+}
+
 fn rehearse_hold(inventory: &Inventory, templates: &Templates) -> Vec<RenderError> {
     let context = HoldContext {
         site: inventory.site.clone(),
@@ -259,4 +268,59 @@ fn rehearse_hold(inventory: &Inventory, templates: &Templates) -> Vec<RenderErro
         .into_iter()
         .filter_map(|kind| templates.hold_config(kind, &context).err())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command lines of a host, as all loaders get them.
+    fn cmdline(text: &str, name: &str) -> String {
+        let (inventory, _) = crate::inventory::parse("interfaces.yaml", text).unwrap();
+        let host = &inventory.hosts[name];
+        let attempt = AttemptId("a".into());
+        let local = Ipv4Addr::new(10, 77, 0, 1);
+        let context = boot_context(&inventory, host, *host.macs[0], local, &attempt, "t".into());
+        assert_eq!(context.server.url, "http://10.77.0.1");
+        Templates::load(None).unwrap().cmdline(&context).unwrap()
+    }
+
+    const INTERFACES: &str = include_str!("../../tests/inventories/valid/interfaces.yaml");
+
+    #[test]
+    fn a_bridge_in_another_network_has_that_ones_address_router_and_daemon() {
+        assert_eq!(
+            cmdline(INTERFACES, "kvm02"),
+            "bridgehead.url=http://10.99.0.1 bridgehead.host=kvm02 bridgehead.attempt=a \
+             bridgehead.token=t bridgehead.bridge=br0 bridgehead.mtu=9000 bridgehead.vlan=100 \
+             bridgehead.bond=bond0,mode=802.3ad,miimon=100,lacp_rate=fast,xmit_hash_policy=layer3+4 \
+             bridgehead.ports=52:54:00:00:00:02,52:54:00:00:02:02 bridgehead.ip=10.99.0.12/24 \
+             bridgehead.gw=10.99.0.254 bridgehead.dns=10.99.0.2 bridgehead.fail=reboot \
+             BOOTIF=01-52-54-00-00-00-02 panic=30"
+        );
+    }
+
+    #[test]
+    fn a_command_line_that_is_too_long_is_found_before_anyone_boots() {
+        let (inventory, _) = crate::inventory::parse("interfaces.yaml", INTERFACES).unwrap();
+        let templates = Templates::load(None).unwrap();
+        assert!(rehearse(&inventory, &templates).is_empty());
+        let long = INTERFACES.replace(
+            "    kernel: debian\n",
+            &format!(
+                "    kernel: debian\n    cmdline: [\"a={}\"]\n",
+                "x".repeat(1580)
+            ),
+        );
+        let (inventory, _) = crate::inventory::parse("interfaces.yaml", &long).unwrap();
+        let faults = rehearse(&inventory, &templates);
+        // Only one of the profile with the bond: the lines of the others fit.
+        assert!(
+            faults
+                .iter()
+                .all(|fault| fault.to_string().contains("kvm01")),
+            "{faults:?}"
+        );
+        assert_eq!(faults.len(), 3);
+    }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::handout::Announced;
-use super::{Snapshot, boot};
+use super::{Snapshot, boot, links};
 use crate::inventory::model::{Host, ImagePool, NfsVersion, PoolKind, RootSource};
 
 /// The name of the libvirt storage pool on the image pool's mount.
@@ -25,7 +25,7 @@ pub fn host_config(
     files: Option<&Announced>,
 ) -> String {
     let mut lines = Lines::default();
-    let network = &host.network;
+    let network = &host.home.network;
     lines.put("hostname", &host.name);
     lines.put(
         "machine_id",
@@ -42,10 +42,7 @@ pub fn host_config(
     lines.put("overlay_bytes", host.profile.root.overlay);
     put_root(&mut lines, snapshot, host, server);
     put_pool(&mut lines, host.profile.image_pool.as_deref());
-    lines.put(
-        "lnet_networks",
-        format_args!("tcp({})", host.profile.bridge.name),
-    );
+    put_interfaces(&mut lines, host);
     if let Some(files) = files {
         lines.put("files_sha256", &files.sha256);
         lines.put("files_bytes", files.bytes);
@@ -129,6 +126,19 @@ fn put_root(lines: &mut Lines, snapshot: &Snapshot, host: &Host, daemon: Ipv4Add
             lines.put("root_image", "");
         }
     }
+}
+
+fn put_interfaces(lines: &mut Lines, host: &Host) {
+    let profile = &host.profile;
+    for (index, interface) in profile.interfaces.iter().enumerate() {
+        let text = links::interface(host, interface);
+        let key = format!("interface_{}", index + 1);
+        lines.put(&key, format_args!("{} {text}", interface.name));
+    }
+    let network = profile.image_pool.as_ref();
+    let network = network.and_then(|pool| pool.network.as_ref());
+    let lnet = network.map_or(&profile.bridge.name, |name| &name.value);
+    lines.put("lnet_networks", format_args!("tcp({lnet})"));
 }
 
 fn put_pool(lines: &mut Lines, pool: Option<&ImagePool>) {

@@ -9,8 +9,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tera::Context;
 
-use super::Paths;
 use super::secrets::Secrets;
+use super::{Paths, links};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::inventory::artefacts::label;
 use crate::inventory::model::{Host, Inventory, Sourced};
@@ -151,21 +151,18 @@ impl HostFiles {
     }
 
     fn context(&self, inventory: &Inventory, host: &Host) -> Result<Context, RenderError> {
-        let network = &*host.network;
+        let network = &*host.home.network;
         let texts = |list: &[std::net::Ipv4Addr]| list.iter().map(ToString::to_string).collect();
         let values = FileContext {
             site: &inventory.site,
             machine: &host.name,
             profile: &host.profile.name,
-            address: host.ip.to_string(),
+            address: host.home.address.addr().to_string(),
             prefix: network.subnet.prefix_len(),
             domain: network.domain.as_deref(),
             rack: host.rack.as_deref(),
             unit: host.unit,
-            bridge: BridgeContext {
-                name: host.profile.bridge.name.clone(),
-                mtu: host.profile.bridge.mtu,
-            },
+            bridge: links::bridge(host),
             network: NetworkContext {
                 name: &network.name,
                 subnet: network.subnet.to_string(),

@@ -7,6 +7,7 @@ pub mod boot;
 pub mod handout;
 pub mod host_config;
 pub mod host_files;
+mod links;
 mod reload;
 pub mod report;
 pub mod secrets;

@@ -13,7 +13,7 @@ use crate::assets::{Assets, Fingerprint};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::inventory::model::{DhcpMode, Host, Inventory, RootSource};
 use crate::inventory::{self, artefacts};
-use crate::render::Templates;
+use crate::render::{RenderError, Templates};
 use crate::site::boot;
 use crate::site::host_files::{self, HostFiles};
 
@@ -188,7 +188,10 @@ fn watched(paths: &Paths) -> Vec<(PathBuf, Option<Fingerprint>)> {
 
 fn by_address(inventory: &Inventory) -> ByAddress {
     let hosts = inventory.hosts.values();
-    hosts.map(|host| (*host.ip, host.clone())).collect()
+    let addresses = |host: &Arc<Host>| [*host.ip, host.home.address.addr()];
+    hosts
+        .flat_map(|host| addresses(host).map(|address| (address, host.clone())))
+        .collect()
 }
 
 /// Loads the templates and renders each for each profile: a template that asks for what
@@ -216,7 +219,11 @@ fn load_templates(
     Some(templates)
 }
 
-fn template_fault(fault: &crate::render::RenderError) -> Diagnostic {
+fn template_fault(fault: &RenderError) -> Diagnostic {
+    if matches!(fault, RenderError::CmdlineTooLong { .. }) {
+        return Diagnostic::error("template::cmdline_too_long", fault.to_string())
+            .with_help("shorten `cmdline` of its profile, or give the bond fewer ports");
+    }
     let cause = std::error::Error::source(fault).map(|cause| format!(": {cause}"));
     Diagnostic::error(
         "template::broken",
