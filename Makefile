@@ -61,10 +61,12 @@ root: kernel ## build the root image ROOT=kvm-host (LUSTRE_TREE=DIR adds an inst
 
 initrd: $(image) ## pack the initrd into build/initrds/
 
-# Which files the image is made of: initrd/, the builder, the kernel.
-$(image): $(shell find initrd -type f 2>/dev/null) $(bridgehead) $(kernel)/id
+# Which files the image is made of: initrd/, the builder, the kernel. The inventory says which NICs its hosts have;
+# the builder warns of those that nothing in the image drives. What is up to date for the builder is so for make.
+$(image): $(shell find initrd -type f 2>/dev/null) $(wildcard hosts.yaml) $(bridgehead) $(kernel)/id
 	@mkdir -p $(@D)
-	$(bridgehead) initrd build --kernel $(kernel) --out $@
+	$(bridgehead) initrd build --kernel $(kernel) --out $@ $(addprefix --inventory ,$(wildcard hosts.yaml))
+	@touch $@
 
 # These two are brought up to date by their verbs; an unchanged file makes nothing else anew.
 $(bridgehead): daemon

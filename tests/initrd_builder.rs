@@ -341,3 +341,95 @@ fn the_default_list_fits_the_budget_with_a_real_kernel() {
                 .any(|name| name == "virtio_net")
     );
 }
+
+/// Runs the command line; its output and what it said.
+fn bridgehead(dir: &Path, args: &[&str]) -> (bool, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_bridgehead"))
+        .args(args)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.success(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+const BUILD: [&str; 8] = [
+    "initrd",
+    "build",
+    "--kernel",
+    "kernel",
+    "--out",
+    "default.img",
+    "--level",
+    "3",
+];
+
+const INVENTORY: &str = r#"
+networks: {boot: {subnet: 10.77.0.0/24}}
+profiles:
+  base: {kernel: debian, initrd: default, root: {nfs: /roots/kvm}, pci: ["beef:0001"]}
+  other: {extends: base, initrd: other, pci: ["8086:1572"]}
+hosts:
+  kvm01: {mac: "52:54:00:00:00:01", ip: 10.77.0.11, profile: base, pci: ["8086:1572"]}
+  kvm02: {mac: "52:54:00:00:00:02", ip: 10.77.0.12, profile: base}
+  kvm03: {mac: "52:54:00:00:00:03", ip: 10.77.0.13, profile: other}
+"#;
+
+#[test]
+fn the_inventorys_nics_are_held_against_the_image() {
+    let dir = TempDir::new().unwrap();
+    lay_out(dir.path());
+    let aliases = "alias pci:v0000BEEFd*sv*sd*bc*sc*i* bh_nic\nalias pci:v00008086d00001572sv*sd*bc*sc*i* bh_phy\n";
+    write(dir.path(), "kernel/modules/modules.alias", aliases);
+    write(dir.path(), "hosts.yaml", INVENTORY);
+    let args = [BUILD.as_slice(), &["--inventory", "hosts.yaml"]].concat();
+    // bh_phy came along as a dependency: all is driven.
+    let (ok, _, said) = bridgehead(dir.path(), &args);
+    assert_eq!((ok, said.as_str()), (true, ""));
+    let aliases = aliases.replace("bh_phy", "bh_other");
+    write(dir.path(), "kernel/modules/modules.alias", aliases);
+    let dep = fs::read_to_string(dir.path().join("kernel/modules/modules.dep")).unwrap();
+    let dep = dep + "kernel/net/bh-other.ko:\n";
+    write(dir.path(), "kernel/modules/modules.dep", dep);
+    let (ok, _, said) = bridgehead(dir.path(), &args);
+    assert!(ok, "{said}");
+    let expected = "the NIC 8086:1572 of kvm01; the kernel's `bh_other` would";
+    assert!(said.contains(expected), "{said}");
+    assert_eq!(said.matches("warning").count(), 1, "{said}");
+    write(
+        dir.path(),
+        "hosts.yaml",
+        INVENTORY.replace("beef:0001", "beef"),
+    );
+    let (ok, _, said) = bridgehead(dir.path(), &args);
+    assert!(!ok && said.contains("is not a PCI id"), "{said}");
+}
+
+#[test]
+fn list_shows_modules_reasons_sizes_and_totals() {
+    let dir = TempDir::new().unwrap();
+    lay_out(dir.path());
+    assert!(bridgehead(dir.path(), &BUILD).0);
+    let (ok, text, _) = bridgehead(dir.path(), &["initrd", "list", "default.img"]);
+    assert!(ok);
+    let row = |first: &str| {
+        let found = text
+            .lines()
+            .find(|line| line.split(' ').next() == Some(first));
+        found.unwrap_or_else(|| panic!("no line of {first}: {text}"))
+    };
+    assert!(row("bh_nic").ends_with("listed in modules.list:1"));
+    assert!(row("bh_phy").ends_with("bh_nic needs it"));
+    assert!(row("bh/nic.fw").ends_with("8  firmware of bh_nic"));
+    assert!(row("modules").contains("3 files"));
+    let (_, json, _) = bridgehead(dir.path(), &["initrd", "list", "default.img", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["totals"][0]["kind"], "module");
+    let (_, files, _) = bridgehead(dir.path(), &["initrd", "list", "--files", "default.img"]);
+    assert!(files.contains("bin/sh -> busybox"), "{files}");
+}

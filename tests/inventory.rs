@@ -182,6 +182,8 @@ fn provenance_names_file_line_and_layer() {
         layers,
         ["profile base", "profile base", "profile kvm", "host kvm02"]
     );
+    let nics: Vec<_> = profile.pci.iter().map(|id| id.to_string()).collect();
+    assert_eq!(nics, ["8086:1572", "14e4:16d8"]);
     assert_eq!(profile.loader.origin, None);
     let RootSource::External { version, .. } = &profile.root.source else {
         panic!("{:?}", profile.root);

@@ -1,12 +1,13 @@
 //! `bridgehead initrd build` and `list`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::table::table;
-use super::{Failure, print, print_json};
-use crate::initrd::{self, BuildSpec};
+use super::{Failure, colour, print, print_json};
+use crate::initrd::{self, BuildSpec, Kind, Listed, Listing};
+use crate::inventory;
 
 /// What to do with an initrd.
 #[derive(Debug, Subcommand)]
@@ -38,6 +39,9 @@ pub(super) struct Build {
     /// A further tree, laid over tree/; may be given several times
     #[arg(long, value_name = "DIR")]
     tree: Vec<PathBuf>,
+    /// Warn of NICs (`pci:`) that this inventory's hosts of this initrd have and nothing in it drives
+    #[arg(long, value_name = "FILE")]
+    inventory: Option<PathBuf>,
     /// A static BusyBox
     #[arg(long, value_name = "FILE", default_value = "/bin/busybox")]
     busybox: PathBuf,
@@ -49,8 +53,11 @@ pub(super) struct Build {
 /// Arguments of `initrd list`.
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// The image
+    /// The image, of this or any other builder
     file: PathBuf,
+    /// Show every path, not modules, firmware and hooks alone
+    #[arg(long, conflicts_with = "json")]
+    files: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -71,6 +78,9 @@ fn build(arguments: &Build) -> Result<(), Failure> {
     spec.busybox.clone_from(&arguments.busybox);
     spec.level = arguments.level;
     spec.mtime = source_date_epoch()?;
+    if let Some(inventory) = &arguments.inventory {
+        spec.nics = nics(inventory, &arguments.out)?;
+    }
     let built = initrd::build(&spec).map_err(|error| Failure::of(&error))?;
     for warning in &built.warnings {
         Failure::said(format!("warning: {warning}")).report();
@@ -88,6 +98,26 @@ fn build(arguments: &Build) -> Result<(), Failure> {
         built.manifest.kernel_release,
         built.sha256
     ))
+}
+
+/// What `pci:` says of the hosts whose profile names this initrd.
+fn nics(path: &Path, image: &Path) -> Result<initrd::Nics, Failure> {
+    let loaded = inventory::load(path).map_err(|found| {
+        let text = found.to_text(colour(&std::io::stderr()));
+        Failure::inventory(format!("{text}\n\n{}", found.summary()))
+    })?;
+    let stem = image.file_stem().unwrap_or_default().to_string_lossy();
+    let mut nics = initrd::Nics::new();
+    let hosts = loaded.inventory.hosts.values();
+    for host in hosts.filter(|host| *host.profile.initrd.value == *stem) {
+        for id in &host.profile.pci {
+            let owners = nics.entry(id.value).or_default();
+            if owners.last() != Some(&host.name) {
+                owners.push(host.name.clone());
+            }
+        }
+    }
+    Ok(nics)
 }
 
 /// Sizes of images fit a f64 exactly.
@@ -112,28 +142,92 @@ fn list(arguments: &List) -> Result<(), Failure> {
     if arguments.json {
         return print_json(&listing);
     }
-    let row = |file: &initrd::Listed| {
-        let target = file
-            .target
-            .as_ref()
-            .map(|target| format!(" -> {target}"))
-            .unwrap_or_default();
-        vec![
-            format!("{:06o}", file.mode),
-            format!("{:>9}", file.size),
-            format!("{}{target}", file.path),
-            file.reason.clone().unwrap_or_default(),
-        ]
+    let mut text = match arguments.files {
+        true => table(&listing.files.iter().map(path_row).collect::<Vec<_>>()),
+        false => by_kind(&listing),
     };
-    let mut text = table(&listing.files.iter().map(row).collect::<Vec<_>>());
-    if let Some(why) = &listing.no_manifest {
-        text += &format!("No reasons are shown: {why}\n");
+    text += &summary(&listing);
+    print(&text)
+}
+
+/// Mode, bytes, path and reason.
+fn path_row(file: &Listed) -> Vec<String> {
+    let target = file.target.as_ref();
+    let target = target.map(|target| format!(" -> {target}"));
+    vec![
+        format!("{:06o}", file.mode),
+        format!("{:>9}", file.size),
+        format!("{}{}", file.path, target.unwrap_or_default()),
+        file.reason.clone().unwrap_or_default(),
+    ]
+}
+
+/// A table each of what has a reason: microcode, modules, firmware, hooks.
+fn by_kind(listing: &Listing) -> String {
+    let mut text = String::new();
+    for kind in [Kind::Microcode, Kind::Module, Kind::Firmware, Kind::Hook] {
+        let files = listing.files.iter().filter(|file| file.kind == Some(kind));
+        let mut rows: Vec<Vec<String>> = files.map(kind_row).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        rows.sort();
+        let title = [
+            kind.name().to_uppercase(),
+            format!("{:>9}", "BYTES"),
+            "WHY".into(),
+        ];
+        rows.insert(0, title.to_vec());
+        text += &format!("{}\n", table(&rows));
     }
-    text += &format!(
+    text
+}
+
+/// A module's name, of other files the end of the path, which tells them apart.
+fn kind_row(file: &Listed) -> Vec<String> {
+    let tail = [
+        "lib/firmware/",
+        "lib/bridgehead/hooks/",
+        "kernel/x86/microcode/",
+    ];
+    let tail = tail
+        .iter()
+        .find_map(|above| Some(file.path.split_once(above)?.1.to_owned()));
+    vec![
+        file.module().or(tail).unwrap_or_else(|| file.path.clone()),
+        format!("{:>9}", file.size),
+        file.reason.clone().unwrap_or_default(),
+    ]
+}
+
+fn summary(listing: &Listing) -> String {
+    let mut text = String::new();
+    if let Some(why) = &listing.no_manifest {
+        text += &format!("Reasons are those of the image's modules.dep: {why}\n");
+    }
+    let totals = listing.totals.iter();
+    let rows = totals.map(|total| {
+        vec![
+            total.kind.name().to_owned(),
+            format!("{:>5} files", total.files),
+            format!("{:>9} bytes", total.bytes),
+        ]
+    });
+    text += &table(&rows.collect::<Vec<_>>());
+    for (index, part) in listing.members.iter().enumerate() {
+        text += &format!(
+            "archive {}: {:?} at {}, {:.2} MB, unpacked {:.2} MB\n",
+            index + 1,
+            part.compression,
+            part.offset,
+            megabytes(part.size),
+            megabytes(part.unpacked_size)
+        );
+    }
+    text + &format!(
         "{} entries, {:.2} MB, sha256 {}\n",
         listing.files.len(),
         megabytes(listing.bytes),
         listing.sha256
-    );
-    print(&text)
+    )
 }

@@ -23,7 +23,8 @@ pub(crate) struct Catalog {
     pub(crate) weak: HashMap<String, Vec<String>>,
     /// Firmware that built-in drivers name.
     pub(crate) builtin_firmware: HashMap<String, Vec<String>>,
-    aliases: Vec<(String, String)>,
+    /// Alias and name: of modules, and of what is built in.
+    pub(crate) aliases: Vec<(String, String)>,
 }
 
 /// Where a module is, and what it needs.
@@ -122,6 +123,9 @@ impl Catalog {
             let Some((key, file)) = entry.split_once('=') else {
                 continue;
             };
+            if let Some(module) = key.strip_suffix(".alias") {
+                self.aliases.push((canonical(file), canonical(module)));
+            }
             if let Some(module) = key.strip_suffix(".firmware") {
                 let files = self.builtin_firmware.entry(canonical(module)).or_default();
                 files.push(file.to_owned());

@@ -8,9 +8,11 @@ use super::closure::{self, Closure};
 use super::depmod;
 use super::error::{BuildError, Warning};
 use super::firmware::{self, FirmwareDirs, FirmwareFile};
+use super::hooks;
 use super::image::{self, Old, Packing};
 use super::list::ModuleList;
 use super::manifest::{FileRecord, FirmwareRecord, Manifest, ModuleRecord, SCHEMA, sha256};
+use super::nics::{self, Nics};
 use super::tree::{Item, Tree, fault};
 
 /// What to build, from what, and where to.
@@ -37,6 +39,8 @@ pub struct BuildSpec {
     pub mtime: u32,
     /// Bytes above which the image's size is a warning.
     pub budget: u64,
+    /// NICs that must be driven, else it is a warning, and whose they are.
+    pub nics: Nics,
 }
 
 impl BuildSpec {
@@ -53,6 +57,7 @@ impl BuildSpec {
             level: 19,
             mtime: 0,
             budget: 8_000_000,
+            nics: Nics::new(),
         }
     }
 }
@@ -118,6 +123,8 @@ pub fn build(spec: &BuildSpec) -> Result<Built, BuildError> {
     if !up_to_date {
         write(&spec.out, &image.bytes, &manifest)?;
     }
+    let undriven = nics::undriven(&catalog, &closure, &spec.nics);
+    closure.warnings.extend(undriven);
     closure.warnings.extend(too_large(spec.budget, &manifest));
     Ok(Built {
         bytes: manifest.image_size,
@@ -147,6 +154,7 @@ fn compose(
     for dir in &spec.extra_trees {
         tree.add_directory(dir)?;
     }
+    hooks::add(&mut tree, &spec.source_dir)?;
     tree.check_init()?;
     let (machine, warning) = busybox::add(&mut tree, &spec.busybox)?;
     closure.warnings.extend(warning);

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::super::compress::{Compression, tests::gzip, tests::xz};
+use super::super::kinds::Kind;
 use super::super::listing::{Listing, list};
 use super::super::testing::Lab;
 use super::super::{Reason, cpio};
@@ -269,5 +270,70 @@ fn what_is_no_initrd_is_refused() {
             .unwrap_err()
             .to_string()
             .contains("no newc header")
+    );
+}
+
+#[test]
+fn totals_and_reasons_are_there_without_a_manifest_too() {
+    let lab = lab();
+    lab.write("initrd/tree/lib/bridgehead/stages/30-nic", "note ok\n");
+    lab.write("initrd/hooks/nic.d/10-leds", "#!/bin/sh\n");
+    lab.chmod("initrd/hooks/nic.d/10-leds", 0o755);
+    build(&lab.spec()).unwrap();
+    let image = lab.path("out/default.img");
+    let with = list(&image).unwrap();
+    fs::rename(&image, lab.path("copy.img")).unwrap();
+    let without = list(&lab.path("copy.img")).unwrap();
+    assert_eq!(with.totals, without.totals);
+    let total = |kind: Kind| {
+        without
+            .totals
+            .iter()
+            .find(|total| total.kind == kind)
+            .unwrap()
+    };
+    assert_eq!(
+        (total(Kind::Module).files, total(Kind::Firmware).bytes),
+        (2, 8)
+    );
+    let reason = |listing: &Listing, end: &str| {
+        let file = listing
+            .files
+            .iter()
+            .find(|file| file.path.ends_with(end))
+            .unwrap();
+        file.reason.clone()
+    };
+    let hook = "lib/bridgehead/hooks/nic.d/10-leds";
+    assert_eq!(reason(&with, hook).as_deref(), Some("hook after nic"));
+    assert_eq!(
+        reason(&with, "igb.ko").as_deref(),
+        Some("listed in modules.list:1")
+    );
+    assert_eq!(reason(&without, "igb.ko"), None);
+    assert_eq!(reason(&without, "dca.ko").as_deref(), Some("igb needs it"));
+    assert!(without.no_manifest.is_some());
+}
+
+#[test]
+fn a_hook_whose_shell_is_not_in_the_image_is_refused() {
+    let lab = lab();
+    lab.write("initrd/tree/lib/bridgehead/stages/30-nic", "note ok\n");
+    lab.write("initrd/hooks/nic.d/10-leds", "#!/bin/bash\n");
+    lab.chmod("initrd/hooks/nic.d/10-leds", 0o755);
+    let text = build(&lab.spec()).unwrap_err().to_string();
+    assert!(text.contains("10-leds`: needs /bin/bash to run"), "{text}");
+}
+
+#[test]
+fn nics_that_nothing_drives_are_warned_of() {
+    let lab = lab();
+    let mut spec = lab.spec();
+    spec.nics = Nics::from([("8086:1572".parse().unwrap(), vec!["kvm01".into()])]);
+    let built = build(&spec).unwrap();
+    let text = built.warnings.last().unwrap().to_string();
+    assert!(
+        text.contains("the NIC 8086:1572 of kvm01, and kernel"),
+        "{text}"
     );
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::inventory::PciId;
+
 /// A line of a modules list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPos {
@@ -203,6 +205,17 @@ pub enum Warning {
         /// What should be loaded around it.
         wants: String,
     },
+    /// A NIC that hosts are known to have, and nothing in the image drives.
+    UndrivenNic {
+        /// The NIC.
+        id: PciId,
+        /// Who has it.
+        hosts: Vec<String>,
+        /// The kernel's modules that would drive it; may be empty.
+        drivers: Vec<String>,
+        /// The kernel.
+        release: String,
+    },
     /// BusyBox could not be asked for its applets.
     Applets {
         /// Why.
@@ -228,6 +241,12 @@ impl fmt::Display for Warning {
                 f,
                 "`{wants}` belongs to `{module}` but must be loaded after it by hand: BusyBox modprobe knows no softdep"
             ),
+            Self::UndrivenNic {
+                id,
+                hosts,
+                drivers,
+                release,
+            } => undriven(f, *id, hosts, drivers, release),
             Self::Applets { because } => write!(
                 f,
                 "busybox did not list its applets ({because}); the links are made from a fixed list"
@@ -242,5 +261,32 @@ impl fmt::Display for Warning {
                 largest.join(", ")
             ),
         }
+    }
+}
+
+fn undriven(
+    f: &mut fmt::Formatter<'_>,
+    id: PciId,
+    hosts: &[String],
+    drivers: &[String],
+    release: &str,
+) -> fmt::Result {
+    const SHOWN: usize = 3;
+    let shown = hosts.iter().take(SHOWN).map(String::as_str);
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    write!(f, "no module in the image drives the NIC {id} of {shown}")?;
+    if let Some(more) = hosts.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        write!(f, " and {more} more")?;
+    }
+    match drivers.join("` or `").as_str() {
+        "" => write!(
+            f,
+            ", and kernel {release} has none that would; take a kernel with its driver, or give an out-of-tree one with --extra-modules"
+        ),
+        names => write!(
+            f,
+            "; the kernel's `{names}` would: add a line `{}` to a modules list",
+            drivers[0]
+        ),
     }
 }

@@ -1,6 +1,6 @@
 //! Reading an image back: its members, its files, and from the manifest the reasons.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,16 @@ use serde::Serialize;
 use super::compress::{Compression, UNPACKED_LIMIT, unpack_one};
 use super::cpio::{self, BadCpio, S_IFLNK, S_IFMT};
 use super::error::BuildError;
+use super::kinds::{self, Kind, Total};
 use super::manifest::{Manifest, sha256};
+use super::names;
 
 /// What is in an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Listing {
+    /// Version of this shape: 1.
+    pub schema: u32,
     /// Bytes of the file.
     pub bytes: u64,
     /// SHA-256 of the file, hexadecimal.
@@ -23,10 +27,15 @@ pub struct Listing {
     pub members: Vec<ListedMember>,
     /// Every entry of every archive, in order; of two with one path, the later one holds.
     pub files: Vec<Listed>,
+    /// Files and bytes by kind.
+    pub totals: Vec<Total>,
     /// The manifest beside the image, if it is this image's.
     pub manifest: Option<Manifest>,
-    /// Why there are no reasons: `None` with a manifest.
+    /// Why reasons are what the image's own `modules.dep` says: `None` with a manifest.
     pub no_manifest: Option<String>,
+    /// The image's `modules.dep`.
+    #[serde(skip)]
+    dependencies: String,
 }
 
 /// One archive of an image.
@@ -51,6 +60,8 @@ pub struct Listed {
     pub mode: u32,
     /// Bytes.
     pub size: u64,
+    /// What it is; `None` for directories, links and devices.
+    pub kind: Option<Kind>,
     /// Index into [`Listing::members`].
     pub member: usize,
     /// A symlink's target.
@@ -96,18 +107,22 @@ pub enum ListError {
 pub fn list(path: &Path) -> Result<Listing, ListError> {
     let bytes = std::fs::read(path).map_err(BuildError::io("read initrd", path))?;
     let mut listing = Listing {
+        schema: 1,
         bytes: bytes.len() as u64,
         sha256: sha256(&bytes),
         members: Vec::new(),
         files: Vec::new(),
         manifest: None,
         no_manifest: None,
+        totals: Vec::new(),
+        dependencies: String::new(),
     };
     let mut offset = 0;
     while let Some(zeros) = bytes[offset..].iter().position(|byte| *byte != 0) {
         offset += zeros;
         offset += listing.add_member(path, &bytes, offset)?;
     }
+    listing.totals = kinds::totals(&listing.files);
     listing.explain(Manifest::beside(path)?);
     Ok(listing)
 }
@@ -158,11 +173,17 @@ impl Listing {
 
     fn add_entries(&mut self, entries: &[cpio::Entry<'_>]) {
         let member = self.members.len();
+        for entry in entries {
+            if entry.name.ends_with("/modules.dep") {
+                self.dependencies = String::from_utf8_lossy(entry.data).into_owned();
+            }
+        }
         self.files.extend(entries.iter().map(|entry| {
             Listed {
                 path: entry.name.to_owned(),
                 mode: entry.mode,
                 size: entry.data.len() as u64,
+                kind: Kind::of(entry.name, entry.mode),
                 member,
                 target: (entry.mode & S_IFMT == S_IFLNK)
                     .then(|| String::from_utf8_lossy(entry.data).into_owned()),
@@ -173,22 +194,64 @@ impl Listing {
 
     fn explain(&mut self, manifest: Option<Manifest>) {
         let Some(manifest) = manifest else {
-            self.no_manifest = Some("there is no manifest of schema 1 beside the image".into());
-            return;
+            let why = "there is no manifest of schema 1 beside the image";
+            return self.explain_by_dependencies(why);
         };
         if manifest.image_sha256 != self.sha256 {
-            self.no_manifest = Some("the manifest beside the image is another image's".into());
-            return;
+            let why = "the manifest beside the image is another image's";
+            return self.explain_by_dependencies(why);
         }
         let modules = manifest.modules.iter();
         let modules = modules.map(|module| (module.path.as_str(), module.reason.to_string()));
         let firmware = manifest.firmware.iter();
         let firmware =
             firmware.map(|file| (file.path.as_str(), format!("firmware of {}", file.module)));
-        let reasons: HashMap<&str, String> = modules.chain(firmware).collect();
+        let others = manifest.files.iter();
+        let others = others.filter_map(|file| Some((file.path.as_str(), file.reason.clone()?)));
+        let reasons: HashMap<&str, String> = modules.chain(firmware).chain(others).collect();
         for file in &mut self.files {
             file.reason = reasons.get(file.path.as_str()).cloned();
         }
         self.manifest = Some(manifest);
+    }
+
+    /// An image that another tool made, or that lost its manifest, still says who needs whom.
+    fn explain_by_dependencies(&mut self, why: &str) {
+        self.no_manifest = Some(why.to_owned());
+        let mut needed_by: HashMap<String, BTreeSet<String>> = HashMap::new();
+        for (module, needs) in self
+            .dependencies
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+        {
+            let Some(module) = names::of_path(module) else {
+                continue;
+            };
+            for need in needs.split_whitespace().filter_map(names::of_path) {
+                needed_by.entry(need).or_default().insert(module.clone());
+            }
+        }
+        for file in &mut self.files {
+            let module = file.module();
+            let by = module.and_then(|name| needed_by.get(&name));
+            file.reason = by.map(needs_it);
+        }
+    }
+}
+
+impl Listed {
+    /// The name of a kernel module, as lsmod shows it; `None` for every other file.
+    pub fn module(&self) -> Option<String> {
+        let path = (self.kind == Some(Kind::Module)).then_some(&self.path)?;
+        names::of_path(path)
+    }
+}
+
+/// `igb needs it`, `igb and 2 more need it`.
+fn needs_it(by: &BTreeSet<String>) -> String {
+    let first = by.first().map_or("", String::as_str);
+    match by.len() {
+        0 | 1 => format!("{first} needs it"),
+        more => format!("{first} and {} more need it", more - 1),
     }
 }

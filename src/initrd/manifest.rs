@@ -102,6 +102,9 @@ pub struct FileRecord {
     /// A device's major and minor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<(u32, u32)>,
+    /// Why it is in: `hook after nic`. Modules and firmware have theirs in their own records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl FileRecord {
@@ -114,6 +117,7 @@ impl FileRecord {
             sha256: None,
             target: None,
             device: None,
+            reason: item.reason.clone(),
         };
         match &item.node {
             Node::Dir => {}

@@ -19,12 +19,15 @@ mod depmod;
 mod elf;
 mod error;
 mod firmware;
+mod hooks;
 mod image;
+mod kinds;
 mod list;
 mod listing;
 mod manifest;
 mod modinfo;
 mod names;
+mod nics;
 mod tree;
 
 #[cfg(test)]
@@ -34,6 +37,8 @@ pub use closure::Reason;
 pub use compose::{BuildSpec, Built, build};
 pub use compress::Compression;
 pub use error::{BuildError, ListPos, MissingFirmware, MissingModule, Warning};
+pub use kinds::{Kind, Total};
 pub use list::FirmwarePolicy;
 pub use listing::{ListError, Listed, Listing, list};
 pub use manifest::{FileRecord, FirmwareRecord, Manifest, MemberRecord, ModuleRecord};
+pub use nics::Nics;

@@ -26,6 +26,8 @@ pub(crate) enum Node {
 pub(crate) struct Item {
     pub(crate) permissions: u32,
     pub(crate) node: Node,
+    /// Why it is in, where that is more than its being in the source tree.
+    pub(crate) reason: Option<String>,
 }
 
 /// Paths without leading `/`. Sorted by bytes, so a directory stands before what it holds.
@@ -33,27 +35,28 @@ pub(crate) struct Item {
 pub(crate) struct Tree(pub(crate) BTreeMap<String, Item>);
 
 impl Item {
-    pub(crate) fn file(permissions: u32, bytes: Vec<u8>) -> Self {
-        let node = Node::File(bytes);
-        Self { permissions, node }
-    }
-
-    pub(crate) fn dir(permissions: u32) -> Self {
-        let node = Node::Dir;
-        Self { permissions, node }
-    }
-
-    pub(crate) fn symlink(target: String) -> Self {
-        let node = Node::Symlink(target);
+    fn new(permissions: u32, node: Node) -> Self {
         Self {
-            permissions: 0o777,
+            permissions,
             node,
+            reason: None,
         }
     }
 
+    pub(crate) fn file(permissions: u32, bytes: Vec<u8>) -> Self {
+        Self::new(permissions, Node::File(bytes))
+    }
+
+    pub(crate) fn dir(permissions: u32) -> Self {
+        Self::new(permissions, Node::Dir)
+    }
+
+    pub(crate) fn symlink(target: String) -> Self {
+        Self::new(0o777, Node::Symlink(target))
+    }
+
     pub(crate) fn char(permissions: u32, major: u32, minor: u32) -> Self {
-        let node = Node::Char(major, minor);
-        Self { permissions, node }
+        Self::new(permissions, Node::Char(major, minor))
     }
 
     /// The entry of an archive.
@@ -162,6 +165,7 @@ impl Tree {
             Some(Item {
                 permissions: 0o755,
                 node: Node::File(_),
+                ..
             }) => Ok(()),
             Some(_) => Err(fault(
                 "init",
@@ -188,6 +192,7 @@ fn check_machine(path: &str, bytes: &[u8], machine: u16) -> Result<(), BuildErro
 fn runs_here(path: &str) -> bool {
     let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
     matches!(dir, "" | "bin" | "sbin" | "usr/bin" | "usr/sbin")
+        || dir.starts_with(super::hooks::PATH)
 }
 
 /// The program that the kernel starts for a `#!` script.

@@ -21,6 +21,7 @@ mod names;
 mod networks;
 mod nics;
 mod order;
+mod pci;
 mod pools;
 mod profiles;
 pub mod rescue;
@@ -33,3 +34,4 @@ mod tree;
 mod written;
 
 pub use load::{Loaded, MAX_BYTES, load, parse};
+pub use pci::{BadPciId, PciId};

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 pub use super::links::{BOOT_ROLE, Bond, BondMode, Bridge, Interface, InterfaceKind};
+use super::pci::PciId;
 use super::rescue::PasswordHash;
 
 /// A 48-bit Ethernet address (IEEE 802 EUI-48).
@@ -285,6 +286,8 @@ pub struct Profile {
     pub on_failure: Sourced<OnFailure>,
     /// Root's password for a rescue boot, which stays in the initrd; `None`: an ordinary boot.
     pub rescue: Option<Sourced<PasswordHash>>,
+    /// NICs that these hosts have; `initrd build` warns of one that nothing drives.
+    pub pci: Vec<Sourced<PciId>>,
 }
 
 /// First-stage loader of a profile.

@@ -7,6 +7,7 @@ use super::faults::Faults;
 use super::fields::Fields;
 use super::interfaces::{self, WrittenInterface};
 use super::model::{ImagePool, Loader, NfsVersion, OnFailure, Profile, Root, RootSource, Sourced};
+use super::pci::{self, PciId};
 use super::rescue::{self, PasswordHash};
 use super::stack::Stack;
 use super::storage::{self, NfsTarget};
@@ -44,6 +45,7 @@ pub(super) struct Settings {
     files: Vec<Sourced<String>>,
     on_failure: Option<Sourced<OnFailure>>,
     rescue: Option<Sourced<PasswordHash>>,
+    pci: Vec<Sourced<PciId>>,
     /// A value was refused: what is missing then is no second fault.
     pub(super) broken: bool,
 }
@@ -76,6 +78,8 @@ impl Settings {
         settings.files = read_files(fields, faults);
         settings.on_failure = source(fields.get("on_failure", faults, failure), &layer, faults);
         settings.rescue = rescue::read(fields, faults);
+        let pci = fields.list("pci", faults, pci::id).into_iter();
+        settings.pci = pci.map(|at| faults.sourced(at, &layer)).collect();
         settings.broken = settings.misses_written(fields);
         settings
     }
@@ -106,7 +110,7 @@ impl Settings {
         root.finish(faults);
     }
 
-    /// These settings where they are set, the parent's elsewhere; arguments and trees of files
+    /// These settings where they are set, the parent's elsewhere; arguments, trees of files and NICs
     /// after the parent's.
     pub(super) fn over(&self, parent: &Self) -> Self {
         fn pick<T: Clone>(own: &Option<T>, parent: &Option<T>) -> Option<T> {
@@ -125,6 +129,7 @@ impl Settings {
             files: [parent.files.as_slice(), self.files.as_slice()].concat(),
             on_failure: pick(&self.on_failure, &parent.on_failure),
             rescue: pick(&self.rescue, &parent.rescue),
+            pci: [parent.pci.as_slice(), self.pci.as_slice()].concat(),
             broken: self.broken || parent.broken,
         }
     }
@@ -144,6 +149,7 @@ impl Settings {
             files,
             on_failure,
             rescue,
+            pci,
             broken: _,
         } = self;
         cmdline.is_empty()
@@ -158,6 +164,7 @@ impl Settings {
             && image_pool.is_none()
             && on_failure.is_none()
             && rescue.is_none()
+            && pci.is_empty()
     }
 
     /// The keys without which nothing boots, as far as they are not set.
@@ -190,6 +197,7 @@ impl Settings {
             files: self.files.clone(),
             on_failure: or_default(&self.on_failure, OnFailure::Reboot),
             rescue: self.rescue.clone(),
+            pci: self.pci.clone(),
         })
     }
 

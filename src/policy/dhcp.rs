@@ -446,6 +446,7 @@ mod tests {
             files: vec![],
             on_failure: written(OnFailure::Reboot),
             rescue: None,
+            pci: vec![],
         }
     }
 
