@@ -37,6 +37,7 @@ test: lint kernel-check unit-test ## everything that must pass, set-up included
 
 test-boot: packages-test packages-demo daemon loaders kernel initrd root ## every boot test, most of an hour
 	@$(as_root_note)
+	@$(MAKE) --no-print-directory root ROOT=lab-managers
 	$(CARGO) test --locked --test boot $(as_root) -- --include-ignored
 
 run: daemon loaders initrd root ## serve hosts.yaml on a real interface: make run INTERFACE=eno2
