@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::fake::{self, INVENTORY};
-use crate::lab::{APPLIANCE, Lab, Namespace, Site, bridgehead, io_error, output, repository};
+use crate::lab::{self, APPLIANCE, Lab, Namespace, Site, bridgehead, io_error, output, repository};
 use crate::ok;
 
 const KVM01: &str = "52:54:00:00:00:01";
@@ -158,12 +159,12 @@ fn log_of(site: &Site, host: &str) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
+/// Waits until the story of `host` has the word: the end of a transfer is told when its socket is.
 fn told(site: &Site, host: &str, word: &str) {
-    let log = log_of(site, host);
-    assert!(
-        log.contains(word),
-        "`{word}` is not in the log of {host}:\n{log}"
-    );
+    let found = || Ok(log_of(site, host).contains(word).then_some(()));
+    let what = format!("`{word}` in the log of {host}");
+    let patience = Duration::from_secs(10);
+    ok(lab::until(&what, patience, found, || log_of(site, host)));
 }
 
 #[test]
@@ -188,6 +189,9 @@ fn files_go_to_their_host_once_and_a_cut_transfer_is_repeated() {
     told(&site, "kvm02", "its address is 10.77.0.11, not 10.77.0.12");
     assert_eq!(kvm02.files("kvm02", &report, &[]), "403", "a foreign token");
 
+    // The host's kernel must not take the whole transfer in its stead.
+    let small = "echo 4096 16384 65536 > /proc/sys/net/ipv4/tcp_rmem";
+    ok(kvm01.namespace.run(&["sh", "-c", small]));
     kvm01.files("kvm01", &report, &["--limit-rate", "200k", "-m", "2"]);
     assert!(kvm01.body().len() < LARGE, "the cut came too late");
     told(&site, "kvm01", "files were cut off after");
@@ -196,7 +200,7 @@ fn files_go_to_their_host_once_and_a_cut_transfer_is_repeated() {
     let motd = site.lab.dir().join("templates/files/own/etc/motd");
     put(&motd, b"changed\n");
     ok(site.daemon.signal(nix::sys::signal::Signal::SIGHUP));
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     assert_eq!(kvm01.files("kvm01", &report, &[]), "200");
     let archive = kvm01.body();
     assert_eq!(archive.len().to_string(), config("files_bytes"));
