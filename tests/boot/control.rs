@@ -2,11 +2,11 @@
 //! The root hangs. With the bridge first it does not: so it is the order that does it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::lab::{Firmware, Result, ServerSpec, Site, VirtualServer, io_error, repository, run};
+use super::image::{append, program};
+use super::lab::{Firmware, Result, ServerSpec, Site, VirtualServer, io_error};
 use super::{scenario, site};
 
 const END: Duration = Duration::from_secs(240);
@@ -61,26 +61,11 @@ fn experiment(site: &Site, name: &str, mac: &str, host: u8, order: &str) -> Resu
 
 /// The initrd with one more archive after it, which holds control/init.
 fn with_init(initrd: &Path, dir: &Path, name: &str) -> Result<PathBuf> {
-    let tree = dir.join(format!("{name}.tree"));
-    let control = tree.join("control");
-    fs::create_dir_all(&control).map_err(io_error("create", &control))?;
-    let init = control.join("init");
-    let source = repository().join("tests/boot/control/init");
-    fs::copy(&source, &init).map_err(io_error("copy", &source))?;
-    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))
-        .map_err(io_error("chmod", &init))?;
-    let image = dir.join(format!("{name}.img"));
-    let pack = "cp \"$1\" \"$2\" && size=$(stat -c %s \"$2\") && truncate -s \"$(((size + 3) / 4 * 4))\" \"$2\" && \
-                cd \"$3\" && find control | busybox cpio -o -H newc >>\"$2\"";
-    let show = |path: &Path| path.display().to_string();
-    run(&[
-        "sh",
-        "-c",
-        pack,
-        "sh",
-        &show(initrd),
-        &show(&image),
-        &show(&tree),
-    ])?;
+    let (tree, image) = (
+        dir.join(format!("{name}.tree")),
+        dir.join(format!("{name}.img")),
+    );
+    program(&tree, "control/init", include_str!("control/init"))?;
+    append(initrd, &tree, &image)?;
     Ok(image)
 }

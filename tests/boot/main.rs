@@ -5,9 +5,12 @@
 //! it needs root (network namespaces, tap devices) and what `make kernel initrd root loaders` build.
 #![allow(missing_docs)]
 
+mod cases;
 mod control;
 mod firmware;
 mod handover;
+mod hosts;
+mod image;
 mod network;
 mod rescue;
 
@@ -18,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lab::{BOOT_FILES, Lab, Result, Site, VirtualServer, data_dir, hand_over, repository, require};
+use lab::{Lab, Result, Site, VirtualServer, data_dir, hand_over, repository, require};
 
 /// From power-on to *joined*; a boot takes some two minutes where two share two slow cores.
 const JOIN: Duration = Duration::from_secs(480);
@@ -101,7 +104,13 @@ fn site(lab: Lab, logs: &Path) -> Result<Site> {
 /// The daemon on an inventory.
 fn site_of(lab: Lab, logs: &Path, inventory: &str) -> Result<Site> {
     let data = data_dir();
-    require(&data, &BOOT_FILES)?;
+    let artefacts = [
+        ("kernels/debian/vmlinuz", "kernel"),
+        ("initrds/default.img", "initrd"),
+        ("roots/kvm-host", "root"),
+        ("loaders/snponly.efi", "loaders"),
+    ];
+    require(&data, &artefacts)?;
     Site::start(lab, inventory, &data, logs)
 }
 

@@ -1,9 +1,11 @@
 //! T3 to T6: the network under the bridge, as real racks have it. The kernel is started directly.
 
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::lab::{Cable, Firmware, Nic, ServerSpec};
+use super::image::{append, build, program};
+use super::lab::{Cable, Firmware, Nic, Result, ServerSpec, repository, run};
 use super::{SWITCH, check_console, scenario, site};
 
 const MAC: &str = "52:54:00:00:00:01";
@@ -120,4 +122,78 @@ fn t03_guests_ports_change_neither_mac_nor_mtu_of_the_bridge() {
         assert_eq!(agent.ask(look)?, format!("{MAC}\n9000"));
         Ok(())
     });
+}
+
+/// As SWITCH, where two servers share the machine.
+const TWO: Duration = Duration::from_secs(600);
+/// The output of an operator's hook, and a hook that fails.
+const LEDS: &str =
+    "#!/bin/sh\necho \"leds of $(cat $BRIDGEHEAD_RUN/nic) lit after $BRIDGEHEAD_STAGE\"\n";
+const REFUSES: &str = "#!/bin/sh\necho looking for LLDP\necho no LLDP neighbour >&2\nexit 3\n";
+
+/// kvm01 finds its NIC by itself, has 256 MB of memory and an initrd of four archives; the second host's hook fails.
+#[test]
+#[ignore = "make test-boot"]
+fn t16_t04_no_bootif_256_mb_several_archives_and_hooks() {
+    scenario("t16", |lab, logs| {
+        let (image, refusing) = images(lab.dir())?;
+        let mut site = site(lab, &logs)?;
+        let order = site.boot_order(MAC, ADDRESS)?.without("BOOTIF=");
+        let mut server = site.boot_image_on(four_cards().memory_mib(256), &order, &image)?;
+        let order = site.boot_order("52:54:00:00:00:02", "10.77.0.12")?;
+        let second = ServerSpec::new("kvm02", "52:54:00:00:00:02", Firmware::Bios).memory_mib(256);
+        let mut second = site.boot_image_on(second, &order, &refusing)?;
+        let failed = second.wait_for("config      FAIL", TWO)?;
+        let reason = "hook 90-uplink: exit status 3: no LLDP neighbour";
+        assert!(failed.contains(reason), "{failed}");
+        site.wait_stage(&mut server, "switch", TWO)?;
+        check_console(&server);
+        let said = |words: &str| {
+            let line = server.serial().find(words);
+            line.unwrap_or_else(|| panic!("no `{words}`\n{}", server.serial().text()))
+        };
+        // Kernels number NICs as their drivers come; the hook reads the fact.
+        let found = said(&format!("{MAC} (10.77.0.1 answers ARP, no BOOTIF"));
+        let nic = found
+            .split_whitespace()
+            .find(|word| word.starts_with("eth"));
+        let nic = nic.unwrap_or_else(|| panic!("{found}"));
+        said(&format!(
+            "nic         info  hook 10-leds: leds of {nic} lit after nic"
+        ));
+        said("config      info  hook 20-of-this-host: appended");
+        let events = site.daemon.verb("log", &["kvm02"])?;
+        let events = String::from_utf8_lossy(&events.stdout).into_owned();
+        assert!(
+            events.contains(reason) && events.contains("hook 90-uplink: looking for LLDP"),
+            "{events}"
+        );
+        Ok(())
+    });
+}
+
+/// The repository's initrd with a hook as an operator has it built in, and one more archive with another; the same
+/// with a third that holds a hook that fails.
+fn images(dir: &Path) -> Result<(PathBuf, PathBuf)> {
+    let [built, image, refusing] =
+        ["built", "one", "two"].map(|name| dir.join(format!("{name}.img")));
+    let source = dir.join("initrd");
+    run(&[
+        "cp",
+        "-r",
+        &repository().join("initrd").display().to_string(),
+        &source.display().to_string(),
+    ])?;
+    program(&source, "hooks/nic.d/10-leds", LEDS)?;
+    build(&source, &built, &[])?;
+    let hooks = "lib/bridgehead/hooks/config.d";
+    program(
+        &dir.join("tree"),
+        &format!("{hooks}/20-of-this-host"),
+        "#!/bin/sh\necho appended\n",
+    )?;
+    append(&built, &dir.join("tree"), &image)?;
+    program(&dir.join("more"), &format!("{hooks}/90-uplink"), REFUSES)?;
+    append(&image, &dir.join("more"), &refusing)?;
+    Ok((image, refusing))
 }

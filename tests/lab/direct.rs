@@ -1,6 +1,8 @@
 //! Boots without firmware: what the daemon's script says a loader is to start, QEMU starts. A boot is half a
 //! minute shorter, and goes on as every other from the kernel on.
 
+use std::path::Path;
+
 use super::error::{LabError, Result};
 use super::server::{ServerSpec, VirtualServer};
 use super::site::Site;
@@ -14,6 +16,16 @@ pub struct BootOrder {
     pub initrd: String,
     /// The kernel command line, with the tokens of a fresh boot attempt.
     pub cmdline: String,
+}
+
+impl BootOrder {
+    /// Without the words of the command line that begin with `word`.
+    pub fn without(mut self, word: &str) -> Self {
+        let words = self.cmdline.split(' ');
+        let kept: Vec<&str> = words.filter(|found| !found.starts_with(word)).collect();
+        self.cmdline = kept.join(" ");
+        self
+    }
 }
 
 impl Site {
@@ -59,6 +71,18 @@ impl Site {
         let cmdline = format!("{} {more}", order.cmdline);
         let (kernel, initrd) = (self.data.join(&order.kernel), self.data.join(&order.initrd));
         spec.boots_kernel(&kernel, &initrd, cmdline.trim())
+            .power_on(&self.lab, &self.logs)
+    }
+
+    /// The same with another initrd.
+    pub fn boot_image_on(
+        &self,
+        spec: ServerSpec,
+        order: &BootOrder,
+        initrd: &Path,
+    ) -> Result<VirtualServer> {
+        let kernel = self.data.join(&order.kernel);
+        spec.boots_kernel(&kernel, initrd, &order.cmdline)
             .power_on(&self.lab, &self.logs)
     }
 }

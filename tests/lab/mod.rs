@@ -15,6 +15,7 @@ mod daemon;
 mod direct;
 mod error;
 mod ganesha;
+mod lacp;
 mod lustre;
 mod namespace;
 mod nic;
@@ -45,7 +46,7 @@ pub use process::{Log, Process, describe, output, run};
 pub use proof::{HostView, cross_read};
 pub use qga::{GuestAgent, GuestOutput};
 pub use server::{Firmware, ServerSpec, VirtualServer};
-pub use site::{BOOT_FILES, Site, require};
+pub use site::{Site, require};
 pub use wait::{check_interrupt, until};
 
 /// The appliance's address.
@@ -143,6 +144,12 @@ impl Lab {
     fn keep(&self, trunk: trunk::Trunk) {
         let mut trunks = self.trunks.lock().unwrap_or_else(PoisonError::into_inner);
         trunks.push(trunk);
+    }
+
+    /// The number of the next trunk, from 1.
+    fn next_trunk(&self) -> u16 {
+        let trunks = self.trunks.lock().unwrap_or_else(PoisonError::into_inner);
+        u16::try_from(trunks.len() + 1).unwrap_or(u16::MAX)
     }
 
     /// Lets the switch's `port` pass frames or, as a port does whose spanning tree is not settled, drop them.

@@ -21,7 +21,7 @@ pub struct Nic {
 pub enum Cable {
     /// A port of the lab's switch that passes every frame as it is.
     Switch,
-    /// A port that carries one VLAN, tagged, and drops what has no tag.
+    /// A port that carries one VLAN, tagged, and drops what has no tag but LACP's questions, which it answers.
     Tagged {
         /// The VLAN's id, 1 to 4094.
         vlan: u16,
@@ -66,7 +66,7 @@ impl Nic {
             }
             Cable::Tagged { vlan } => {
                 lab.tap(port)?;
-                let trunk = super::trunk::Trunk::new(lab, port, vlan, dir)?;
+                let trunk = super::trunk::Trunk::new(lab, port, vlan, lab.next_trunk(), dir)?;
                 let netdev = trunk.netdev(id);
                 lab.keep(trunk);
                 Ok(netdev)

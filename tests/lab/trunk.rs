@@ -1,5 +1,6 @@
-//! A switch port that carries one VLAN tagged (IEEE 802.1Q). The machine's kernel may know no VLANs, so
-//! this is done by a thread: QEMU's frames come by a datagram socket, the switch's by its tap device.
+//! A switch port that carries one VLAN tagged (IEEE 802.1Q) and takes part in a link aggregation when asked to. The
+//! machine's kernel may know neither, so this is done by a thread: QEMU's frames come by a datagram socket, the
+//! switch's by its tap device.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -15,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Lab;
 use super::error::{LabError, Result, io_error};
+use super::lacp;
 
 /// Largest frame: 9,216 bytes of payload, header and tag.
 const FRAME: usize = 9216 + 18;
@@ -32,8 +34,8 @@ pub struct Trunk {
 }
 
 impl Trunk {
-    /// Connects the tap device `port` of the switch with a datagram socket in `dir`.
-    pub fn new(lab: &Lab, port: &str, vlan: u16, dir: &Path) -> Result<Self> {
+    /// Connects the tap device `port` of the switch with a datagram socket in `dir`. In LACP it is port `number`.
+    pub fn new(lab: &Lab, port: &str, vlan: u16, number: u16, dir: &Path) -> Result<Self> {
         let (ours, theirs) = (
             dir.join(format!("{port}.sw")),
             dir.join(format!("{port}.vm")),
@@ -45,6 +47,7 @@ impl Trunk {
             socket,
             tap,
             vlan,
+            number,
             server: theirs.clone(),
             over: over.clone(),
         };
@@ -103,6 +106,7 @@ struct Relay {
     socket: UnixDatagram,
     tap: File,
     vlan: u16,
+    number: u16,
     server: PathBuf,
     over: Arc<AtomicBool>,
 }
@@ -112,11 +116,8 @@ impl Relay {
         let mut frame = [0; FRAME];
         while !self.over.load(Ordering::Relaxed) {
             let (from_server, from_switch) = self.wait();
-            if from_server
-                && let Ok(length) = self.socket.recv(&mut frame)
-                && let Some(bare) = untag(&frame[..length], self.vlan)
-            {
-                let _ = (&self.tap).write(&bare);
+            if from_server && let Ok(length) = self.socket.recv(&mut frame) {
+                self.to_switch(&frame[..length]);
             }
             if from_switch && let Ok(length) = (&self.tap).read(&mut frame) {
                 // A server that is off takes no frames.
@@ -124,6 +125,14 @@ impl Relay {
                     .socket
                     .send_to(&tag(&frame[..length], self.vlan), &self.server);
             }
+        }
+    }
+
+    fn to_switch(&self, frame: &[u8]) {
+        if let Some(bare) = untag(frame, self.vlan) {
+            let _ = (&self.tap).write(&bare);
+        } else if let Some(answer) = lacp::answer(frame, self.number) {
+            let _ = self.socket.send_to(&answer, &self.server);
         }
     }
 
