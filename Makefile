@@ -6,6 +6,9 @@ KERNEL ?= debian
 ROOT ?= kvm-host
 INITRD ?= default
 INTERFACE ?=
+# Of the initrd: directories of out-of-tree modules, the largest image.
+MODULES ?=
+MAX_SIZE ?=
 CARGO ?= cargo
 
 data := build
@@ -25,7 +28,7 @@ export BRIDGEHEAD_BUILD := $(CURDIR)/$(data)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all demo test test-boot run initrd kernel root loaders check lint unit-test clean distclean help \
-	kernel-check daemon packages packages-compiler packages-build packages-kernel packages-demo packages-test
+	kernel-check daemon options packages packages-compiler packages-build packages-kernel packages-demo packages-test
 
 all: daemon ## build the daemon (the default)
 
@@ -60,13 +63,22 @@ loaders: packages-build ## get the boot loaders into build/loaders/
 root: kernel ## build the root image ROOT=kvm-host (LUSTRE_TREE=DIR adds an installed Lustre)
 	@roots/build $(ROOT) $(data)/roots/$(ROOT) $(kernel)
 
-initrd: $(image) ## pack the initrd into build/initrds/
+initrd: $(image) ## pack the initrd into build/initrds/ (MODULES=DIR: out-of-tree modules; MAX_SIZE=20M)
+
+initrd_options = $(strip $(addprefix --inventory ,$(wildcard hosts.yaml)) $(addprefix --modules ,$(MODULES)) \
+	$(addprefix --max-size ,$(MAX_SIZE)))
+
+# Other options make another image.
+$(data)/initrds/.$(INITRD).options: options
+	@mkdir -p $(@D)
+	@echo '$(initrd_options)' | cmp -s - $@ || echo '$(initrd_options)' >$@
+options:
 
 # Which files the image is made of: initrd/, the builder, the kernel. The inventory says which NICs its hosts have;
 # the builder warns of those that nothing in the image drives. What is up to date for the builder is so for make.
-$(image): $(shell find initrd -type f 2>/dev/null) $(wildcard hosts.yaml) $(bridgehead) $(kernel)/id
-	@mkdir -p $(@D)
-	$(bridgehead) initrd build --kernel $(kernel) --out $@ $(addprefix --inventory ,$(wildcard hosts.yaml))
+$(image): $(shell find initrd $(MODULES) -type f 2>/dev/null) $(wildcard hosts.yaml) \
+		$(data)/initrds/.$(INITRD).options $(bridgehead) $(kernel)/id
+	$(bridgehead) initrd build --kernel $(kernel) --out $@ $(initrd_options)
 	@touch $@
 
 # These two are brought up to date by their verbs; an unchanged file makes nothing else anew.

@@ -13,9 +13,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use lab::{
-    APPLIANCE, Daemon, Firmware, HostStatus, HostView, Lab, LabError, Lustre, Moosefs, POOL,
-    PoolServer, Result, ServerSpec, Stage, VirtualServer, check_interrupt, cross_read, data_dir,
-    hand_over, io_error, repository, require,
+    APPLIANCE, BOOT_FILES, Daemon, Firmware, HostStatus, HostView, Lab, LabError, Lustre, Moosefs,
+    POOL, PoolServer, Result, ServerSpec, Stage, VirtualServer, check_interrupt, cross_read,
+    data_dir, hand_over, io_error, repository, require,
 };
 
 /// From power-on to both *joined*.
@@ -43,13 +43,7 @@ fn main() -> ExitCode {
 fn demo(logs: &Path) -> Result<()> {
     let began = Instant::now();
     let data = data_dir();
-    let artefacts = [
-        ("kernels/debian/vmlinuz", "kernel"),
-        ("initrds/default.img", "initrd"),
-        ("roots/kvm-host", "root"),
-        ("loaders/snponly.efi", "loaders"),
-    ];
-    require(&data, &artefacts)?;
+    require(&data, &BOOT_FILES)?;
     let lab = Lab::new("demo")?;
     let (pool, inventory) = start_pool(&lab, &data, logs)?;
     let mut daemon = Daemon::start(&lab, &inventory, &data, &logs.join("daemon.log"))?;

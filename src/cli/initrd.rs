@@ -27,21 +27,24 @@ pub(super) struct Build {
     /// The image to write; its manifest goes beside it
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// The initrd's source: modules.list and tree/
+    /// The initrd's source: its lists, hooks and tree
     #[arg(long, value_name = "DIR", default_value = "initrd")]
     source: PathBuf,
     /// A further list of modules; may be given several times
     #[arg(long, value_name = "FILE")]
-    modules: Vec<PathBuf>,
-    /// A directory of out-of-tree modules; may be given several times
+    list: Vec<PathBuf>,
+    /// A directory of out-of-tree modules, for the lists to choose from; may be given several times
     #[arg(long, value_name = "DIR")]
-    extra_modules: Vec<PathBuf>,
+    modules: Vec<PathBuf>,
     /// A further tree, laid over tree/; may be given several times
     #[arg(long, value_name = "DIR")]
     tree: Vec<PathBuf>,
     /// Warn of NICs (`pci:`) that this inventory's hosts of this initrd have and nothing in it drives
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
+    /// The largest image to write, bytes or with K or M (KiB, MiB); above 8M there is a warning
+    #[arg(long, value_name = "SIZE", default_value = "12M", value_parser = size)]
+    max_size: u64,
     /// A static BusyBox
     #[arg(long, value_name = "FILE", default_value = "/bin/busybox")]
     busybox: PathBuf,
@@ -72,11 +75,12 @@ pub(super) fn run(verb: &Verb) -> Result<(), Failure> {
 
 fn build(arguments: &Build) -> Result<(), Failure> {
     let mut spec = BuildSpec::new(&arguments.kernel, &arguments.source, &arguments.out);
-    spec.extra_lists.clone_from(&arguments.modules);
-    spec.extra_modules.clone_from(&arguments.extra_modules);
+    spec.extra_lists.clone_from(&arguments.list);
+    spec.extra_modules.clone_from(&arguments.modules);
     spec.extra_trees.clone_from(&arguments.tree);
     spec.busybox.clone_from(&arguments.busybox);
     spec.level = arguments.level;
+    spec.max_size = arguments.max_size;
     spec.mtime = source_date_epoch()?;
     if let Some(inventory) = &arguments.inventory {
         spec.nics = nics(inventory, &arguments.out)?;
@@ -98,6 +102,19 @@ fn build(arguments: &Build) -> Result<(), Failure> {
         built.manifest.kernel_release,
         built.sha256
     ))
+}
+
+/// `12M`, `900K`, `4194304`.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [('K', 1 << 10), ('M', 1 << 20)];
+    let with_unit = units
+        .iter()
+        .find_map(|(unit, bytes)| Some((text.strip_suffix(*unit)?, *bytes)));
+    let (digits, unit) = with_unit.unwrap_or((text, 1));
+    let bytes = digits.parse::<u64>().ok();
+    bytes
+        .and_then(|bytes| bytes.checked_mul(unit))
+        .ok_or_else(|| "a number of bytes, or one with K or M, such as 12M".to_owned())
 }
 
 /// What `pci:` says of the hosts whose profile names this initrd.

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 
 use super::{App, Ends, host_files};
 use crate::inventory::model::{Host, MacAddr};
-use crate::policy::event::{MachineId, Stage, StageState};
+use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
 use crate::render::ConfigKind;
 use crate::site::{host_config, report};
-use crate::timeline::Refusal;
+use crate::timeline::{Refusal, TokenKind};
 
 /// The header that carries a boot or report token.
 const TOKEN: &str = "x-bridgehead-token";
@@ -96,6 +96,45 @@ pub(super) fn listed(app: &App, name: &str) -> Result<Arc<Host>, (StatusCode, St
     })
 }
 
+/// Somebody who asks for what is one host's alone.
+pub(super) struct Asker<'a> {
+    pub app: &'a App,
+    pub host: &'a Host,
+    pub peer: Ipv4Addr,
+    /// What was asked for belongs to this stage.
+    pub stage: Stage,
+}
+
+impl Asker<'_> {
+    /// The attempt that the token is of, if it comes from the host's own address.
+    pub(super) fn authorize(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<(AttemptId, TokenKind), (StatusCode, String)> {
+        let address = self.host.home.address.addr();
+        if address != self.peer {
+            return Err(self.deny(format!("its address is {address}, not {}", self.peer)));
+        }
+        let id = MachineId(self.host.name.clone());
+        let authorized = self.app.site.timeline.authorize(&id, token(headers));
+        authorized.map_err(|refusal| self.deny(refusal.to_string()))
+    }
+
+    /// Gives nothing, and leaves an event that says why.
+    pub(super) fn deny(&self, why: String) -> (StatusCode, String) {
+        let (peer, name) = (self.peer, &self.host.name);
+        let what = match self.stage {
+            Stage::Overlay => "files",
+            _ => "configuration",
+        };
+        let message = format!("{peer} asked for the {what} of {name} and got nothing: {why}");
+        self.app
+            .site
+            .note(peer, self.stage, StageState::Ignored, message);
+        (StatusCode::FORBIDDEN, why + "\n")
+    }
+}
+
 fn refused(refusal: Refusal) -> (StatusCode, String) {
     let status = match refusal {
         Refusal::AlreadyJoined => StatusCode::CONFLICT,
@@ -113,25 +152,13 @@ pub(super) async fn config(
 ) -> Reply {
     let (peer, local) = network(ends)?;
     let host = listed(&app, &name)?;
-    let id = MachineId(host.name.clone());
-    let deny = |why: String| {
-        app.site.note(
-            peer,
-            Stage::Config,
-            StageState::Ignored,
-            format!("{peer} asked for the configuration of {name}: {why}"),
-        );
-        (StatusCode::FORBIDDEN, format!("{why}\n"))
+    let asker = Asker {
+        app: &app,
+        host: &host,
+        peer,
+        stage: Stage::Config,
     };
-    let address = host.home.address.addr();
-    if address != peer {
-        return Err(deny(format!("its address is {address}, not {peer}")));
-    }
-    let (attempt, _) = app
-        .site
-        .timeline
-        .authorize(&id, token(&headers))
-        .map_err(|refusal| deny(refusal.to_string()))?;
+    let (attempt, _) = asker.authorize(&headers)?;
     let server = host.home.network.server.unwrap_or(local);
     let report_token = app.site.timeline.report_token(&attempt);
     let snapshot = app.site.snapshot();

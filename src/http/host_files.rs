@@ -13,9 +13,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::boot_api::{Reply, listed, network, token};
+use super::boot_api::{Asker, Reply, listed, network};
 use super::{App, Ends};
-use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
+use crate::policy::event::{AttemptId, Stage, StageState};
 use crate::site::handout::{Announced, Delivery};
 use crate::site::{Site, Snapshot};
 use crate::timeline::TokenKind;
@@ -53,33 +53,20 @@ pub(super) async fn files(
 ) -> Reply {
     let (peer, _) = network(ends)?;
     let host = listed(&app, &name)?;
-    let deny = |why: String| {
-        app.site.note(
-            peer,
-            Stage::Overlay,
-            StageState::Ignored,
-            format!("{peer} asked for the files of {name} and got nothing: {why}"),
-        );
-        (StatusCode::FORBIDDEN, format!("{why}\n"))
+    let asker = Asker {
+        app: &app,
+        host: &host,
+        peer,
+        stage: Stage::Overlay,
     };
-    let address = host.home.address.addr();
-    if address != peer {
-        return Err(deny(format!("its address is {address}, not {peer}")));
+    let (attempt, kind) = asker.authorize(&headers)?;
+    if kind != TokenKind::Report {
+        return Err(asker.deny("it takes the report token of the configuration".into()));
     }
-    let id = MachineId(host.name.clone());
-    let attempt = match app.site.timeline.authorize(&id, token(&headers)) {
-        Ok((attempt, TokenKind::Report)) => attempt,
-        Ok(_) => {
-            return Err(deny(
-                "it takes the report token of the configuration".into(),
-            ));
-        }
-        Err(refusal) => return Err(deny(refusal.to_string())),
-    };
     let snapshot = app.site.snapshot();
     let again = || snapshot.files.bundle(&snapshot.inventory, &host).ok()?;
     let delivery = app.site.handout.begin(&name, &attempt, again);
-    let delivery = delivery.map_err(|why| deny(why.to_string()))?;
+    let delivery = delivery.map_err(|why| asker.deny(why.to_string()))?;
     Ok(respond(app.site.clone(), peer, delivery))
 }
 

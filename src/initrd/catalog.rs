@@ -1,15 +1,16 @@
 //! A kernel's modules as depmod wrote them down, with directories of out-of-tree modules laid over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use walkdir::WalkDir;
+use serde::{Deserialize, Serialize};
 
 use super::compress;
 use super::error::BuildError;
 use super::modinfo::{Modinfo, Softdep};
-use super::names::{canonical, is_module_file, matches, of_path};
+use super::names::{canonical, matches, of_path};
 
 /// Everything that is known of a kernel's modules without opening them.
 #[derive(Debug, Default)]
@@ -35,6 +36,37 @@ pub(crate) struct ModuleFile {
     pub(crate) path: String,
     /// Canonical names; depmod writes the whole closure, an out-of-tree module its direct needs.
     pub(crate) deps: Vec<String>,
+    pub(crate) origin: Origin,
+}
+
+/// Whose module it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The kernel's own.
+    #[default]
+    Kernel,
+    /// Of a directory of out-of-tree modules.
+    OutOfTree,
+    /// The same, and the kernel's own of that name stays out.
+    Replacement,
+}
+
+impl Origin {
+    pub(crate) fn is_kernel(&self) -> bool {
+        *self == Self::Kernel
+    }
+}
+
+impl fmt::Display for Origin {
+    /// What follows a reason.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "",
+            Self::OutOfTree => ", out of tree",
+            Self::Replacement => ", out of tree, in place of the kernel's",
+        })
+    }
 }
 
 /// What a name stands for.
@@ -61,9 +93,7 @@ impl Catalog {
         catalog.add_weak(&lines("modules.weakdep")?);
         catalog.add_aliases(&lines("modules.alias")?);
         catalog.add_builtin_modinfo(&lines("modules.builtin.modinfo")?);
-        for dir in extra {
-            catalog.add_directory(dir)?;
-        }
+        catalog.lay_over(extra)?;
         Ok(catalog)
     }
 
@@ -81,6 +111,7 @@ impl Catalog {
                 source: self.modules_dir.join(file),
                 path: without_suffix(file),
                 deps: deps.split_whitespace().filter_map(of_path).collect(),
+                origin: Origin::Kernel,
             };
             self.modules.insert(name, module);
         }
@@ -131,47 +162,6 @@ impl Catalog {
                 files.push(file.to_owned());
             }
         }
-    }
-
-    /// Lays a directory of out-of-tree modules over the kernel's own, as depmod's
-    /// default search order does with `updates/`: the newcomer wins.
-    fn add_directory(&mut self, dir: &Path) -> Result<(), BuildError> {
-        for entry in WalkDir::new(dir).sort_by_file_name() {
-            let entry = entry.map_err(|error| walk_error("read modules directory", dir, error))?;
-            let relative = entry.path().strip_prefix(dir).unwrap_or(entry.path());
-            let Some(relative) = relative.to_str().filter(|path| is_module_file(path)) else {
-                continue;
-            };
-            self.add_extra(entry.path(), relative)?;
-        }
-        Ok(())
-    }
-
-    fn add_extra(&mut self, source: &Path, relative: &str) -> Result<(), BuildError> {
-        let Some(name) = of_path(relative) else {
-            return Ok(());
-        };
-        let (_, info) = load(source, &self.release)?;
-        let mut soft = Softdep::default();
-        info.all("softdep")
-            .for_each(|line| soft.add(line.split_whitespace()));
-        self.soft.insert(name.clone(), soft);
-        let weak = info.all("weakdep").flat_map(str::split_whitespace);
-        self.weak
-            .insert(name.clone(), weak.map(str::to_owned).collect());
-        let aliases = info
-            .all("alias")
-            .map(|alias| (canonical(alias), name.clone()));
-        self.aliases.extend(aliases);
-        let deps = info.all("depends").flat_map(|list| list.split(','));
-        let module = ModuleFile {
-            source: source.to_owned(),
-            path: format!("extra/{}", without_suffix(relative)),
-            deps: deps.filter(|dep| !dep.is_empty()).map(canonical).collect(),
-        };
-        self.builtin.remove(&name);
-        self.modules.insert(name, module);
-        Ok(())
     }
 
     /// What `name` stands for: a module, something built in, or an alias of modules.
@@ -264,7 +254,7 @@ pub(crate) fn read_optional(path: &Path) -> Result<String, BuildError> {
     }
 }
 
-fn without_suffix(path: &str) -> String {
+pub(crate) fn without_suffix(path: &str) -> String {
     match path.rsplit_once(".ko") {
         Some((stem, _)) => format!("{stem}.ko"),
         None => path.to_owned(),
@@ -273,8 +263,7 @@ fn without_suffix(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::compress::tests::xz;
-    use super::super::testing::{Lab, RELEASE, module};
+    use super::super::testing::Lab;
     use super::*;
 
     #[test]
@@ -316,36 +305,5 @@ mod tests {
             let error = Catalog::read(&lab.kernel_dir(), &[]).unwrap_err();
             assert!(error.to_string().contains("uname -r"), "{error}");
         }
-    }
-
-    #[test]
-    fn out_of_tree_modules_are_laid_over() {
-        let lab = Lab::new();
-        lab.module("kernel/net/lnet.ko", &[], &[]);
-        let bytes = module(&[
-            ("depends", "libcfs,sunrpc"),
-            ("softdep", "pre: crc"),
-            ("vermagic", "6.1.0-test SMP"),
-        ]);
-        lab.write("lustre/net/lnet.ko.xz", xz(&bytes));
-        let catalog = Catalog::read(&lab.kernel_dir(), &[lab.path("lustre")]).unwrap();
-        let lnet = &catalog.modules["lnet"];
-        assert_eq!(lnet.path, "extra/net/lnet.ko");
-        assert_eq!(lnet.deps, ["libcfs", "sunrpc"]);
-        assert_eq!(catalog.soft["lnet"].pre, ["crc"]);
-        assert_eq!(load(&lnet.source, RELEASE).unwrap().0, bytes);
-    }
-
-    #[test]
-    fn a_module_of_another_kernel_is_refused() {
-        let lab = Lab::new();
-        lab.write("x/a.ko", module(&[("vermagic", "5.0.0 SMP")]));
-        let error = Catalog::read(&lab.kernel_dir(), &[lab.path("x")]).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("built for kernel 5.0.0, not for 6.1.0-test"),
-            "{error}"
-        );
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::{Catalog, Resolved, load};
 use super::error::{BuildError, ListPos, MissingModule, Warning};
+use super::faults::Faults;
 use super::firmware::FirmwareDirs;
 use super::list::{FirmwarePolicy, ModuleList, Wanted};
 use super::modinfo::Modinfo;
@@ -86,15 +87,13 @@ pub(crate) struct Closure {
     pub(crate) warnings: Vec<Warning>,
 }
 
-/// Resolves every line of the list.
-///
-/// # Errors
-/// The first required line that can't be had whole.
+/// Resolves every line of the list; a required one that can't be had whole is a fault.
 pub(crate) fn resolve(
     catalog: &Catalog,
     list: &ModuleList,
     firmware: &FirmwareDirs,
-) -> Result<Closure, BuildError> {
+    faults: &mut Faults,
+) -> Closure {
     let mut resolver = Resolver {
         catalog,
         list,
@@ -104,12 +103,12 @@ pub(crate) fn resolve(
     };
     for wanted in &list.wanted {
         match resolver.line(wanted) {
-            Err(error) if wanted.required => return Err(error),
+            Err(error) if wanted.required => faults.add(error),
             Err(error) => resolver.left_out(&wanted.name, &error),
             Ok(()) => {}
         }
     }
-    Ok(resolver.closure)
+    resolver.closure
 }
 
 /// A need of a module.
@@ -137,7 +136,7 @@ impl<'a> Resolver<'a> {
     fn line(&mut self, wanted: &'a Wanted) -> Result<(), BuildError> {
         let mut trial = Trial::new();
         let reason = Reason::Listed {
-            list: file_name(&wanted.at),
+            list: wanted.at.list(),
             line: wanted.at.line,
         };
         let mut builtin = None;
@@ -226,7 +225,7 @@ impl<'a> Resolver<'a> {
             name: &also.name,
             reason: Reason::Also {
                 of: of(),
-                list: file_name(&also.at),
+                list: also.at.list(),
                 line: also.at.line,
             },
             soft: !also.required,
@@ -262,7 +261,7 @@ impl<'a> Resolver<'a> {
             .chain(of_builtin.map(|(name, files)| (name, files.clone())));
         for (name, files) in modules {
             if let Some(missing) = self.firmware.missing(name, &files) {
-                let at = wanted.at.clone();
+                let (at, missing) = (wanted.at.clone(), Box::new(missing));
                 return Err(BuildError::MissingFirmware { at, missing });
             }
         }
@@ -291,7 +290,7 @@ impl<'a> Resolver<'a> {
     fn left_out(&mut self, module: &str, error: &BuildError) {
         let warning = Warning::LeftOut {
             module: module.to_owned(),
-            because: full_text(error),
+            because: error.full_text(),
         };
         if !self.closure.warnings.contains(&warning) {
             self.closure.warnings.push(warning);
@@ -326,23 +325,6 @@ fn need(name: &str, reason: Reason, soft: bool) -> Need<'_> {
         soft,
         at: None,
     }
-}
-
-/// The list's name alone: a manifest must not depend on where the builder was run.
-fn file_name(at: &ListPos) -> String {
-    let name = at.file.file_name().unwrap_or(at.file.as_os_str());
-    name.to_string_lossy().into_owned()
-}
-
-/// An error with its causes on one line.
-fn full_text(error: &BuildError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,12 +7,15 @@ use super::catalog::Catalog;
 use super::closure::{self, Closure};
 use super::depmod;
 use super::error::{BuildError, Warning};
+use super::faults::Faults;
 use super::firmware::{self, FirmwareDirs, FirmwareFile};
+use super::firmware_list;
 use super::hooks;
 use super::image::{self, Old, Packing};
-use super::list::ModuleList;
+use super::list::{ModuleList, lists_of};
 use super::manifest::{FileRecord, FirmwareRecord, Manifest, ModuleRecord, SCHEMA, sha256};
 use super::nics::{self, Nics};
+use super::out_of_tree;
 use super::tree::{Item, Tree, fault};
 
 /// What to build, from what, and where to.
@@ -21,9 +24,10 @@ use super::tree::{Item, Tree, fault};
 pub struct BuildSpec {
     /// `kernels/NAME` of the data directory: `release`, `modules/`, perhaps `firmware/`.
     pub kernel_dir: PathBuf,
-    /// The `initrd/` source: `modules.list`, and `tree/`, which goes in as it is.
+    /// The `initrd/` source: `modules.list`, `modules.d/*.list`, `firmware.list` with `firmware/`,
+    /// `hooks/`, and `tree/`, which goes in as it is.
     pub source_dir: PathBuf,
-    /// Further lists, after `modules.list`; their lines replace earlier ones.
+    /// Further lists, after those of the source; their lines replace earlier ones.
     pub extra_lists: Vec<PathBuf>,
     /// Directories of out-of-tree modules, built for this kernel.
     pub extra_modules: Vec<PathBuf>,
@@ -39,12 +43,15 @@ pub struct BuildSpec {
     pub mtime: u32,
     /// Bytes above which the image's size is a warning.
     pub budget: u64,
+    /// Bytes above which no image is written.
+    pub max_size: u64,
     /// NICs that must be driven, else it is a warning, and whose they are.
     pub nics: Nics,
 }
 
 impl BuildSpec {
-    /// Defaults: `/bin/busybox`, zstd level 19, time 0, a budget of 8 MB.
+    /// Defaults: `/bin/busybox`, zstd level 19, time 0, a warning above 8 MiB and no more
+    /// than 12 MiB.
     pub fn new(kernel_dir: &Path, source_dir: &Path, out: &Path) -> Self {
         Self {
             kernel_dir: kernel_dir.to_owned(),
@@ -56,7 +63,8 @@ impl BuildSpec {
             out: out.to_owned(),
             level: 19,
             mtime: 0,
-            budget: 8_000_000,
+            budget: 8 << 20,
+            max_size: 12 << 20,
             nics: Nics::new(),
         }
     }
@@ -90,10 +98,13 @@ pub fn build(spec: &BuildSpec) -> Result<Built, BuildError> {
         return Err(BuildError::Level(spec.level));
     }
     let catalog = Catalog::read(&spec.kernel_dir, &spec.extra_modules)?;
-    let list = read_lists(spec)?;
-    let dirs = FirmwareDirs::of_kernel(&spec.kernel_dir, &catalog.release);
-    let mut closure = closure::resolve(&catalog, &list, &dirs)?;
-    let firmware = firmware::collect(&dirs, &catalog, &mut closure)?;
+    let mut faults = Faults::default();
+    let list = read_lists(spec, &mut faults);
+    let wanted = firmware_list::read(&spec.source_dir, &mut faults);
+    let dirs = FirmwareDirs::new(&spec.source_dir, &spec.kernel_dir, &catalog.release);
+    let mut closure = closure::resolve(&catalog, &list, &dirs, &mut faults);
+    let firmware = firmware::collect(&dirs, &catalog, &wanted, &mut closure, &mut faults);
+    faults.done()?;
     let tree = compose(spec, &catalog, &mut closure, &firmware)?;
     let files: Vec<FileRecord> = tree
         .0
@@ -120,11 +131,21 @@ pub fn build(spec: &BuildSpec) -> Result<Built, BuildError> {
         files,
     };
     let up_to_date = old.is_some_and(|old| old.manifest == manifest);
+    if manifest.image_size > spec.max_size {
+        return Err(BuildError::TooLarge {
+            bytes: manifest.image_size,
+            limit: spec.max_size,
+            largest: largest(&manifest),
+        });
+    }
     if !up_to_date {
         write(&spec.out, &image.bytes, &manifest)?;
     }
     let undriven = nics::undriven(&catalog, &closure, &spec.nics);
     closure.warnings.extend(undriven);
+    let chosen = closure.modules.keys().map(|name| &catalog.modules[name]);
+    let unused = out_of_tree::unused(&spec.extra_modules, chosen);
+    closure.warnings.extend(unused);
     closure.warnings.extend(too_large(spec.budget, &manifest));
     Ok(Built {
         bytes: manifest.image_size,
@@ -135,10 +156,12 @@ pub fn build(spec: &BuildSpec) -> Result<Built, BuildError> {
     })
 }
 
-fn read_lists(spec: &BuildSpec) -> Result<ModuleList, BuildError> {
+fn read_lists(spec: &BuildSpec, faults: &mut Faults) -> ModuleList {
     let mut paths = vec![spec.source_dir.join("modules.list")];
+    let more = faults.keep(lists_of(&spec.source_dir.join("modules.d")));
+    paths.extend(more.unwrap_or_default());
     paths.extend(spec.extra_lists.iter().cloned());
-    ModuleList::read(&paths)
+    ModuleList::read(&paths, faults)
 }
 
 /// Lays everything out: the source trees first, so that a path of theirs stays theirs.
@@ -207,6 +230,7 @@ fn module_records(catalog: &Catalog, closure: &Closure) -> Vec<ModuleRecord> {
             name: name.clone(),
             path: module_path(catalog, name),
             reason: chosen.reason.clone(),
+            origin: catalog.modules[name].origin,
             size: chosen.loaded.bytes.len() as u64,
         })
         .collect()
@@ -215,7 +239,7 @@ fn module_records(catalog: &Catalog, closure: &Closure) -> Vec<ModuleRecord> {
 fn firmware_records(files: &[FirmwareFile]) -> Vec<FirmwareRecord> {
     let records = files.iter().map(|file| FirmwareRecord {
         path: firmware_path(file),
-        module: file.module.clone(),
+        reason: file.reason.clone(),
         size: file.bytes.len() as u64,
     });
     let mut records: Vec<_> = records.collect();
@@ -242,16 +266,22 @@ fn too_large(budget: u64, manifest: &Manifest) -> Option<Warning> {
     if manifest.image_size <= budget {
         return None;
     }
-    let mut modules: Vec<_> = manifest.modules.iter().collect();
-    modules.sort_by_key(|module| std::cmp::Reverse(module.size));
-    let largest = modules.iter().take(5);
     Some(Warning::Size {
         bytes: manifest.image_size,
         budget,
-        largest: largest
-            .map(|module| format!("{} ({})", module.name, module.size))
-            .collect(),
+        largest: largest(manifest),
     })
+}
+
+/// The files that are worth a look, with their unpacked bytes.
+fn largest(manifest: &Manifest) -> Vec<String> {
+    let mut files: Vec<_> = manifest.files.iter().collect();
+    files.sort_by_key(|file| std::cmp::Reverse(file.size));
+    let named = files.iter().take(5).map(|file| {
+        let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+        format!("{name} ({})", file.size)
+    });
+    named.collect()
 }
 
 #[cfg(test)]

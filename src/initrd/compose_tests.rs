@@ -174,7 +174,68 @@ fn an_image_over_budget_is_warned_of() {
     let built = build(&spec).unwrap();
     let text = built.warnings.last().unwrap().to_string();
     assert!(text.contains("over the budget of 100"), "{text}");
-    assert!(text.contains("igb ("), "{text}");
+    assert!(text.contains("igb.ko ("), "{text}");
+}
+
+#[test]
+fn an_image_over_the_limit_is_not_written() {
+    let lab = lab();
+    let good = build(&lab.spec()).unwrap();
+    let mut spec = lab.spec();
+    spec.level = 1;
+    spec.max_size = good.bytes / 2;
+    let text = build(&spec).unwrap_err().to_string();
+    assert!(
+        text.contains("raise --max-size") && text.contains("igb.ko ("),
+        "{text}"
+    );
+    assert_eq!(
+        list(&lab.path("out/default.img")).unwrap().sha256,
+        good.sha256
+    );
+}
+
+#[test]
+fn lists_of_modules_d_are_read_by_name_after_the_list() {
+    let lab = lab();
+    lab.write("initrd/modules.d/20-late.list", "dca optional\n");
+    lab.write("initrd/modules.d/10-early.list", "dca\n");
+    lab.write("initrd/modules.d/notes.txt", "not a list\n");
+    let built = build(&lab.spec()).unwrap();
+    let mut modules = built.manifest.modules.iter();
+    let dca = modules.find(|module| module.name == "dca").unwrap();
+    assert_eq!(dca.reason.to_string(), "listed in modules.d/20-late.list:1");
+}
+
+#[test]
+fn faults_of_all_lists_are_told_at_once() {
+    let lab = lab();
+    lab.list("igb\nnone\nixgbe igc\n");
+    lab.write("initrd/modules.d/site.list", "gone\n");
+    lab.write("initrd/firmware.list", "absent.fw\n");
+    let text = build(&lab.spec()).unwrap_err().to_string();
+    for expected in [
+        "modules.list:2: required module `none` is not in kernel",
+        "modules.list:3: `igc` is no option",
+        "modules.d/site.list:1: required module `gone` is not in kernel",
+        "firmware.list:1: firmware `absent.fw` is neither in ",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn a_directory_of_modules_that_no_list_names_is_warned_of() {
+    let lab = lab();
+    lab.write("lustre/lnet.ko", super::super::testing::module(&[]));
+    let mut spec = lab.spec();
+    spec.extra_modules = vec![lab.path("lustre")];
+    let built = build(&spec).unwrap();
+    let text = built.warnings.last().unwrap().to_string();
+    assert!(
+        text.contains("/lustre is in the image; name those"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -195,7 +256,7 @@ fn out_of_tree_modules_and_further_trees_and_lists_go_in() {
         .iter()
         .find(|module| module.name == "lnet");
     let lnet = lnet.unwrap();
-    assert_eq!(lnet.path, "lib/modules/6.1.0-test/extra/net/lnet.ko");
+    assert_eq!(lnet.path, "lib/modules/6.1.0-test/updates/net/lnet.ko");
     assert_eq!(
         lnet.reason,
         Reason::Listed {

@@ -166,16 +166,12 @@ fn modules_symbols(all: &str, closure: &Closure) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::firmware::FirmwareDirs;
-    use super::super::list::ModuleList;
     use super::super::testing::Lab;
     use super::*;
 
     fn made(lab: &Lab) -> (Indexes, Vec<Warning>) {
         let catalog = Catalog::read(&lab.kernel_dir(), &[]).unwrap();
-        let list = ModuleList::read(&[lab.path("initrd/modules.list")]).unwrap();
-        let dirs = FirmwareDirs::of_kernel(&lab.kernel_dir(), "x");
-        let mut closure = super::super::closure::resolve(&catalog, &list, &dirs).unwrap();
+        let mut closure = lab.close(&catalog).unwrap();
         let indexes = indexes(&catalog, &mut closure).unwrap();
         (indexes, closure.warnings)
     }

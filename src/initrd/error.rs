@@ -7,13 +7,25 @@ use std::sync::Arc;
 
 use crate::inventory::PciId;
 
-/// A line of a modules list.
+/// A line of one of the operator's lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPos {
     /// The list as it was named to the builder.
     pub file: Arc<Path>,
     /// 1-based line.
     pub line: usize,
+}
+
+impl ListPos {
+    /// `modules.list`, `modules.d/site.list`: without the way there, because a manifest must not
+    /// depend on where the builder was run.
+    pub(crate) fn list(&self) -> String {
+        let folder = self.file.parent().and_then(Path::file_name);
+        let folder = folder.filter(|name| name.as_encoded_bytes().ends_with(b".d"));
+        let name = self.file.file_name().unwrap_or(self.file.as_os_str());
+        let path = folder.map_or_else(PathBuf::new, PathBuf::from).join(name);
+        path.to_string_lossy().into_owned()
+    }
 }
 
 impl fmt::Display for ListPos {
@@ -44,7 +56,7 @@ pub enum BuildError {
         /// What is wrong and what mends it.
         problem: String,
     },
-    /// A line of a modules list makes no sense.
+    /// A line of a list makes no sense, or what it names can't be had.
     #[error("{at}: {problem}")]
     List {
         /// The line.
@@ -57,7 +69,7 @@ pub enum BuildError {
     MissingModule(Box<MissingModule>),
     /// A module needs a module that isn't there.
     #[error(
-        "{at}: module `{module}` needs `{needs}`, which kernel {release} does not have; run depmod -b again or mark the line `optional`"
+        "{at}: module `{module}` needs `{needs}`, which kernel {release} does not have; run depmod -b again, give the directory of out-of-tree modules that has it with --modules, or mark the line `optional`"
     )]
     MissingDependency {
         /// The list line that asks for it.
@@ -75,7 +87,7 @@ pub enum BuildError {
         /// The list line that asks for it.
         at: ListPos,
         /// Module, files, package.
-        missing: MissingFirmware,
+        missing: Box<MissingFirmware>,
     },
     /// A module's file is damaged or made for another kernel.
     #[error("module {}: {problem}", path.display())]
@@ -84,6 +96,22 @@ pub enum BuildError {
         path: PathBuf,
         /// What is wrong.
         problem: String,
+    },
+    /// More than one of these.
+    #[error("{}", lines(.0))]
+    Several(Vec<Self>),
+    /// The image is larger than it may be.
+    #[error(
+        "the image has {bytes} bytes and may have {limit}; the largest files: {}; remove what no host needs, or raise --max-size (make initrd MAX_SIZE=…)",
+        largest.join(", ")
+    )]
+    TooLarge {
+        /// Bytes of the image.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+        /// The largest files, as `name (bytes)`.
+        largest: Vec<String>,
     },
     /// BusyBox can't serve in an initrd.
     #[error("busybox {}: {problem}; install a static one (Debian: busybox-static)", path.display())]
@@ -106,7 +134,27 @@ pub enum BuildError {
     },
 }
 
+/// `3 faults:` and a line for each, with its causes.
+fn lines(errors: &[BuildError]) -> String {
+    let mut text = format!("{} faults:", errors.len());
+    for error in errors {
+        text += &format!("\n  {}", error.full_text());
+    }
+    text
+}
+
 impl BuildError {
+    /// The error with its causes, on one line.
+    pub(crate) fn full_text(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(inner) = cause {
+            text = format!("{text}: {inner}");
+            cause = inner.source();
+        }
+        text
+    }
+
     /// An [`BuildError::Io`] maker for `map_err`.
     pub(crate) fn io<'a>(
         operation: &'static str,
@@ -161,8 +209,10 @@ pub struct MissingFirmware {
     pub module: String,
     /// The files, as the module names them (below `/lib/firmware`).
     pub files: Vec<String>,
-    /// Where they were looked for.
+    /// The kernel's firmware, where they were looked for.
     pub directory: PathBuf,
+    /// The operator's own, where they were looked for too.
+    pub own: PathBuf,
     /// Debian's package that usually holds them.
     pub package: &'static str,
 }
@@ -181,7 +231,12 @@ impl fmt::Display for MissingFirmware {
         if let Some(more) = self.files.len().checked_sub(SHOWN + 1) {
             write!(f, " and {} more", more + 1)?;
         }
-        write!(f, "; package {} usually holds it", self.package)
+        write!(
+            f,
+            "; package {} usually holds it: put the file below {}",
+            self.package,
+            self.own.display()
+        )
     }
 }
 
@@ -198,6 +253,11 @@ pub enum Warning {
     },
     /// Optional firmware is missing: the driver is in, and may not work.
     Firmware(MissingFirmware),
+    /// No module of a directory of out-of-tree modules is in the image.
+    UnusedModules {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// A soft dependency whose order BusyBox's modprobe can't be told.
     LoadOrder {
         /// The module with the soft dependency.
@@ -227,7 +287,7 @@ pub enum Warning {
         bytes: u64,
         /// The budget.
         budget: u64,
-        /// The largest modules, as `name (bytes)`.
+        /// The largest files, as `name (bytes)`.
         largest: Vec<String>,
     },
 }
@@ -237,6 +297,11 @@ impl fmt::Display for Warning {
         match self {
             Self::LeftOut { module, because } => write!(f, "left out `{module}`: {because}"),
             Self::Firmware(missing) => missing.fmt(f),
+            Self::UnusedModules { directory } => write!(
+                f,
+                "no module of {} is in the image; name those that a boot needs in a list, such as initrd/modules.d/site.list",
+                directory.display()
+            ),
             Self::LoadOrder { module, wants } => write!(
                 f,
                 "`{wants}` belongs to `{module}` but must be loaded after it by hand: BusyBox modprobe knows no softdep"
@@ -257,7 +322,7 @@ impl fmt::Display for Warning {
                 largest,
             } => write!(
                 f,
-                "the image has {bytes} bytes, over the budget of {budget}; largest modules: {}",
+                "the image has {bytes} bytes, over the budget of {budget}; the largest files: {}",
                 largest.join(", ")
             ),
         }
@@ -281,7 +346,7 @@ fn undriven(
     match drivers.join("` or `").as_str() {
         "" => write!(
             f,
-            ", and kernel {release} has none that would; take a kernel with its driver, or give an out-of-tree one with --extra-modules"
+            ", and kernel {release} has none that would; take a kernel with its driver, or give an out-of-tree one with --modules"
         ),
         names => write!(
             f,

@@ -2,21 +2,27 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::catalog::Catalog;
 use super::closure::Closure;
 use super::compress;
 use super::error::{BuildError, MissingFirmware, Warning};
-use super::list::FirmwarePolicy;
+use super::faults::Faults;
+use super::firmware_list::WantedFirmware;
+use super::list::{FirmwarePolicy, fault};
 use super::names::matches;
 
-/// The kernel's search order (kernel, `drivers/base/firmware_loader/main.c`, `fw_path`).
+/// The operator's own firmware, then the kernel's search order (kernel,
+/// `drivers/base/firmware_loader/main.c`, `fw_path`).
 #[derive(Debug)]
 pub(crate) struct FirmwareDirs {
+    own: PathBuf,
     root: PathBuf,
     search: Vec<PathBuf>,
 }
@@ -26,23 +32,52 @@ pub(crate) struct FirmwareDirs {
 pub(crate) struct FirmwareFile {
     /// Below `lib/firmware/`, as the module names it.
     pub(crate) name: String,
-    /// The first module that names it.
-    pub(crate) module: String,
+    pub(crate) reason: FirmwareReason,
     pub(crate) bytes: Vec<u8>,
 }
 
+/// Why a firmware file is in the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FirmwareReason {
+    /// A module names it; the first that does.
+    Module {
+        /// The module.
+        name: String,
+    },
+    /// A line of `firmware.list` names it.
+    Listed {
+        /// File name of the list.
+        list: String,
+        /// 1-based line.
+        line: usize,
+    },
+}
+
+impl fmt::Display for FirmwareReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Module { name } => write!(f, "firmware of {name}"),
+            Self::Listed { list, line } => write!(f, "listed in {list}:{line}"),
+        }
+    }
+}
+
 impl FirmwareDirs {
-    /// `kernels/NAME/firmware`, which need not exist.
-    pub(crate) fn of_kernel(kernel_dir: &Path, release: &str) -> Self {
+    /// `initrd/firmware` and `kernels/NAME/firmware`, which need not exist.
+    pub(crate) fn new(source_dir: &Path, kernel_dir: &Path, release: &str) -> Self {
+        let own = source_dir.join("firmware");
         let root = kernel_dir.join("firmware");
         let updates = root.join("updates");
         Self {
             search: vec![
+                own.clone(),
                 updates.join(release),
                 updates,
                 root.join(release),
                 root.clone(),
             ],
+            own,
             root,
         }
     }
@@ -56,6 +91,7 @@ impl FirmwareDirs {
             module: module.to_owned(),
             files,
             directory: self.root.clone(),
+            own: self.own.clone(),
             package,
         })
     }
@@ -102,38 +138,91 @@ fn matching(dir: &Path, pattern: &str) -> Vec<String> {
     names.collect()
 }
 
-/// Reads what the chosen modules and listed built-in drivers name; warns of what isn't there.
+/// Reads what `firmware.list`, the chosen modules and listed built-in drivers name; warns of what
+/// isn't there.
 pub(crate) fn collect(
     dirs: &FirmwareDirs,
     catalog: &Catalog,
+    listed: &[WantedFirmware],
     closure: &mut Closure,
-) -> Result<Vec<FirmwareFile>, BuildError> {
-    let mut files = Vec::new();
-    let mut packed = BTreeSet::new();
-    for (module, names) in named(catalog, closure) {
-        if let Some(missing) = dirs.missing(&module, &names) {
+    faults: &mut Faults,
+) -> Vec<FirmwareFile> {
+    let mut collected = Collected::default();
+    for wanted in listed {
+        let found = dirs.find(&wanted.name);
+        if found.is_empty() {
+            not_found(dirs, wanted, &mut closure.warnings, faults);
+        }
+        let reason = FirmwareReason::Listed {
+            list: wanted.at.list(),
+            line: wanted.at.line,
+        };
+        for (name, path) in found {
+            faults.keep(collected.add(&name, &path, &reason));
+        }
+    }
+    for (name, names) in named(catalog, closure) {
+        if let Some(missing) = dirs.missing(&name, &names) {
             closure.warnings.push(Warning::Firmware(missing));
         }
         let found: BTreeMap<String, PathBuf> =
             names.iter().flat_map(|name| dirs.find(name)).collect();
         let fallbacks = superseded(found.keys());
+        let reason = FirmwareReason::Module { name };
         for (name, path) in found {
-            if fallbacks.contains(&name) || !packed.insert(name.clone()) {
-                continue;
+            if !fallbacks.contains(&name) {
+                faults.keep(collected.add(&name, &path, &reason));
             }
-            let bytes = fs::read(&path).map_err(BuildError::io("read firmware", &path))?;
-            let bytes =
-                compress::unpack(bytes).map_err(BuildError::io("unpack firmware", &path))?;
-            files.push(FirmwareFile {
-                name,
-                module: module.clone(),
-                bytes,
-            });
         }
     }
-    Ok(files)
+    collected.files
 }
 
+/// Firmware files, each once, with the first reason.
+#[derive(Default)]
+struct Collected {
+    files: Vec<FirmwareFile>,
+    names: BTreeSet<String>,
+}
+
+impl Collected {
+    fn add(&mut self, name: &str, path: &Path, reason: &FirmwareReason) -> Result<(), BuildError> {
+        if !self.names.insert(name.to_owned()) {
+            return Ok(());
+        }
+        let bytes = fs::read(path).map_err(BuildError::io("read firmware", path))?;
+        let bytes = compress::unpack(bytes).map_err(BuildError::io("unpack firmware", path))?;
+        self.files.push(FirmwareFile {
+            name: name.to_owned(),
+            reason: reason.clone(),
+            bytes,
+        });
+        Ok(())
+    }
+}
+
+/// A line of `firmware.list` that nothing fits.
+fn not_found(
+    dirs: &FirmwareDirs,
+    wanted: &WantedFirmware,
+    warnings: &mut Vec<Warning>,
+    faults: &mut Faults,
+) {
+    let problem = format!(
+        "firmware `{}` is neither in {} nor in {}; put it into the first, or mark the line `optional`",
+        wanted.name,
+        dirs.own.display(),
+        dirs.root.display()
+    );
+    let error = fault(wanted.at.clone(), problem);
+    if wanted.required {
+        return faults.add(error);
+    }
+    warnings.push(Warning::LeftOut {
+        module: wanted.name.clone(),
+        because: error.to_string(),
+    });
+}
 /// Files that a driver asks for only where a newer version of the same is missing: bnx2x names
 /// `bnx2x-e2-7.13.15.0.fw` behind `bnx2x-e2-7.13.21.0.fw`, and each is a tenth of the image.
 ///
@@ -204,17 +293,24 @@ fn package_of(file: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::super::compress::{pack_zstd, tests::xz};
-    use super::super::list::ModuleList;
-    use super::super::testing::{Lab, RELEASE};
+    use super::super::firmware_list;
+    use super::super::testing::Lab;
     use super::*;
 
     fn collect_all(lab: &Lab) -> (Vec<FirmwareFile>, Vec<Warning>) {
+        let (files, warnings, faults) = collect_listed(lab);
+        faults.done().unwrap();
+        (files, warnings)
+    }
+
+    fn collect_listed(lab: &Lab) -> (Vec<FirmwareFile>, Vec<Warning>, Faults) {
         let catalog = Catalog::read(&lab.kernel_dir(), &[]).unwrap();
-        let list = ModuleList::read(&[lab.path("initrd/modules.list")]).unwrap();
-        let dirs = FirmwareDirs::of_kernel(&lab.kernel_dir(), RELEASE);
-        let mut closure = super::super::closure::resolve(&catalog, &list, &dirs).unwrap();
-        let files = collect(&dirs, &catalog, &mut closure).unwrap();
-        (files, closure.warnings)
+        let mut closure = lab.close(&catalog).unwrap();
+        let mut faults = Faults::default();
+        let listed = firmware_list::read(&lab.path("initrd"), &mut faults);
+        let dirs = lab.firmware_dirs();
+        let files = collect(&dirs, &catalog, &listed, &mut closure, &mut faults);
+        (files, closure.warnings, faults)
     }
 
     #[test]
@@ -281,8 +377,9 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             format!(
-                "module `r8169` names firmware that is not in {}: rtl_nic/0.fw, rtl_nic/1.fw, rtl_nic/2.fw and 2 more; package firmware-realtek usually holds it",
-                lab.path("kernel/firmware").display()
+                "module `r8169` names firmware that is not in {}: rtl_nic/0.fw, rtl_nic/1.fw, rtl_nic/2.fw and 2 more; package firmware-realtek usually holds it: put the file below {}",
+                lab.path("kernel/firmware").display(),
+                lab.path("initrd/firmware").display()
             )
         );
         lab.list("r8169 firmware=none\n");
@@ -317,5 +414,65 @@ mod tests {
         assert_eq!(files.len(), 2);
         assert_eq!(files[1].bytes, b"2");
         assert!(warnings[0].to_string().contains("../../release"));
+    }
+
+    #[test]
+    fn a_packed_file_behind_links_is_found_and_the_operators_own_wins() {
+        let lab = Lab::new();
+        lab.module("kernel/ice.ko", &[], &[("firmware", "ddp/ice.pkg")]);
+        lab.list("ice\n");
+        let link = |target: &str, path: &str| std::os::unix::fs::symlink(target, lab.path(path));
+        lab.write(
+            "kernel/firmware/store/ice-1.3.pkg.zst",
+            pack_zstd(b"package", 3).unwrap(),
+        );
+        link("store", "kernel/firmware/ddp").unwrap();
+        link("ice-1.3.pkg.zst", "kernel/firmware/store/ice.pkg.zst").unwrap();
+        assert_eq!(collect_all(&lab).0[0].bytes, b"package");
+        lab.write("initrd/firmware/ddp/ice.pkg.xz", xz(b"mine"));
+        assert_eq!(collect_all(&lab).0[0].bytes, b"mine");
+    }
+
+    #[test]
+    fn firmware_list_brings_names_and_patterns() {
+        let lab = Lab::new();
+        lab.module("kernel/a.ko", &[], &[("firmware", "a/1.bin")]);
+        lab.list("a\n");
+        lab.write("kernel/firmware/a/1.bin", "1");
+        lab.write("initrd/firmware/site/x.fw.xz", xz(b"x"));
+        lab.write(
+            "initrd/firmware.list",
+            "# ours\na/*.bin\nsite/x.fw\nnone optional\n",
+        );
+        let (files, warnings) = collect_all(&lab);
+        let found: Vec<String> = files
+            .iter()
+            .map(|file| format!("{} {}", file.name, file.reason))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "a/1.bin listed in firmware.list:2",
+                "site/x.fw listed in firmware.list:3"
+            ]
+        );
+        assert_eq!(files[1].bytes, b"x");
+        assert!(warnings[0].to_string().starts_with("left out `none`: "));
+    }
+
+    #[test]
+    fn every_line_of_firmware_list_that_fails_is_told() {
+        let lab = Lab::new();
+        let lines = "gone.fw\n/lib/firmware/a\nlib/firmware/a\na b\n";
+        lab.write("initrd/firmware.list", lines);
+        let text = collect_listed(&lab).2.done().unwrap_err().to_string();
+        for expected in [
+            "firmware.list:1: firmware `gone.fw` is neither in ",
+            "firmware.list:2: `/lib/firmware/a` is no firmware name",
+            "firmware.list:3: `lib/firmware/a` is no firmware name",
+            "firmware.list:4: `a b` is not NAME [required|optional]",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `modules.list`: what the operator wants in the initrd.
+//! `modules.list` and `modules.d/*.list`: the modules that the operator wants in the initrd.
 //!
 //! ```text
 //! # comment
@@ -10,12 +10,14 @@
 //! goes in too; with `?` only where the kernel has it.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{BuildError, ListPos};
+use super::faults::Faults;
 use super::names::canonical;
 
 /// What happens when firmware that a module names is missing.
@@ -57,38 +59,30 @@ pub(crate) struct ModuleList {
 
 impl ModuleList {
     /// Reads the lists in order.
-    pub(crate) fn read(paths: &[impl AsRef<Path>]) -> Result<Self, BuildError> {
+    pub(crate) fn read(paths: &[impl AsRef<Path>], faults: &mut Faults) -> Self {
         let mut list = Self::default();
         for path in paths {
             let path = path.as_ref();
-            let text =
-                std::fs::read_to_string(path).map_err(BuildError::io("read modules list", path))?;
-            list.merge(path, &text)?;
+            let read = fs::read_to_string(path).map_err(BuildError::io("read modules list", path));
+            if let Some(text) = faults.keep(read) {
+                list.merge(path, &text, faults);
+            }
         }
-        Ok(list)
+        list
     }
 
     /// Adds one list's lines.
-    pub(crate) fn merge(&mut self, path: &Path, text: &str) -> Result<(), BuildError> {
-        let file: Arc<Path> = path.into();
+    pub(crate) fn merge(&mut self, path: &Path, text: &str, faults: &mut Faults) {
         let mut seen = HashMap::new();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.split('#').next().unwrap_or_default();
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let at = ListPos {
-                file: Arc::clone(&file),
-                line: index + 1,
+        for (at, words) in lines(path, text) {
+            let added = match words.as_slice() {
+                [name, "->", others @ ..] => self.add_rule(at, name, others),
+                [name, options @ ..] => parse_wanted(at, name, options)
+                    .and_then(|wanted| self.add_wanted(wanted, &mut seen)),
+                [] => Ok(()),
             };
-            match words.as_slice() {
-                [] => {}
-                [name, "->", others @ ..] => self.add_rule(at, name, others)?,
-                [name, options @ ..] => {
-                    let wanted = parse_wanted(at, name, options)?;
-                    self.add_wanted(wanted, &mut seen)?;
-                }
-            }
+            faults.keep(added);
         }
-        Ok(())
     }
 
     fn add_rule(&mut self, at: ListPos, name: &str, others: &[&str]) -> Result<(), BuildError> {
@@ -131,6 +125,36 @@ impl ModuleList {
     }
 }
 
+/// The words of each line of a list that has any, without its comment.
+pub(crate) fn lines<'a>(
+    path: &Path,
+    text: &'a str,
+) -> impl Iterator<Item = (ListPos, Vec<&'a str>)> {
+    let file: Arc<Path> = path.into();
+    let lines = text.lines().enumerate().map(move |(index, line)| {
+        let line = line.split('#').next().unwrap_or_default();
+        let at = ListPos {
+            file: Arc::clone(&file),
+            line: index + 1,
+        };
+        (at, line.split_whitespace().collect())
+    });
+    lines.filter(|(_, words): &(_, Vec<_>)| !words.is_empty())
+}
+
+/// `*.list` of a directory by name; it need not be there.
+pub(crate) fn lists_of(dir: &Path) -> Result<Vec<PathBuf>, BuildError> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(BuildError::io("read lists of", dir))?;
+    let mut lists: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
+    lists.retain(|path| path.extension().is_some_and(|end| end == "list"));
+    lists.sort();
+    Ok(lists)
+}
+
 fn parse_wanted(at: ListPos, name: &str, options: &[&str]) -> Result<Wanted, BuildError> {
     check_name(&at, name)?;
     let mut wanted = Wanted {
@@ -166,8 +190,12 @@ fn check_name(at: &ListPos, name: &str) -> Result<(), BuildError> {
     Err(fault(at.clone(), problem))
 }
 
-fn fault(at: ListPos, problem: String) -> BuildError {
-    BuildError::List { at, problem }
+/// A [`BuildError::List`].
+pub(crate) fn fault(at: ListPos, problem: impl Into<String>) -> BuildError {
+    BuildError::List {
+        at,
+        problem: problem.into(),
+    }
 }
 
 #[cfg(test)]
@@ -175,9 +203,9 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<ModuleList, BuildError> {
-        let mut list = ModuleList::default();
-        list.merge(Path::new("modules.list"), text)?;
-        Ok(list)
+        let (mut list, mut faults) = (ModuleList::default(), Faults::default());
+        list.merge(Path::new("modules.list"), text, &mut faults);
+        faults.done().map(|()| list)
     }
 
     #[test]
@@ -202,8 +230,9 @@ mod tests {
     #[test]
     fn a_later_list_replaces_a_line() {
         let mut list = parse("igb\nigc\n").unwrap();
-        list.merge(Path::new("site.list"), "igb optional\n")
-            .unwrap();
+        let mut faults = Faults::default();
+        list.merge(Path::new("site.list"), "igb optional\n", &mut faults);
+        faults.done().unwrap();
         assert_eq!(list.wanted.len(), 2);
         assert!(!list.wanted[1].required);
     }
@@ -223,5 +252,15 @@ mod tests {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn every_fault_is_told() {
+        let text = parse("a.ko\nigb igc\nigc\n").unwrap_err().to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(lines[0], "2 faults:");
+        assert!(lines[1].starts_with("  modules.list:1: `a.ko`"), "{text}");
+        assert!(lines[2].starts_with("  modules.list:2: `igc`"), "{text}");
     }
 }

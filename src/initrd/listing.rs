@@ -202,10 +202,12 @@ impl Listing {
             return self.explain_by_dependencies(why);
         }
         let modules = manifest.modules.iter();
-        let modules = modules.map(|module| (module.path.as_str(), module.reason.to_string()));
+        let modules = modules.map(|module| {
+            let reason = format!("{}{}", module.reason, module.origin);
+            (module.path.as_str(), reason)
+        });
         let firmware = manifest.firmware.iter();
-        let firmware =
-            firmware.map(|file| (file.path.as_str(), format!("firmware of {}", file.module)));
+        let firmware = firmware.map(|file| (file.path.as_str(), file.reason.to_string()));
         let others = manifest.files.iter();
         let others = others.filter_map(|file| Some((file.path.as_str(), file.reason.clone()?)));
         let reasons: HashMap<&str, String> = modules.chain(firmware).chain(others).collect();

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::catalog::Origin;
 use super::closure::Reason;
 use super::compress::Compression;
 use super::error::BuildError;
+use super::firmware::FirmwareReason;
 use super::tree::{Item, Node};
 
 /// The version of this JSON shape.
@@ -69,6 +71,9 @@ pub struct ModuleRecord {
     pub path: String,
     /// Why it is in.
     pub reason: Reason,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Origin::is_kernel")]
+    pub origin: Origin,
     /// Unpacked bytes.
     pub size: u64,
 }
@@ -78,8 +83,8 @@ pub struct ModuleRecord {
 pub struct FirmwareRecord {
     /// In the image, without leading `/`.
     pub path: String,
-    /// The module that names it.
-    pub module: String,
+    /// Why it is in.
+    pub reason: FirmwareReason,
     /// Unpacked bytes.
     pub size: u64,
 }

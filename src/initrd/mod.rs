@@ -1,7 +1,7 @@
 //! The initrd builder: module, firmware and ELF closure, cpio newc, compression, manifest.
 //!
-//! [`build`] packs an `initrd/` source tree, static BusyBox, the modules of `modules.list` with
-//! everything they need, and the firmware these name. The same inputs give the same bytes,
+//! [`build`] packs an `initrd/` source tree, static BusyBox, the modules of its lists with
+//! everything they need, and the firmware that these or `firmware.list` name. The same inputs give the same bytes,
 //! whoever builds wherever. [`list`] reads an image back and says why each module is in it.
 //!
 //! The image is a row of cpio members (kernel, `Documentation/driver-api/early-userspace/buffer-format.rst`);
@@ -18,7 +18,9 @@ mod cpio;
 mod depmod;
 mod elf;
 mod error;
+mod faults;
 mod firmware;
+mod firmware_list;
 mod hooks;
 mod image;
 mod kinds;
@@ -28,15 +30,18 @@ mod manifest;
 mod modinfo;
 mod names;
 mod nics;
+mod out_of_tree;
 mod tree;
 
 #[cfg(test)]
 mod testing;
 
+pub use catalog::Origin;
 pub use closure::Reason;
 pub use compose::{BuildSpec, Built, build};
 pub use compress::Compression;
 pub use error::{BuildError, ListPos, MissingFirmware, MissingModule, Warning};
+pub use firmware::FirmwareReason;
 pub use kinds::{Kind, Total};
 pub use list::FirmwarePolicy;
 pub use listing::{ListError, Listed, Listing, list};

@@ -35,6 +35,12 @@ impl Modinfo {
         self.all("vermagic").next()?.split_whitespace().next()
     }
 
+    /// The rest of `vermagic`: how the kernel was configured.
+    pub(crate) fn built_with(&self) -> Option<&str> {
+        let (_, flags) = self.all("vermagic").next()?.split_once(' ')?;
+        Some(flags.trim())
+    }
+
     /// Firmware files, sorted, each once.
     pub(crate) fn firmware(&self) -> Vec<String> {
         let mut files: Vec<String> = self.all("firmware").map(str::to_owned).collect();

@@ -47,17 +47,12 @@ fn drivers(catalog: &Catalog, id: PciId) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::closure;
-    use super::super::firmware::FirmwareDirs;
-    use super::super::list::ModuleList;
-    use super::super::testing::{Lab, RELEASE};
+    use super::super::testing::Lab;
     use super::*;
 
     fn warnings(lab: &Lab, id: &str) -> Vec<String> {
         let catalog = Catalog::read(&lab.kernel_dir(), &[]).unwrap();
-        let list = ModuleList::read(&[lab.path("initrd/modules.list")]).unwrap();
-        let dirs = FirmwareDirs::of_kernel(&lab.kernel_dir(), RELEASE);
-        let closure = closure::resolve(&catalog, &list, &dirs).unwrap();
+        let closure = lab.close(&catalog).unwrap();
         let hosts = (1..=5).map(|n| format!("kvm{n:02}")).collect();
         let nics = Nics::from([(id.parse().unwrap(), hosts)]);
         let found = undriven(&catalog, &closure, &nics);
@@ -110,7 +105,7 @@ mod tests {
         assert_eq!(
             warnings(&lab(), "abcd:0001"),
             [
-                "no module in the image drives the NIC abcd:0001 of kvm01, kvm02, kvm03 and 2 more, and kernel 6.1.0-test has none that would; take a kernel with its driver, or give an out-of-tree one with --extra-modules"
+                "no module in the image drives the NIC abcd:0001 of kvm01, kvm02, kvm03 and 2 more, and kernel 6.1.0-test has none that would; take a kernel with its driver, or give an out-of-tree one with --modules"
             ]
         );
     }

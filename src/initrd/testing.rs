@@ -5,6 +5,13 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::catalog::Catalog;
+use super::closure::{self, Closure};
+use super::error::BuildError;
+use super::faults::Faults;
+use super::firmware::FirmwareDirs;
+use super::list::ModuleList;
+
 pub(crate) const RELEASE: &str = "6.1.0-test";
 
 /// A relocatable x86-64 ELF with nothing but `.modinfo` and `.shstrtab`.
@@ -132,6 +139,18 @@ impl Lab {
         spec.busybox = self.path("busybox");
         spec.level = 3;
         spec
+    }
+
+    pub(crate) fn firmware_dirs(&self) -> FirmwareDirs {
+        FirmwareDirs::new(&self.path("initrd"), &self.kernel_dir(), RELEASE)
+    }
+
+    /// What `modules.list` brings in.
+    pub(crate) fn close(&self, catalog: &Catalog) -> Result<Closure, BuildError> {
+        let mut faults = Faults::default();
+        let list = ModuleList::read(&[self.path("initrd/modules.list")], &mut faults);
+        let closure = closure::resolve(catalog, &list, &self.firmware_dirs(), &mut faults);
+        faults.done().map(|()| closure)
     }
 
     pub(crate) fn kernel_dir(&self) -> PathBuf {

@@ -150,15 +150,15 @@ impl Check<'_> {
         let Some((other, first)) = self.macs.insert(mac.value, taken) else {
             return;
         };
-        let message = if other == name {
-            format!("{name} has the MAC {} twice", mac.value)
-        } else {
-            format!("{name} and {other} share the MAC {}", mac.value)
-        };
-        let fault = Diagnostic::error("inventory::duplicate_mac", message)
-            .with_label(faults.primary(mac.span, ""))
-            .with_label(faults.context(first, "first used here"))
-            .with_help("a MAC belongs to one NIC: correct one of the two");
+        let fault = clash(
+            "inventory::duplicate_mac",
+            &format!("MAC {}", mac.value),
+            name,
+            &other,
+        )
+        .with_label(faults.primary(mac.span, ""))
+        .with_label(faults.context(first, "first used here"))
+        .with_help("a MAC belongs to one NIC: correct one of the two");
         faults.push(fault);
     }
 
@@ -202,15 +202,15 @@ impl Check<'_> {
         let Some((other, first)) = self.ips.insert(ip.value, taken) else {
             return;
         };
-        let message = if other == name {
-            format!("{name} has the address {} twice", ip.value)
-        } else {
-            format!("{name} and {other} share the address {}", ip.value)
-        };
-        let fault = Diagnostic::error("inventory::duplicate_ip", message)
-            .with_label(faults.primary(ip.span, ""))
-            .with_label(faults.context(first, "first used here"))
-            .with_help("give each host an address of its own");
+        let fault = clash(
+            "inventory::duplicate_ip",
+            &format!("address {}", ip.value),
+            name,
+            &other,
+        )
+        .with_label(faults.primary(ip.span, ""))
+        .with_label(faults.context(first, "first used here"))
+        .with_help("give each host an address of its own");
         faults.push(fault);
     }
 
@@ -345,4 +345,14 @@ fn check_ip(name: &str, ip: At<Ipv4Addr>, placed: &Placed, faults: &mut Faults) 
             .with_help("move the address, or make the pool smaller");
         faults.push(fault);
     }
+}
+
+/// What should be a host's own, and is written twice.
+fn clash(code: &'static str, what: &str, name: &str, other: &str) -> Diagnostic {
+    let message = if other == name {
+        format!("{name} has the {what} twice")
+    } else {
+        format!("{name} and {other} share the {what}")
+    };
+    Diagnostic::error(code, message)
 }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lab::{Lab, Result, Site, VirtualServer, data_dir, hand_over, repository, require};
+use lab::{BOOT_FILES, Lab, Result, Site, VirtualServer, data_dir, hand_over, repository, require};
 
 /// From power-on to *joined*; a boot takes some two minutes where two share two slow cores.
 const JOIN: Duration = Duration::from_secs(480);
@@ -104,13 +104,7 @@ fn site(lab: Lab, logs: &Path) -> Result<Site> {
 /// The daemon on an inventory.
 fn site_of(lab: Lab, logs: &Path, inventory: &str) -> Result<Site> {
     let data = data_dir();
-    let artefacts = [
-        ("kernels/debian/vmlinuz", "kernel"),
-        ("initrds/default.img", "initrd"),
-        ("roots/kvm-host", "root"),
-        ("loaders/snponly.efi", "loaders"),
-    ];
-    require(&data, &artefacts)?;
+    require(&data, &BOOT_FILES)?;
     Site::start(lab, inventory, &data, logs)
 }
 

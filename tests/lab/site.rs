@@ -90,6 +90,14 @@ impl Site {
     }
 }
 
+/// What a boot with firmware takes, and the make verbs that build it.
+pub const BOOT_FILES: [(&str, &str); 4] = [
+    ("kernels/debian/vmlinuz", "kernel"),
+    ("initrds/default.img", "initrd"),
+    ("roots/kvm-host", "root"),
+    ("loaders/snponly.efi", "loaders"),
+];
+
 /// Fails with the make verb that builds it if an artefact is not in the data directory.
 pub fn require(data: &Path, artefacts: &[(&str, &str)]) -> Result<()> {
     for (path, verb) in artefacts {
