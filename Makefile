@@ -6,8 +6,12 @@ KERNEL ?= debian
 ROOT ?= kvm-host
 INITRD ?= default
 INTERFACE ?=
-# Of the initrd: directories of out-of-tree modules, the largest image.
+# Of the initrd: directories of out-of-tree modules, microcode (1: Debian's, or a directory) and for which
+# processors, archives to append, the largest image.
 MODULES ?=
+MICROCODE ?=
+PROCESSORS ?=
+APPEND ?=
 MAX_SIZE ?=
 CARGO ?= cargo
 
@@ -27,7 +31,7 @@ export BRIDGEHEAD_BUILD := $(CURDIR)/$(data)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all demo test test-boot run initrd kernel root loaders check lint unit-test clean distclean help \
+.PHONY: all demo test test-boot run initrd kernel root loaders microcode check lint unit-test clean distclean help \
 	kernel-check daemon options packages packages-compiler packages-build packages-kernel packages-demo packages-test
 
 all: daemon ## build the daemon (the default)
@@ -60,13 +64,21 @@ kernel-check: packages-build packages-kernel ## hold every line of kernel-config
 loaders: packages-build ## get the boot loaders into build/loaders/
 	@$(setup)/loaders $(data)/loaders
 
+microcode: packages-build ## get Debian's microcode into build/microcode/ (for make initrd MICROCODE=1)
+	@$(setup)/microcode $(data)/microcode
+
 root: kernel ## build the root image ROOT=kvm-host (LUSTRE_TREE=DIR adds an installed Lustre)
 	@roots/build $(ROOT) $(data)/roots/$(ROOT) $(kernel)
 
-initrd: $(image) ## pack the initrd into build/initrds/ (MODULES=DIR: out-of-tree modules; MAX_SIZE=20M)
+initrd: $(image) ## pack the initrd into build/initrds/ (MODULES=DIR MICROCODE=1 PROCESSORS=06-8f-08 APPEND=FILE MAX_SIZE=20M)
 
 initrd_options = $(strip $(addprefix --inventory ,$(wildcard hosts.yaml)) $(addprefix --modules ,$(MODULES)) \
-	$(addprefix --max-size ,$(MAX_SIZE)))
+	$(if $(MICROCODE),--microcode$(addprefix =,$(filter-out 1,$(MICROCODE))) $(addprefix --processor ,$(PROCESSORS))) \
+	$(addprefix --append ,$(APPEND)) $(addprefix --max-size ,$(MAX_SIZE)))
+# Which files the image is made of, besides the builder and the kernel.
+initrd_inputs = $(shell find initrd $(MODULES) $(filter-out 1,$(MICROCODE)) -type f 2>/dev/null) \
+	$(wildcard hosts.yaml $(APPEND) $(shell awk '/^\// { print $$1 }' initrd/files.list 2>/dev/null)) \
+	$(if $(filter 1,$(MICROCODE)),$(data)/microcode/id)
 
 # Other options make another image.
 $(data)/initrds/.$(INITRD).options: options
@@ -74,10 +86,9 @@ $(data)/initrds/.$(INITRD).options: options
 	@echo '$(initrd_options)' | cmp -s - $@ || echo '$(initrd_options)' >$@
 options:
 
-# Which files the image is made of: initrd/, the builder, the kernel. The inventory says which NICs its hosts have;
-# the builder warns of those that nothing in the image drives. What is up to date for the builder is so for make.
-$(image): $(shell find initrd $(MODULES) -type f 2>/dev/null) $(wildcard hosts.yaml) \
-		$(data)/initrds/.$(INITRD).options $(bridgehead) $(kernel)/id
+# The inventory says which NICs its hosts have; the builder warns of those that nothing in the image drives.
+# What is up to date for the builder is so for make.
+$(image): $(initrd_inputs) $(data)/initrds/.$(INITRD).options $(bridgehead) $(kernel)/id
 	$(bridgehead) initrd build --kernel $(kernel) --out $@ $(initrd_options)
 	@touch $@
 
@@ -85,6 +96,8 @@ $(image): $(shell find initrd $(MODULES) -type f 2>/dev/null) $(wildcard hosts.y
 $(bridgehead): daemon
 	@:
 $(kernel)/id: kernel
+	@:
+$(data)/microcode/id: microcode
 	@:
 
 daemon: packages-compiler

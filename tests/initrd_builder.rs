@@ -433,3 +433,132 @@ fn list_shows_modules_reasons_sizes_and_totals() {
     let (_, files, _) = bridgehead(dir.path(), &["initrd", "list", "--files", "default.img"]);
     assert!(files.contains("bin/sh -> busybox"), "{files}");
 }
+
+/// `bridgehead initrd build` by nobody, with another umask, in a directory of its own.
+fn build_as_nobody(dir: &Path) -> String {
+    let program = dir.join("bridgehead");
+    fs::copy(env!("CARGO_BIN_EXE_bridgehead"), &program).unwrap();
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    for path in [dir.to_owned(), dir.join("initrd")] {
+        nix::unistd::chown(&path, Some(nobody.uid), Some(nobody.gid)).unwrap();
+    }
+    let output = Command::new("setpriv")
+        .args(["--reuid=nobody", "--clear-groups"])
+        .arg(format!("--regid={}", nobody.gid))
+        .args(["sh", "-c", "umask 077; exec ./bridgehead \"$@\"", "sh"])
+        .args(BUILD)
+        .current_dir(dir)
+        .env("HOME", "/nonexistent")
+        .output()
+        .expect("run setpriv (Debian: package util-linux)");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn another_user_in_another_directory_gets_the_same_image() {
+    if !is_root() {
+        eprintln!("SKIPPED: to become nobody needs root");
+        return;
+    }
+    let lay_out_all = |dir: &Path| {
+        lay_out(dir);
+        write(dir, "initrd/files.list", "/bin/ls /opt/ls\n");
+    };
+    let (mine, theirs) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    lay_out_all(mine.path());
+    let (ok, said, error) = bridgehead(mine.path(), &BUILD);
+    assert!(ok, "{error}");
+    lay_out_all(theirs.path());
+    assert_eq!(build_as_nobody(theirs.path()), said);
+    for file in ["default.img", "default.manifest"] {
+        let bytes = |dir: &TempDir| fs::read(dir.path().join(file)).unwrap();
+        assert!(bytes(&mine) == bytes(&theirs), "{file} differs");
+    }
+    let owner = std::os::unix::fs::MetadataExt::uid;
+    let image = fs::metadata(theirs.path().join("default.img")).unwrap();
+    assert_ne!(owner(&image), 0);
+}
+
+#[test]
+fn a_program_of_this_machine_runs_with_its_libraries() {
+    if !is_root() {
+        eprintln!("SKIPPED: device nodes and chroot need root");
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    lay_out(dir.path());
+    // Where no busybox applet stands.
+    write(dir.path(), "initrd/files.list", "/bin/ls /opt/bin/list\n");
+    build(&spec(dir.path())).unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    unpack(&dir.path().join("default.img"), &root);
+    let output = Command::new("chroot")
+        .arg(&root)
+        .args(["/opt/bin/list", "--version"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("coreutils"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn what_operators_add_is_listed_with_its_reason() {
+    let dir = TempDir::new().unwrap();
+    lay_out(dir.path());
+    write(
+        dir.path(),
+        "own/bh-nic.ko",
+        module(&["license=GPL", "depends=bh-new"]),
+    );
+    write(dir.path(), "own/bh-new.ko", module(&["license=GPL"]));
+    write(dir.path(), "ucode/amd-ucode/microcode_amd.bin", b"DMA\0");
+    write(dir.path(), "initrd/firmware/bh/more.fw", "firmware");
+    write(dir.path(), "initrd/firmware.list", "bh/more.fw\n");
+    write(dir.path(), "initrd/site.conf", "x");
+    write(
+        dir.path(),
+        "initrd/files.list",
+        "site.conf /etc/site.conf 0600\n",
+    );
+    let site = bridgehead(dir.path(), &BUILD);
+    assert!(site.0, "{}", site.2);
+    fs::copy(dir.path().join("default.img"), dir.path().join("site.cpio")).unwrap();
+    let more = [
+        "--modules",
+        "own",
+        "--microcode=ucode",
+        "--append",
+        "site.cpio",
+    ];
+    let (ok, _, said) = bridgehead(dir.path(), &[BUILD.as_slice(), &more].concat());
+    assert_eq!((ok, said.as_str()), (true, ""));
+    let (_, text, _) = bridgehead(dir.path(), &["initrd", "list", "default.img"]);
+    let line = |words: &[&str]| {
+        let mut lines = text.lines();
+        let found = lines.any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(found, "{words:?}: {text}");
+    };
+    line(&[
+        "bh_nic",
+        "listed in modules.list:1, out of tree, in place of the kernel's",
+    ]);
+    line(&["bh_new", "bh_nic needs it, out of tree"]);
+    line(&["AuthenticAMD.bin", "1 file of amd-ucode"]);
+    line(&["bh/more.fw", "listed in firmware.list:1"]);
+    line(&["etc/site.conf", "listed in files.list:1"]);
+    line(&["archive 1", "microcode", "none"]);
+    line(&["archive 3", "files", "zstd"]);
+    line(&["archive 5", "site.cpio", "zstd"]);
+    let small = [BUILD.as_slice(), &["--max-size", "100K"]].concat();
+    let (ok, _, said) = bridgehead(dir.path(), &small);
+    assert!(
+        !ok && said.contains("may have 102400; the largest files: busybox ("),
+        "{said}"
+    );
+}

@@ -6,14 +6,14 @@ use clap::{Args, Subcommand};
 
 use super::table::table;
 use super::{Failure, colour, print, print_json};
-use crate::initrd::{self, BuildSpec, Kind, Listed, Listing};
+use crate::initrd::{self, BuildSpec, Kind, Listed, ListedMember, Listing, Microcode};
 use crate::inventory;
 
 /// What to do with an initrd.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Pack the initrd's tree, modules and firmware into one image
-    Build(Build),
+    Build(Box<Build>),
     /// Show what is in an image, why each module is there, and sizes
     List(List),
 }
@@ -36,15 +36,24 @@ pub(super) struct Build {
     /// A directory of out-of-tree modules, for the lists to choose from; may be given several times
     #[arg(long, value_name = "DIR")]
     modules: Vec<PathBuf>,
+    /// Microcode of all processors, as an archive before all others: of DIR/intel-ucode and DIR/amd-ucode [DIR: microcode/ of the data directory]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    microcode: Option<Option<PathBuf>>,
+    /// Of one kind of processor alone: intel, amd, 06-8f-08 (family, model, stepping), fam19h; may be given several times
+    #[arg(long, value_name = "NAME", requires = "microcode")]
+    processor: Vec<String>,
+    /// An archive to put behind all others as it is; may be given several times
+    #[arg(long, value_name = "FILE.cpio")]
+    append: Vec<PathBuf>,
     /// A further tree, laid over tree/; may be given several times
     #[arg(long, value_name = "DIR")]
     tree: Vec<PathBuf>,
     /// Warn of NICs (`pci:`) that this inventory's hosts of this initrd have and nothing in it drives
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
-    /// The largest image to write, bytes or with K or M (KiB, MiB); above 8M there is a warning
-    #[arg(long, value_name = "SIZE", default_value = "12M", value_parser = size)]
-    max_size: u64,
+    /// The largest image to write, bytes or with K or M (KiB, MiB) [default: 12M and what microcode takes; above 8M there is a warning]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
     /// A static BusyBox
     #[arg(long, value_name = "FILE", default_value = "/bin/busybox")]
     busybox: PathBuf,
@@ -81,6 +90,13 @@ fn build(arguments: &Build) -> Result<(), Failure> {
     spec.busybox.clone_from(&arguments.busybox);
     spec.level = arguments.level;
     spec.max_size = arguments.max_size;
+    spec.microcode = match &arguments.microcode {
+        None => Microcode::Off,
+        Some(None) => Microcode::Data,
+        Some(Some(directory)) => Microcode::Directory(directory.clone()),
+    };
+    spec.processors.clone_from(&arguments.processor);
+    spec.appended.clone_from(&arguments.append);
     spec.mtime = source_date_epoch()?;
     if let Some(inventory) = &arguments.inventory {
         spec.nics = nics(inventory, &arguments.out)?;
@@ -179,11 +195,18 @@ fn path_row(file: &Listed) -> Vec<String> {
     ]
 }
 
-/// A table each of what has a reason: microcode, modules, firmware, hooks.
+/// A table each of what has a reason: microcode, modules, firmware, hooks, and of the rest what
+/// `files.list` brought.
 fn by_kind(listing: &Listing) -> String {
+    const KINDS: [Kind; 4] = [Kind::Microcode, Kind::Module, Kind::Firmware, Kind::Hook];
     let mut text = String::new();
-    for kind in [Kind::Microcode, Kind::Module, Kind::Firmware, Kind::Hook] {
+    for kind in KINDS.into_iter().chain([Kind::Program, Kind::Other]) {
+        let listed = |file: &&Listed| {
+            let ours = !listing.members[file.member].appended;
+            KINDS.contains(&kind) || (file.reason.is_some() && ours)
+        };
         let files = listing.files.iter().filter(|file| file.kind == Some(kind));
+        let files = files.filter(listed);
         let mut rows: Vec<Vec<String>> = files.map(kind_row).collect();
         if rows.is_empty() {
             continue;
@@ -217,6 +240,20 @@ fn kind_row(file: &Listed) -> Vec<String> {
     ]
 }
 
+/// `archive 2  drivers  zstd  at 512  310 entries  6.20 MB  unpacked 19.80 MB`.
+fn member_row(listing: &Listing, index: usize, part: &ListedMember) -> Vec<String> {
+    let entries = listing.files.iter().filter(|file| file.member == index);
+    vec![
+        format!("archive {}", index + 1),
+        part.name.clone().unwrap_or_default(),
+        format!("{:?}", part.compression).to_lowercase(),
+        format!("at {}", part.offset),
+        format!("{} entries", entries.count()),
+        format!("{:.2} MB", megabytes(part.size)),
+        format!("unpacked {:.2} MB", megabytes(part.unpacked_size)),
+    ]
+}
+
 fn summary(listing: &Listing) -> String {
     let mut text = String::new();
     if let Some(why) = &listing.no_manifest {
@@ -231,16 +268,9 @@ fn summary(listing: &Listing) -> String {
         ]
     });
     text += &table(&rows.collect::<Vec<_>>());
-    for (index, part) in listing.members.iter().enumerate() {
-        text += &format!(
-            "archive {}: {:?} at {}, {:.2} MB, unpacked {:.2} MB\n",
-            index + 1,
-            part.compression,
-            part.offset,
-            megabytes(part.size),
-            megabytes(part.unpacked_size)
-        );
-    }
+    let members = listing.members.iter().enumerate();
+    let rows = members.map(|(index, part)| member_row(listing, index, part));
+    text += &table(&rows.collect::<Vec<_>>());
     text + &format!(
         "{} entries, {:.2} MB, sha256 {}\n",
         listing.files.len(),

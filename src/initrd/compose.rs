@@ -2,21 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
+use super::append::{self, Appended};
 use super::busybox;
 use super::catalog::Catalog;
 use super::closure::{self, Closure};
 use super::depmod;
 use super::error::{BuildError, Warning};
 use super::faults::Faults;
+use super::files;
 use super::firmware::{self, FirmwareDirs, FirmwareFile};
 use super::firmware_list;
 use super::hooks;
 use super::image::{self, Old, Packing};
 use super::list::{ModuleList, lists_of};
 use super::manifest::{FileRecord, FirmwareRecord, Manifest, ModuleRecord, SCHEMA, sha256};
+use super::microcode::{self, Microcode};
 use super::nics::{self, Nics};
 use super::out_of_tree;
 use super::tree::{Item, Tree, fault};
+
+/// The largest image, microcode not counted.
+const MAX_SIZE: u64 = 12 << 20;
 
 /// What to build, from what, and where to.
 #[derive(Debug, Clone)]
@@ -25,7 +31,7 @@ pub struct BuildSpec {
     /// `kernels/NAME` of the data directory: `release`, `modules/`, perhaps `firmware/`.
     pub kernel_dir: PathBuf,
     /// The `initrd/` source: `modules.list`, `modules.d/*.list`, `firmware.list` with `firmware/`,
-    /// `hooks/`, and `tree/`, which goes in as it is.
+    /// `files.list`, `hooks/`, and `tree/`, which goes in as it is.
     pub source_dir: PathBuf,
     /// Further lists, after those of the source; their lines replace earlier ones.
     pub extra_lists: Vec<PathBuf>,
@@ -41,17 +47,23 @@ pub struct BuildSpec {
     pub level: i32,
     /// Time of every entry, seconds since 1970 (`SOURCE_DATE_EPOCH`).
     pub mtime: u32,
-    /// Bytes above which the image's size is a warning.
+    /// Bytes above which the image's size is a warning, microcode not counted.
     pub budget: u64,
-    /// Bytes above which no image is written.
-    pub max_size: u64,
+    /// Bytes above which no image is written; `None`: 12 MiB, microcode not counted.
+    pub max_size: Option<u64>,
+    /// Microcode for the early loader.
+    pub microcode: Microcode,
+    /// Whose microcode: `intel`, `amd`, `06-8f-08`, `fam19h`; none: everyone's.
+    pub processors: Vec<String>,
+    /// Archives that follow the image's own, as they are.
+    pub appended: Vec<PathBuf>,
     /// NICs that must be driven, else it is a warning, and whose they are.
     pub nics: Nics,
 }
 
 impl BuildSpec {
     /// Defaults: `/bin/busybox`, zstd level 19, time 0, a warning above 8 MiB and no more
-    /// than 12 MiB.
+    /// than 12 MiB, no microcode.
     pub fn new(kernel_dir: &Path, source_dir: &Path, out: &Path) -> Self {
         Self {
             kernel_dir: kernel_dir.to_owned(),
@@ -64,7 +76,10 @@ impl BuildSpec {
             level: 19,
             mtime: 0,
             budget: 8 << 20,
-            max_size: 12 << 20,
+            max_size: None,
+            microcode: Microcode::Off,
+            processors: Vec::new(),
+            appended: Vec::new(),
             nics: Nics::new(),
         }
     }
@@ -98,14 +113,8 @@ pub fn build(spec: &BuildSpec) -> Result<Built, BuildError> {
         return Err(BuildError::Level(spec.level));
     }
     let catalog = Catalog::read(&spec.kernel_dir, &spec.extra_modules)?;
-    let mut faults = Faults::default();
-    let list = read_lists(spec, &mut faults);
-    let wanted = firmware_list::read(&spec.source_dir, &mut faults);
-    let dirs = FirmwareDirs::new(&spec.source_dir, &spec.kernel_dir, &catalog.release);
-    let mut closure = closure::resolve(&catalog, &list, &dirs, &mut faults);
-    let firmware = firmware::collect(&dirs, &catalog, &wanted, &mut closure, &mut faults);
-    faults.done()?;
-    let tree = compose(spec, &catalog, &mut closure, &firmware)?;
+    let mut parts = gather(spec, &catalog)?;
+    let tree = compose(spec, &catalog, &mut parts)?;
     let files: Vec<FileRecord> = tree
         .0
         .iter()
@@ -116,7 +125,8 @@ pub fn build(spec: &BuildSpec) -> Result<Built, BuildError> {
         mtime: spec.mtime,
     };
     let old = Old::read(&spec.out);
-    let image = image::pack(&tree, &files, packing, old.as_ref())?;
+    let image = image::pack(&tree, &files, &parts.appended, packing, old.as_ref())?;
+    let microcode = image.microcode();
     let manifest = Manifest {
         schema: SCHEMA,
         tool: image::tool(),
@@ -125,35 +135,65 @@ pub fn build(spec: &BuildSpec) -> Result<Built, BuildError> {
         image_size: image.bytes.len() as u64,
         unpacked_size: image.members.iter().map(|part| part.unpacked_size).sum(),
         members: image.members,
-        modules: module_records(&catalog, &closure),
-        builtin: closure.builtin.keys().cloned().collect(),
-        firmware: firmware_records(&firmware),
+        modules: module_records(&catalog, &parts.closure),
+        builtin: parts.closure.builtin.keys().cloned().collect(),
+        firmware: firmware_records(&parts.firmware),
         files,
     };
+    check_size(spec, &manifest, microcode)?;
     let up_to_date = old.is_some_and(|old| old.manifest == manifest);
-    if manifest.image_size > spec.max_size {
-        return Err(BuildError::TooLarge {
-            bytes: manifest.image_size,
-            limit: spec.max_size,
-            largest: largest(&manifest),
-        });
-    }
     if !up_to_date {
         write(&spec.out, &image.bytes, &manifest)?;
     }
-    let undriven = nics::undriven(&catalog, &closure, &spec.nics);
-    closure.warnings.extend(undriven);
-    let chosen = closure.modules.keys().map(|name| &catalog.modules[name]);
-    let unused = out_of_tree::unused(&spec.extra_modules, chosen);
-    closure.warnings.extend(unused);
-    closure.warnings.extend(too_large(spec.budget, &manifest));
     Ok(Built {
         bytes: manifest.image_size,
         sha256: manifest.image_sha256.clone(),
         up_to_date,
+        warnings: warnings(spec, &catalog, parts.closure, &manifest, microcode),
         manifest,
-        warnings: closure.warnings,
     })
+}
+
+/// What goes in.
+struct Parts {
+    tree: Tree,
+    closure: Closure,
+    firmware: Vec<FirmwareFile>,
+    appended: Vec<Appended>,
+}
+
+/// Reads what the operator writes; every fault in it is told at once. The source trees come
+/// first, so that a path of theirs stays theirs.
+fn gather(spec: &BuildSpec, catalog: &Catalog) -> Result<Parts, BuildError> {
+    let mut faults = Faults::default();
+    let list = read_lists(spec, &mut faults);
+    let wanted = firmware_list::read(&spec.source_dir, &mut faults);
+    let dirs = FirmwareDirs::new(&spec.source_dir, &spec.kernel_dir, &catalog.release);
+    let mut closure = closure::resolve(catalog, &list, &dirs, &mut faults);
+    let firmware = firmware::collect(&dirs, catalog, &wanted, &mut closure, &mut faults);
+    let mut tree = Tree::default();
+    faults.keep(add_sources(&mut tree, spec));
+    files::add(&mut tree, &spec.source_dir, Path::new("/"), &mut faults);
+    let warning = microcode::add(&mut tree, spec, &mut faults);
+    closure.warnings.extend(warning);
+    let appended = append::read(&spec.appended, &mut faults);
+    faults.done()?;
+    Ok(Parts {
+        tree,
+        closure,
+        firmware,
+        appended,
+    })
+}
+
+fn add_sources(tree: &mut Tree, spec: &BuildSpec) -> Result<(), BuildError> {
+    skeleton(tree)?;
+    tree.add_directory(&spec.source_dir.join("tree"))?;
+    for dir in &spec.extra_trees {
+        tree.add_directory(dir)?;
+    }
+    hooks::add(tree, &spec.source_dir)?;
+    tree.check_init()
 }
 
 fn read_lists(spec: &BuildSpec, faults: &mut Faults) -> ModuleList {
@@ -164,38 +204,47 @@ fn read_lists(spec: &BuildSpec, faults: &mut Faults) -> ModuleList {
     ModuleList::read(&paths, faults)
 }
 
-/// Lays everything out: the source trees first, so that a path of theirs stays theirs.
-fn compose(
-    spec: &BuildSpec,
-    catalog: &Catalog,
-    closure: &mut Closure,
-    firmware: &[FirmwareFile],
-) -> Result<Tree, BuildError> {
-    let mut tree = Tree::default();
-    skeleton(&mut tree)?;
-    tree.add_directory(&spec.source_dir.join("tree"))?;
-    for dir in &spec.extra_trees {
-        tree.add_directory(dir)?;
-    }
-    hooks::add(&mut tree, &spec.source_dir)?;
-    tree.check_init()?;
+/// Lays everything out.
+fn compose(spec: &BuildSpec, catalog: &Catalog, parts: &mut Parts) -> Result<Tree, BuildError> {
+    let mut tree = std::mem::take(&mut parts.tree);
     let (machine, warning) = busybox::add(&mut tree, &spec.busybox)?;
-    closure.warnings.extend(warning);
+    parts.closure.warnings.extend(warning);
     let modules_dir = format!("lib/modules/{}", catalog.release);
-    for (name, text) in depmod::indexes(catalog, closure)? {
+    for (name, text) in depmod::indexes(catalog, &mut parts.closure)? {
         let path = format!("{modules_dir}/{name}");
         tree.insert(&path, Item::file(0o644, text.into_bytes()))?;
     }
-    for (name, chosen) in &closure.modules {
+    for (name, chosen) in &parts.closure.modules {
         let path = module_path(catalog, name);
         tree.insert(&path, Item::file(0o644, chosen.loaded.bytes.clone()))?;
     }
-    for file in firmware {
+    for file in &parts.firmware {
         let path = firmware_path(file);
         tree.insert_new(&path, Item::file(0o644, file.bytes.clone()))?;
     }
-    tree.check_programs(machine)?;
-    Ok(tree)
+    let mut faults = Faults::default();
+    tree.check_programs(machine, &mut faults);
+    faults.done().map(|()| tree)
+}
+
+fn warnings(
+    spec: &BuildSpec,
+    catalog: &Catalog,
+    closure: Closure,
+    manifest: &Manifest,
+    microcode: u64,
+) -> Vec<Warning> {
+    let undriven = nics::undriven(catalog, &closure, &spec.nics);
+    let chosen = closure.modules.keys().map(|name| &catalog.modules[name]);
+    let unused = out_of_tree::unused(&spec.extra_modules, chosen);
+    let large = (manifest.image_size > spec.budget + microcode).then(|| Warning::Size {
+        bytes: manifest.image_size,
+        budget: spec.budget + microcode,
+        largest: largest(manifest),
+    });
+    let mut warnings = closure.warnings;
+    warnings.extend(undriven.into_iter().chain(unused).chain(large));
+    warnings
 }
 
 /// What every initrd has. The kernel opens `/dev/console` for init before devtmpfs is
@@ -262,13 +311,15 @@ fn write(out: &Path, bytes: &[u8], manifest: &Manifest) -> Result<(), BuildError
     image::replace(&path, &json).map_err(BuildError::io("write manifest", &path))
 }
 
-fn too_large(budget: u64, manifest: &Manifest) -> Option<Warning> {
-    if manifest.image_size <= budget {
-        return None;
+/// Microcode is what the operator chose to have, so it comes on top.
+fn check_size(spec: &BuildSpec, manifest: &Manifest, microcode: u64) -> Result<(), BuildError> {
+    let limit = spec.max_size.unwrap_or(MAX_SIZE + microcode);
+    if manifest.image_size <= limit {
+        return Ok(());
     }
-    Some(Warning::Size {
+    Err(BuildError::TooLarge {
         bytes: manifest.image_size,
-        budget,
+        limit,
         largest: largest(manifest),
     })
 }

@@ -183,7 +183,7 @@ fn an_image_over_the_limit_is_not_written() {
     let good = build(&lab.spec()).unwrap();
     let mut spec = lab.spec();
     spec.level = 1;
-    spec.max_size = good.bytes / 2;
+    spec.max_size = Some(good.bytes / 2);
     let text = build(&spec).unwrap_err().to_string();
     assert!(
         text.contains("raise --max-size") && text.contains("igb.ko ("),
@@ -312,6 +312,151 @@ fn lists_several_members_of_every_kind() {
 }
 
 #[test]
+fn microcode_stands_first_plain_aligned_and_on_top_of_the_limits() {
+    let lab = lab();
+    let blob = b"\x01\0\0\0".repeat(5000);
+    lab.write("fw/intel-ucode/06-55-04", &blob);
+    let mut spec = lab.spec();
+    let without = build(&spec).unwrap();
+    spec.microcode = Microcode::Directory(lab.path("fw"));
+    spec.budget = without.bytes + 8;
+    let built = build(&spec).unwrap();
+    assert_eq!(built.warnings, without.warnings);
+    let bytes = fs::read(lab.path("out/default.img")).unwrap();
+    let listing = list(&lab.path("out/default.img")).unwrap();
+    let members: Vec<_> = listing
+        .members
+        .iter()
+        .map(|part| (part.name.as_deref().unwrap_or_default(), part.compression))
+        .collect();
+    use Compression::{None, Zstd};
+    assert_eq!(
+        members,
+        [("microcode", None), ("drivers", Zstd), ("system", Zstd)]
+    );
+    // As the kernel finds it (lib/earlycpio.c): by its name in the plain bytes, content behind.
+    let (entries, _) = cpio::read(&bytes).unwrap();
+    let path = "kernel/x86/microcode/GenuineIntel.bin";
+    let microcode = entries.iter().find(|entry| entry.name == path).unwrap();
+    assert_eq!(microcode.data, blob);
+    let offset = microcode.data.as_ptr() as usize - bytes.as_ptr() as usize;
+    assert_eq!(offset % 16, 0);
+    assert_eq!(listing.members[1].offset % 4, 0);
+    let file = listing.files.iter().find(|file| file.path == path).unwrap();
+    assert_eq!(file.reason.as_deref(), Some("1 file of intel-ucode"));
+    assert!(
+        listing
+            .files
+            .iter()
+            .all(|file| file.member == 0 || !file.path.starts_with("kernel"))
+    );
+    assert!(build(&spec).unwrap().up_to_date);
+    spec.max_size = Some(without.bytes);
+    assert!(build(&spec).is_err());
+}
+
+#[test]
+fn archives_are_appended_as_they_are_and_listed() {
+    let lab = lab();
+    let archive = |name: &str| {
+        let entry = cpio::Entry {
+            name,
+            mode: cpio::S_IFREG | 0o644,
+            rdev: (0, 0),
+            data: b"data",
+        };
+        cpio::write([entry].into_iter(), 0).unwrap()
+    };
+    lab.write("one.cpio", archive("init"));
+    let two = [gzip(&archive("lib/modules/x/a.ko")), archive("b")].concat();
+    lab.write("two.cpio", &two);
+    let mut spec = lab.spec();
+    spec.appended = vec![lab.path("one.cpio"), lab.path("two.cpio")];
+    let built = build(&spec).unwrap();
+    let listing = list(&lab.path("out/default.img")).unwrap();
+    let names: Vec<&str> = listing
+        .members
+        .iter()
+        .map(|part| part.name.as_deref().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["drivers", "system", "one.cpio", "two.cpio", "two.cpio"]
+    );
+    assert_eq!(listing.members[2].offset % 4, 0);
+    let of = |path: &str| {
+        let files = listing.files.iter().filter(|file| file.path == path);
+        files.map(|file| file.reason.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("init"), [None, Some("appended one.cpio".to_owned())]);
+    assert_eq!(
+        of("lib/modules/x/a.ko"),
+        [Some("appended two.cpio".to_owned())]
+    );
+    let bytes = fs::read(lab.path("out/default.img")).unwrap();
+    assert!(bytes.ends_with(&two));
+    assert!(build(&spec).unwrap().up_to_date);
+    lab.write("one.cpio", archive("other"));
+    let after = build(&spec).unwrap();
+    assert_eq!(after.manifest.members[..2], built.manifest.members[..2]);
+}
+
+#[test]
+fn what_can_not_be_appended_is_refused() {
+    let lab = lab();
+    lab.write("text.cpio", "rubbish");
+    lab.write("empty.cpio", "");
+    let mut spec = lab.spec();
+    spec.appended = ["text.cpio", "empty.cpio", "gone.cpio"]
+        .map(|name| lab.path(name))
+        .to_vec();
+    let text = build(&spec).unwrap_err().to_string();
+    for expected in [
+        "text.cpio: unknown compression (known: gzip, xz, zstd); it must be a newc archive",
+        "empty.cpio: it is empty",
+        "read archive ",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn files_of_the_list_have_a_member_of_their_own() {
+    let lab = lab();
+    lab.write("tool", super::super::testing::executable(None));
+    lab.chmod("tool", 0o755);
+    lab.write("initrd/site.conf", "x");
+    let tool = lab.path("tool");
+    let text = format!("site.conf /etc/site.conf\n{} /usr/bin/\n", tool.display());
+    lab.write("initrd/files.list", text);
+    let before = build(&lab.spec()).unwrap();
+    let listing = list(&lab.path("out/default.img")).unwrap();
+    let files = listing.files.iter().filter(|file| file.member == 1);
+    let files: Vec<(&str, Option<&str>)> = files
+        .map(|file| (file.path.as_str(), file.reason.as_deref()))
+        .collect();
+    assert_eq!(
+        files,
+        [
+            ("etc", None),
+            ("etc/site.conf", Some("listed in files.list:1")),
+            ("usr", None),
+            ("usr/bin", None),
+            ("usr/bin/tool", Some("listed in files.list:2")),
+        ]
+    );
+    lab.write("initrd/tree/lib/stages/net.sh", "false\n");
+    let after = build(&lab.spec()).unwrap();
+    assert_eq!(after.manifest.members[..2], before.manifest.members[..2]);
+    lab.write("tool", "#!/bin/bash\n");
+    let text = build(&lab.spec()).unwrap_err().to_string();
+    assert!(
+        text.contains("(listed in files.list:2) needs /bin/bash to run"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_is_no_initrd_is_refused() {
     let lab = Lab::new();
     for (bytes, expected) in [
@@ -383,7 +528,10 @@ fn a_hook_whose_shell_is_not_in_the_image_is_refused() {
     lab.write("initrd/hooks/nic.d/10-leds", "#!/bin/bash\n");
     lab.chmod("initrd/hooks/nic.d/10-leds", 0o755);
     let text = build(&lab.spec()).unwrap_err().to_string();
-    assert!(text.contains("10-leds`: needs /bin/bash to run"), "{text}");
+    assert!(
+        text.contains("10-leds`: (hook after nic) needs /bin/bash to run"),
+        "{text}"
+    );
 }
 
 #[test]

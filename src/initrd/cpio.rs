@@ -9,6 +9,8 @@ pub(crate) const S_IFLNK: u32 = 0o120_000;
 pub(crate) const S_IFCHR: u32 = 0o020_000;
 
 const HEADER: usize = 110;
+/// Where name and data end, and where an archive may begin.
+pub(crate) const ALIGNMENT: usize = 4;
 const TRAILER: &str = "TRAILER!!!";
 /// Archives end on a whole block, as cpio's own do.
 const BLOCK: usize = 512;
@@ -38,11 +40,20 @@ pub(crate) fn write<'a>(
     entries: impl Iterator<Item = Entry<'a>>,
     mtime: u32,
 ) -> Result<Vec<u8>, TooLarge> {
+    write_aligned(entries, mtime, ALIGNMENT)
+}
+
+/// The same, with every entry's data at a multiple of `alignment`, by zeros behind its name.
+pub(crate) fn write_aligned<'a>(
+    entries: impl Iterator<Item = Entry<'a>>,
+    mtime: u32,
+    alignment: usize,
+) -> Result<Vec<u8>, TooLarge> {
     let mut archive = Vec::new();
     let mut inode = 0;
     for entry in entries {
         inode += 1;
-        push(&mut archive, inode, mtime, &entry)?;
+        push(&mut archive, inode, mtime, alignment, &entry)?;
     }
     let trailer = Entry {
         name: TRAILER,
@@ -50,15 +61,30 @@ pub(crate) fn write<'a>(
         rdev: (0, 0),
         data: &[],
     };
-    push(&mut archive, 0, 0, &trailer)?;
+    push(&mut archive, 0, 0, ALIGNMENT, &trailer)?;
     archive.resize(archive.len().next_multiple_of(BLOCK), 0);
     Ok(archive)
 }
 
-fn push(archive: &mut Vec<u8>, inode: u32, mtime: u32, entry: &Entry<'_>) -> Result<(), TooLarge> {
+fn push(
+    archive: &mut Vec<u8>,
+    inode: u32,
+    mtime: u32,
+    alignment: usize,
+    entry: &Entry<'_>,
+) -> Result<(), TooLarge> {
     let links = if entry.mode & S_IFMT == S_IFDIR { 2 } else { 1 };
     let size = u32::try_from(entry.data.len()).map_err(|_| TooLarge)?;
-    let name_size = u32::try_from(entry.name.len() + 1).map_err(|_| TooLarge)?;
+    let mut name = entry.name.as_bytes().to_vec();
+    name.push(0);
+    if alignment > ALIGNMENT {
+        let name_at = archive.len() + HEADER;
+        name.resize(
+            (name_at + name.len()).next_multiple_of(alignment) - name_at,
+            0,
+        );
+    }
+    let name_size = u32::try_from(name.len()).map_err(|_| TooLarge)?;
     archive.extend(b"070701");
     let fields = [
         inode,
@@ -78,8 +104,7 @@ fn push(archive: &mut Vec<u8>, inode: u32, mtime: u32, entry: &Entry<'_>) -> Res
     for field in fields {
         archive.extend(format!("{field:08X}").into_bytes());
     }
-    archive.extend(entry.name.as_bytes());
-    archive.push(0);
+    archive.extend(name);
     pad(archive);
     archive.extend(entry.data);
     pad(archive);
@@ -87,7 +112,7 @@ fn push(archive: &mut Vec<u8>, inode: u32, mtime: u32, entry: &Entry<'_>) -> Res
 }
 
 fn pad(archive: &mut Vec<u8>) {
-    archive.resize(archive.len().next_multiple_of(4), 0);
+    archive.resize(archive.len().next_multiple_of(ALIGNMENT), 0);
 }
 
 /// The bytes are no newc archive.
@@ -139,6 +164,7 @@ fn read_entry(bytes: &[u8], offset: usize) -> Result<(Entry<'_>, usize), BadCpio
     let name_at = offset + HEADER;
     let name = bytes.get(name_at..name_at + name_size).ok_or(cut.clone())?;
     let name = std::str::from_utf8(&name[..name_size - 1]).map_err(|_| BadCpio::Name(offset))?;
+    let name = name.trim_end_matches('\0');
     let data_at = (name_at + name_size).next_multiple_of(4);
     let data = bytes.get(data_at..data_at + size).ok_or(cut)?;
     let entry = Entry {

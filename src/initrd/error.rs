@@ -97,6 +97,17 @@ pub enum BuildError {
         /// What is wrong.
         problem: String,
     },
+    /// An archive that is to be appended can't be.
+    #[error(
+        "append {}: {problem}; it must be a newc archive (cpio -o -H newc), plain or packed by gzip, xz or zstd",
+        path.display()
+    )]
+    Append {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// More than one of these.
     #[error("{}", lines(.0))]
     Several(Vec<Self>),
@@ -134,6 +145,17 @@ pub enum BuildError {
     },
 }
 
+/// An error with its causes, on one line.
+pub(crate) fn full_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
 /// `3 faults:` and a line for each, with its causes.
 fn lines(errors: &[BuildError]) -> String {
     let mut text = format!("{} faults:", errors.len());
@@ -146,13 +168,7 @@ fn lines(errors: &[BuildError]) -> String {
 impl BuildError {
     /// The error with its causes, on one line.
     pub(crate) fn full_text(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(inner) = cause {
-            text = format!("{text}: {inner}");
-            cause = inner.source();
-        }
-        text
+        full_text(self)
     }
 
     /// An [`BuildError::Io`] maker for `map_err`.
@@ -253,6 +269,11 @@ pub enum Warning {
     },
     /// Optional firmware is missing: the driver is in, and may not work.
     Firmware(MissingFirmware),
+    /// Microcode was asked for, and the data directory has none.
+    NoMicrocode {
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
     /// No module of a directory of out-of-tree modules is in the image.
     UnusedModules {
         /// The directory.
@@ -297,6 +318,11 @@ impl fmt::Display for Warning {
         match self {
             Self::LeftOut { module, because } => write!(f, "left out `{module}`: {because}"),
             Self::Firmware(missing) => missing.fmt(f),
+            Self::NoMicrocode { directory } => write!(
+                f,
+                "the image has no microcode in it: {} has neither intel-ucode/ nor amd-ucode/",
+                directory.display()
+            ),
             Self::UnusedModules { directory } => write!(
                 f,
                 "no module of {} is in the image; name those that a boot needs in a list, such as initrd/modules.d/site.list",

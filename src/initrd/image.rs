@@ -1,17 +1,25 @@
 //! The image file: cpio members in a row, each packed on its own.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::append::Appended;
 use super::compress::{Compression, pack_zstd};
 use super::cpio;
 use super::error::BuildError;
 use super::manifest::{FileRecord, Manifest, MemberRecord, sha256};
+use super::microcode;
 use super::tree::{Item, Node, Tree, fault};
 
 /// Paths that change when the kernel or the list changes, and not when a script is edited.
 const DRIVER_PATHS: [&str; 3] = ["lib/modules", "lib/firmware", super::busybox::PATH];
+
+const MICROCODE: &str = "microcode";
+/// What the processor demands of an update that the kernel hands it where it lies (Intel SDM,
+/// volume 3, "Microcode Update Loader"); iucode-tool does the same.
+const MICROCODE_ALIGNMENT: usize = 16;
 
 /// What decides the bytes besides the files.
 #[derive(Debug, Clone, Copy)]
@@ -55,72 +63,168 @@ pub(crate) struct Image {
     pub(crate) members: Vec<MemberRecord>,
 }
 
-/// Packs the tree as a member of drivers and one of everything else. The kernel unpacks them
-/// in this order, so what operators edit has the last word.
+/// The image's own members, in the order in which the kernel unpacks them: what operators
+/// edit has the last word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Member {
+    /// Not compressed: the kernel looks into it before it can unpack anything.
+    Microcode,
+    Drivers,
+    Files,
+    System,
+}
+
+impl Member {
+    const ALL: [Self; 4] = [Self::Microcode, Self::Drivers, Self::Files, Self::System];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Microcode => MICROCODE,
+            Self::Drivers => "drivers",
+            Self::Files => "files",
+            Self::System => "system",
+        }
+    }
+
+    /// Where a file, link or device belongs.
+    fn of(path: &str, item: &Item) -> Self {
+        let below = |root: &str| {
+            let rest = path.strip_prefix(root);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if below(microcode::PATH) {
+            Self::Microcode
+        } else if DRIVER_PATHS.into_iter().any(below) {
+            Self::Drivers
+        } else if item.listed {
+            Self::Files
+        } else {
+            Self::System
+        }
+    }
+}
+
+/// The members that each path is in: a directory is in each that has something below it, because
+/// each must unpack by itself.
+fn members(tree: &Tree) -> BTreeMap<&str, BTreeSet<Member>> {
+    let mut members: BTreeMap<&str, BTreeSet<Member>> = BTreeMap::new();
+    for (path, item) in tree.0.iter().filter(|(_, item)| item.node != Node::Dir) {
+        let member = Member::of(path, item);
+        let above = path.match_indices('/').map(|(end, _)| &path[..end]);
+        for path in above.chain([path.as_str()]) {
+            members.entry(path).or_default().insert(member);
+        }
+    }
+    for path in tree.0.keys() {
+        let empty = || BTreeSet::from([Member::System]);
+        members.entry(path).or_insert_with(empty);
+    }
+    members
+}
+
+/// Packs the tree's members, and behind them what is appended.
 pub(crate) fn pack(
     tree: &Tree,
     files: &[FileRecord],
+    appended: &[Appended],
     packing: Packing,
     old: Option<&Old>,
 ) -> Result<Image, BuildError> {
     let mut image = Image::default();
-    for (name, drivers) in [("drivers", true), ("system", false)] {
-        let belongs = |path: &str| in_member(tree, path, drivers);
+    let members = members(tree);
+    for member in Member::ALL {
+        let belongs = |path: &str| members[path].contains(&member);
         let records: Vec<&FileRecord> = files.iter().filter(|file| belongs(&file.path)).collect();
+        if records.is_empty() {
+            continue;
+        }
         let inputs = inputs_of(&records, packing);
-        match old.and_then(|old| old.member(&inputs)) {
-            Some((record, bytes)) => image.push(name, record.unpacked_size, inputs, bytes),
+        let (packed, unpacked_size) = match old.and_then(|old| old.member(&inputs)) {
+            Some((record, bytes)) => (bytes.to_vec(), record.unpacked_size),
             None => {
                 let items = tree.0.iter().filter(|(path, _)| belongs(path));
-                let (packed, unpacked) = pack_member(name, items, packing)?;
-                image.push(name, unpacked, inputs, &packed);
+                pack_member(member, items, packing)?
             }
-        }
+        };
+        let compression = match member {
+            Member::Microcode => Compression::None,
+            _ => Compression::Zstd,
+        };
+        image.push(member.name(), compression, unpacked_size, inputs, &packed);
+    }
+    for archive in appended {
+        image.append(archive);
     }
     Ok(image)
 }
 
 impl Image {
-    fn push(&mut self, name: &str, unpacked_size: u64, inputs: String, bytes: &[u8]) {
+    /// A plain archive must begin at a multiple of four (kernel, `init/initramfs.c`); the zeros
+    /// before it are skipped.
+    fn push(
+        &mut self,
+        name: &str,
+        compression: Compression,
+        unpacked_size: u64,
+        inputs: String,
+        bytes: &[u8],
+    ) {
+        let aligned = self.bytes.len().next_multiple_of(cpio::ALIGNMENT);
+        self.bytes.resize(aligned, 0);
         self.members.push(MemberRecord {
             name: name.to_owned(),
-            compression: Compression::Zstd,
+            compression,
             offset: self.bytes.len() as u64,
             size: bytes.len() as u64,
             unpacked_size,
+            appended: false,
             sha256: sha256(bytes),
             inputs,
         });
         self.bytes.extend(bytes);
     }
+
+    fn append(&mut self, archive: &Appended) {
+        let inputs = sha256(&archive.bytes);
+        let (name, compression) = (&archive.name, archive.compression);
+        self.push(
+            name,
+            compression,
+            archive.unpacked_size,
+            inputs,
+            &archive.bytes,
+        );
+        if let Some(record) = self.members.last_mut() {
+            record.appended = true;
+        }
+    }
+
+    /// Bytes of the microcode.
+    pub(crate) fn microcode(&self) -> u64 {
+        let mut members = self.members.iter();
+        let microcode = members.find(|member| member.name == MICROCODE && !member.appended);
+        microcode.map_or(0, |member| member.size)
+    }
 }
 
+/// The packed bytes, and how many they were.
 fn pack_member<'a>(
-    name: &str,
+    member: Member,
     items: impl Iterator<Item = (&'a String, &'a Item)>,
     packing: Packing,
 ) -> Result<(Vec<u8>, u64), BuildError> {
     let entries = items.map(|(path, item)| item.entry(path));
-    let archive =
-        cpio::write(entries, packing.mtime).map_err(|problem| fault(name, problem.to_string()))?;
-    let packed = pack_zstd(&archive, packing.level)
-        .map_err(|problem| fault(name, format!("zstd level {}: {problem}", packing.level)))?;
-    Ok((packed, archive.len() as u64))
-}
-
-/// Directories above drivers are in both members: each must unpack by itself.
-fn in_member(tree: &Tree, path: &str, drivers: bool) -> bool {
-    let below = |root: &str, path: &str| {
-        let rest = path.strip_prefix(root);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let is_driver = DRIVER_PATHS.iter().any(|root| below(root, path));
-    let above_driver = DRIVER_PATHS.iter().any(|root| below(path, root));
-    let is_dir = tree.0.get(path).is_some_and(|item| item.node == Node::Dir);
-    match drivers {
-        true => is_driver || (above_driver && is_dir),
-        false => !is_driver,
+    let bad = |problem: String| fault(member.name(), problem);
+    if member == Member::Microcode {
+        let archive = cpio::write_aligned(entries, packing.mtime, MICROCODE_ALIGNMENT)
+            .map_err(|problem| bad(problem.to_string()))?;
+        let size = archive.len() as u64;
+        return Ok((archive, size));
     }
+    let archive = cpio::write(entries, packing.mtime).map_err(|error| bad(error.to_string()))?;
+    let packed = pack_zstd(&archive, packing.level)
+        .map_err(|problem| bad(format!("zstd level {}: {problem}", packing.level)))?;
+    Ok((packed, archive.len() as u64))
 }
 
 fn inputs_of(records: &[&FileRecord], packing: Packing) -> String {

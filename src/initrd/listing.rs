@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::compress::{Compression, UNPACKED_LIMIT, unpack_one};
 use super::cpio::{self, BadCpio, S_IFLNK, S_IFMT};
-use super::error::BuildError;
+use super::error::{BuildError, full_text};
 use super::kinds::{self, Kind, Total};
-use super::manifest::{Manifest, sha256};
+use super::manifest::{Manifest, MemberRecord, sha256};
 use super::names;
 
 /// What is in an image.
@@ -39,8 +39,12 @@ pub struct Listing {
 }
 
 /// One archive of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListedMember {
+    /// What it is called in the manifest: `drivers`, or the file that was appended.
+    pub name: Option<String>,
+    /// Whether it was appended as it was.
+    pub appended: bool,
     /// Where it starts, bytes.
     pub offset: u64,
     /// How it is packed.
@@ -68,6 +72,13 @@ pub struct Listed {
     pub target: Option<String>,
     /// Why it is in: `listed in modules.list:12`, `igb needs it`, `firmware of tg3`.
     pub reason: Option<String>,
+}
+
+impl ListError {
+    /// The error with its causes, on one line.
+    pub(crate) fn full_text(&self) -> String {
+        full_text(self)
+    }
 }
 
 /// A file is no initrd that we can read.
@@ -106,10 +117,18 @@ pub enum ListError {
 /// The file can't be read, or a member is damaged or of an unknown kind.
 pub fn list(path: &Path) -> Result<Listing, ListError> {
     let bytes = std::fs::read(path).map_err(BuildError::io("read initrd", path))?;
+    let mut listing = read(path, &bytes)?;
+    listing.totals = kinds::totals(&listing.files);
+    listing.explain(Manifest::beside(path)?);
+    Ok(listing)
+}
+
+/// The members and entries of `bytes`, which `path` holds.
+pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Listing, ListError> {
     let mut listing = Listing {
         schema: 1,
         bytes: bytes.len() as u64,
-        sha256: sha256(&bytes),
+        sha256: sha256(bytes),
         members: Vec::new(),
         files: Vec::new(),
         manifest: None,
@@ -120,10 +139,8 @@ pub fn list(path: &Path) -> Result<Listing, ListError> {
     let mut offset = 0;
     while let Some(zeros) = bytes[offset..].iter().position(|byte| *byte != 0) {
         offset += zeros;
-        offset += listing.add_member(path, &bytes, offset)?;
+        offset += listing.add_member(path, bytes, offset)?;
     }
-    listing.totals = kinds::totals(&listing.files);
-    listing.explain(Manifest::beside(path)?);
     Ok(listing)
 }
 
@@ -164,6 +181,8 @@ impl Listing {
 
     fn push_member(&mut self, offset: usize, compression: Compression, size: usize, full: usize) {
         self.members.push(ListedMember {
+            name: None,
+            appended: false,
             offset: offset as u64,
             compression,
             size: size as u64,
@@ -211,8 +230,21 @@ impl Listing {
         let others = manifest.files.iter();
         let others = others.filter_map(|file| Some((file.path.as_str(), file.reason.clone()?)));
         let reasons: HashMap<&str, String> = modules.chain(firmware).chain(others).collect();
+        for member in &mut self.members {
+            let mut records = manifest.members.iter();
+            let within = |record: &&MemberRecord| {
+                (record.offset..record.offset + record.size).contains(&member.offset)
+            };
+            if let Some(record) = records.find(within) {
+                member.name = Some(record.name.clone());
+                member.appended = record.appended;
+            }
+        }
         for file in &mut self.files {
-            file.reason = reasons.get(file.path.as_str()).cloned();
+            file.reason = match &self.members[file.member] {
+                part if part.appended => part.name.as_ref().map(|name| format!("appended {name}")),
+                _ => reasons.get(file.path.as_str()).cloned(),
+            };
         }
         self.manifest = Some(manifest);
     }

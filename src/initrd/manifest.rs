@@ -46,7 +46,7 @@ pub struct Manifest {
 /// One cpio archive of the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRecord {
-    /// `drivers` or `system`.
+    /// `microcode`, `drivers`, `files` or `system`; of an appended one, its file's name.
     pub name: String,
     /// How it is packed.
     pub compression: Compression,
@@ -56,6 +56,9 @@ pub struct MemberRecord {
     pub size: u64,
     /// Bytes before packing.
     pub unpacked_size: u64,
+    /// Whether it is the operator's own, taken as it was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub appended: bool,
     /// SHA-256 of the packed bytes.
     pub sha256: String,
     /// SHA-256 over everything that decides the packed bytes; equal inputs are not packed again.

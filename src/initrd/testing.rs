@@ -46,6 +46,51 @@ pub(crate) fn executable(interpreter: Option<&str>) -> Vec<u8> {
     elf
 }
 
+/// A dynamic x86-64 ELF whose dynamic section has these strings, by tag; loaded at 0x1000.
+/// Tag 0 is no entry but the interpreter.
+pub(crate) fn dynamic(entries: &[(u64, &str)]) -> Vec<u8> {
+    const PROGRAMS: u64 = 3;
+    const BASE: u64 = 0x1000;
+    let mut strings = vec![0];
+    let mut table = Vec::new();
+    let mut interpreter = (0, 0);
+    for (tag, text) in entries {
+        let at = strings.len() as u64;
+        strings.extend(format!("{text}\0").into_bytes());
+        match tag {
+            0 => interpreter = (at, text.len() as u64 + 1),
+            _ => table.extend([*tag, at]),
+        }
+    }
+    let strings_at = 64 + PROGRAMS * 56;
+    let table_at = strings_at + strings.len() as u64;
+    table.extend([5, BASE + strings_at, 0, 0]);
+    let size = table_at + table.len() as u64 * 8;
+    let mut elf = header(3, 0, 0, 0, PROGRAMS as u16);
+    let kind = if interpreter.1 == 0 { 4 } else { 3 };
+    elf.extend(program(1, 0, BASE, size));
+    elf.extend(program(
+        2,
+        table_at,
+        BASE + table_at,
+        table.len() as u64 * 8,
+    ));
+    elf.extend(program(kind, strings_at + interpreter.0, 0, interpreter.1));
+    elf.extend(strings);
+    elf.extend(table.iter().flat_map(|number| number.to_le_bytes()));
+    elf
+}
+
+fn program(kind: u32, offset: u64, address: u64, size: u64) -> Vec<u8> {
+    let mut header = Vec::new();
+    header.extend(kind.to_le_bytes());
+    header.extend(4u32.to_le_bytes());
+    for number in [offset, address, address, size, size, 1] {
+        header.extend(u64::to_le_bytes(number));
+    }
+    header
+}
+
 fn header(kind: u16, sections_at: u64, sections: u16, names: u16, programs: u16) -> Vec<u8> {
     let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
     elf.resize(16, 0);
@@ -53,7 +98,7 @@ fn header(kind: u16, sections_at: u64, sections: u16, names: u16, programs: u16)
         elf.extend(number.to_le_bytes());
     }
     elf.extend(1u32.to_le_bytes());
-    for number in [0, u64::from(programs) * 64, sections_at] {
+    for number in [0, u64::from(programs.min(1)) * 64, sections_at] {
         elf.extend(number.to_le_bytes());
     }
     elf.extend(0u32.to_le_bytes());

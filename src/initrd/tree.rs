@@ -11,6 +11,7 @@ use super::catalog::walk_error;
 use super::cpio::{Entry, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG};
 use super::elf::Elf;
 use super::error::BuildError;
+use super::faults::Faults;
 
 /// What stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct Item {
     pub(crate) node: Node,
     /// Why it is in, where that is more than its being in the source tree.
     pub(crate) reason: Option<String>,
+    /// Of `files.list`, or needed by what is: from the machine that builds.
+    pub(crate) listed: bool,
 }
 
 /// Paths without leading `/`. Sorted by bytes, so a directory stands before what it holds.
@@ -40,6 +43,7 @@ impl Item {
             permissions,
             node,
             reason: None,
+            listed: false,
         }
     }
 
@@ -127,32 +131,35 @@ impl Tree {
 
     /// Checks that programs can run: the architecture is BusyBox's, and the interpreter of a
     /// dynamic one or of a script is in the image.
-    pub(crate) fn check_programs(&self, machine: u16) -> Result<(), BuildError> {
+    pub(crate) fn check_programs(&self, machine: u16, faults: &mut Faults) {
         let files = self.0.iter().filter_map(|(path, item)| match &item.node {
-            Node::File(bytes) => Some((path, item.permissions, bytes)),
+            Node::File(bytes) => Some((path, item, bytes)),
             _ => None,
         });
-        for (path, permissions, bytes) in files {
-            check_machine(path, bytes, machine)?;
+        for (path, item, bytes) in files {
+            let runs = item.permissions & 0o100 != 0 && (item.listed || runs_here(path));
             let interpreter = match Elf::new(bytes) {
                 Ok(elf) => elf.interpreter().unwrap_or_default(),
-                Err(_) if permissions & 0o100 != 0 && runs_here(path) => script_interpreter(bytes),
+                Err(_) if runs => script_interpreter(bytes),
                 Err(_) => None,
             };
-            self.check_interpreter(path, interpreter.unwrap_or("/"))?;
+            let problem = check_machine(bytes, machine)
+                .and_then(|()| self.check_interpreter(interpreter.unwrap_or("/")));
+            let whose = item.reason.as_ref().map(|reason| format!("({reason}) "));
+            if let Err(problem) = problem {
+                faults.add(fault(path, whose.unwrap_or_default() + &problem));
+            }
         }
-        Ok(())
     }
 
-    fn check_interpreter(&self, path: &str, interpreter: &str) -> Result<(), BuildError> {
+    fn check_interpreter(&self, interpreter: &str) -> Result<(), String> {
         let inside = interpreter.trim_start_matches('/');
         if inside.is_empty() || self.0.contains_key(inside) {
             return Ok(());
         }
-        let problem = format!(
-            "needs {interpreter} to run, which is not in the image; link it statically, or name the shell as /bin/sh"
-        );
-        Err(fault(path, problem))
+        Err(format!(
+            "needs {interpreter} to run, which is not in the image; link it statically, name the shell as /bin/sh, or have files.list bring it"
+        ))
     }
 
     /// Checks that `/init` is there, is a file and may be run: the kernel starts nothing else.
@@ -175,15 +182,12 @@ impl Tree {
     }
 }
 
-fn check_machine(path: &str, bytes: &[u8], machine: u16) -> Result<(), BuildError> {
+fn check_machine(bytes: &[u8], machine: u16) -> Result<(), String> {
     match Elf::new(bytes) {
-        Ok(elf) if elf.machine() != machine => {
-            let problem = format!(
-                "built for ELF machine {}, busybox for {machine}; all must be of one architecture",
-                elf.machine()
-            );
-            Err(fault(path, problem))
-        }
+        Ok(elf) if elf.machine() != machine => Err(format!(
+            "built for ELF machine {}, busybox for {machine}; all must be of one architecture",
+            elf.machine()
+        )),
         _ => Ok(()),
     }
 }
@@ -222,9 +226,13 @@ fn item_of(entry: &DirEntry, path: &str) -> Result<Item, BuildError> {
             "is a device, socket or FIFO; only files, directories and symlinks are packed";
         return Err(fault(path, problem));
     }
-    let read = BuildError::io("read", entry.path());
-    let bytes = fs::read(entry.path()).map_err(read)?;
-    let metadata = fs::metadata(entry.path()).map_err(BuildError::io("stat", entry.path()))?;
+    file_item(entry.path())
+}
+
+/// A file with 0755 where its owner may run it, else 0644.
+pub(crate) fn file_item(source: &Path) -> Result<Item, BuildError> {
+    let bytes = fs::read(source).map_err(BuildError::io("read", source))?;
+    let metadata = fs::metadata(source).map_err(BuildError::io("stat", source))?;
     let runs = metadata.permissions().mode() & 0o100 != 0;
     Ok(Item::file(if runs { 0o755 } else { 0o644 }, bytes))
 }
@@ -303,26 +311,32 @@ mod tests {
         tree.check_init().unwrap();
     }
 
+    fn programs(tree: &Tree, machine: u16) -> Result<(), BuildError> {
+        let mut faults = Faults::default();
+        tree.check_programs(machine, &mut faults);
+        faults.done()
+    }
+
     #[test]
     fn programs_must_be_able_to_start() {
         let mut tree = Tree::default();
         let dynamic = executable(Some("/lib/ld.so"));
         tree.insert("bin/x", Item::file(0o755, dynamic)).unwrap();
-        let text = tree.check_programs(62).unwrap_err().to_string();
+        let text = programs(&tree, 62).unwrap_err().to_string();
         assert!(text.contains("needs /lib/ld.so to run"), "{text}");
-        let text = tree.check_programs(183).unwrap_err().to_string();
+        let text = programs(&tree, 183).unwrap_err().to_string();
         assert!(text.contains("ELF machine 62"), "{text}");
         tree.insert("lib/ld.so", Item::file(0o755, executable(None)))
             .unwrap();
-        tree.check_programs(62).unwrap();
+        programs(&tree, 62).unwrap();
         let script = b"#! /bin/bash -e\n".to_vec();
         tree.insert("bin/y", Item::file(0o644, script.clone()))
             .unwrap();
-        tree.check_programs(62).unwrap();
+        programs(&tree, 62).unwrap();
         tree.insert("bin/y", Item::file(0o755, script)).unwrap();
         let for_the_root = Item::file(0o755, b"#!/bin/bash\n".to_vec());
         tree.insert("lib/root/z", for_the_root).unwrap();
-        let text = tree.check_programs(62).unwrap_err().to_string();
+        let text = programs(&tree, 62).unwrap_err().to_string();
         assert!(text.contains("`bin/y`: needs /bin/bash to run"), "{text}");
     }
 }
