@@ -90,7 +90,7 @@ stages! {
     /// The initrd was fetched.
     Initrd = "initrd", 180;
     /// The initrd runs.
-    Early = "early", 60;
+    Early = "early", 120;
     /// NIC drivers.
     Drivers = "drivers", 60;
     /// Boot NIC.
@@ -112,9 +112,9 @@ stages! {
     /// NFS root.
     Root = "root", 360;
     /// tmpfs overlay.
-    Overlay = "overlay", 60;
+    Overlay = "overlay", 240;
     /// The initrd checks what it made.
-    Verify = "verify", 90;
+    Verify = "verify", 120;
     /// Switch to the root.
     Switch = "switch", 300;
     /// The root's systemd is up and the bridge still stands.
