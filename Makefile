@@ -17,6 +17,7 @@ CARGO ?= cargo
 
 data := build
 kernel := $(data)/kernels/$(KERNEL)
+from_source := $(if $(shell grep -s '^FRAGMENTS=' kernel-configs/$(KERNEL)/recipe),packages-kernel)
 image := $(data)/initrds/$(INITRD).img
 bridgehead := target/release/bridgehead
 setup := .ci/setup
@@ -55,7 +56,7 @@ run: daemon loaders initrd root ## serve hosts.yaml on a real interface: make ru
 check: daemon ## check hosts.yaml and everything that it names
 	$(bridgehead) check --inventory hosts.yaml --data $(data)
 
-kernel: packages-build ## get the kernel KERNEL=debian into build/kernels/
+kernel: packages-build $(from_source) ## get or make KERNEL=debian in build/kernels/; kvm-host is made from source (KERNEL_TREE=DIR: yours)
 	@kernel-configs/build $(KERNEL) $(kernel)
 
 kernel-check: packages-build packages-kernel ## hold every line of kernel-configs/*.config against the kernel's sources (KERNEL_TREE=DIR: yours)

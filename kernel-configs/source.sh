@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2154
-# A kernel from source: its tree, its configuration merged from fragments and checked. Sourced after
+# A kernel from source: its tree, its configuration merged from fragments and checked, its build. Sourced after
 # archive.sh with $here, $name and the recipe's words set.
 
 # What the sources and the result are made with; the kernel's own tools want no other locale.
@@ -90,4 +90,54 @@ check_config() {
     # shellcheck disable=SC2046
     awk -v mode=check -v final="$objects/.config" -v whitelist="$whitelist" -f "$here/fragments.awk" \
         "$objects/.config" ${whitelist:+"$whitelist"} $(fragment_files)
+}
+
+# Everything that is compiled, in $objects.
+compile() {
+    say "$name: compiling in $objects with $(nproc) processes at a time; the first time it takes a while"
+    began=$(date +%s)
+    kernel_make -j"$(nproc)" bzImage modules >"$objects/compile.log" 2>&1 || {
+        tail -40 "$objects/compile.log" >&2
+        fail "kernel $name does not compile: see above, all of it in $objects/compile.log"
+    }
+    say "$name: compiled in $(($(date +%s) - began)) s"
+}
+
+# assemble_compiled DIR: DIR as the data directory wants a kernel, but for its firmware.
+assemble_compiled() {
+    release=$(kernel_make kernelrelease)
+    mkdir -p "$1"
+    printf '%s\n' "$release" >"$1/release"
+    cp "$objects/arch/x86/boot/bzImage" "$1/vmlinuz"
+    cp "$objects/.config" "$1/config"
+    cp "$objects/System.map" "$1/System.map"
+    kernel_make INSTALL_MOD_PATH="$work/m" INSTALL_MOD_STRIP=1 DEPMOD=true modules_install >"$work/install.log" 2>&1 || {
+        cat "$work/install.log" >&2
+        fail "kernel $name: its modules cannot be installed: see above"
+    }
+    rm -f "$work/m/lib/modules/$release/build" "$work/m/lib/modules/$release/source"
+    depmod -b "$work/m" "$release"
+    mv "$work/m/lib/modules/$release" "$1/modules"
+    copy_headers "$1/headers"
+}
+
+# copy_headers DIR: what `make -C DIR M=…` needs to compile an out-of-tree module for this very build: the kernel's
+# makefiles, scripts and headers, the compiled ones among them, and the checksums of its symbols.
+copy_headers() {
+    mkdir -p "$1"
+    (cd "$tree" && {
+        find . arch/x86 -maxdepth 1 -name 'Makefile*' -o -maxdepth 1 -name Kbuild -o -maxdepth 1 -name Kconfig
+        find include scripts -type f -o -type l
+        find arch/x86 -name Kbuild.platforms -o -name Platform
+        find arch/x86 -type d \( -name include -o -name scripts \) -exec find {} -type f \;
+        find tools/include tools/objtool -name '*.h'
+    }) | sort -u >"$work/headers.source"
+    (cd "$objects" && {
+        echo .config
+        echo Module.symvers
+        echo tools/objtool/objtool
+        find arch/x86/include include scripts -type f ! -name '*.o' ! -name '.*.cmd'
+    }) | sort -u >"$work/headers.built"
+    tar -c -C "$tree" -T "$work/headers.source" -f - | tar -x -C "$1" -f -
+    tar -c -C "$objects" -T "$work/headers.built" -f - | tar -x -C "$1" -f -
 }
