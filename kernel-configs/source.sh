@@ -119,6 +119,7 @@ assemble_compiled() {
     depmod -b "$work/m" "$release"
     mv "$work/m/lib/modules/$release" "$1/modules"
     copy_headers "$1/headers"
+    prove_headers "$1/headers"
 }
 
 # copy_headers DIR: what `make -C DIR M=…` needs to compile an out-of-tree module for this very build: the kernel's
@@ -140,4 +141,19 @@ copy_headers() {
     }) | sort -u >"$work/headers.built"
     tar -c -C "$tree" -T "$work/headers.source" -f - | tar -x -C "$1" -f -
     tar -c -C "$objects" -T "$work/headers.built" -f - | tar -x -C "$1" -f -
+}
+
+# prove_headers DIR: an out-of-tree module is compiled with them, and fits this kernel: its symbols are known, and
+# its version is the kernel's.
+prove_headers() {
+    mkdir "$work/proof"
+    cp "$here/proof.c" "$work/proof/proof.c"
+    echo 'obj-m := proof.o' >"$work/proof/Makefile"
+    env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u MAKELEVEL KBUILD_MODPOST_WARN= \
+        make -s -C "$1" M="$work/proof" modules >"$work/proof/log" 2>&1 || {
+        cat "$work/proof/log" >&2
+        fail "kernel $name: no module can be compiled with $1: see above"
+    }
+    found=$(modinfo -F vermagic "$work/proof/proof.ko")
+    [ "${found%% *}" = "$release" ] || fail "kernel $name: a module compiled with its headers is for \"$found\", not for $release"
 }

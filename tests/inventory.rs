@@ -315,6 +315,30 @@ fn an_initrd_for_another_kernel_is_an_error() {
 }
 
 #[test]
+fn a_root_with_modules_of_another_kernel_is_warned_of() {
+    let inventory = load(&root().join("hosts.yaml")).unwrap().inventory;
+    let mut files = COMPLETE.to_vec();
+    files.push((
+        "roots/kvm-host/usr/lib/modules/6.1.0-39-amd64/modules.dep",
+        "",
+    ));
+    let data = data_with(&files);
+    let found = artefacts::check(&inventory, data.path(), &Default::default());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].code, "artefacts::root_without_modules");
+    assert!(found[0].message.contains("6.1.0-40-amd64"), "{found:?}");
+    std::fs::create_dir(
+        data.path()
+            .join("roots/kvm-host/usr/lib/modules/6.1.0-40-amd64"),
+    )
+    .unwrap();
+    assert_eq!(
+        artefacts::check(&inventory, data.path(), &Default::default()),
+        []
+    );
+}
+
+#[test]
 fn each_loader_has_its_own_files() {
     for (loader, missing) in [
         ("ipxe", &["snponly.efi", "undionly.kpxe"][..]),

@@ -104,9 +104,36 @@ impl Check<'_> {
             name,
         };
         // A symlink to a tree is the operator's way to keep roots elsewhere, and is followed.
-        if !self.data.join(&wanted.path).is_dir() {
+        if self.data.join(&wanted.path).is_dir() {
+            self.modules(profile, name);
+        } else {
             self.missing(severity, &wanted);
         }
+    }
+
+    /// A root can load modules of the very release that runs. One without any may want none.
+    fn modules(&mut self, profile: &Profile, name: &str) {
+        let kernel = &*profile.kernel;
+        let release = read_release(&self.data.join(format!("kernels/{kernel}/release")));
+        let folder = self.data.join(format!("roots/{name}/usr/lib/modules"));
+        let Some(release) = release.filter(|_| folder.is_dir()) else {
+            return;
+        };
+        let key = format!("modules {kernel} {name}");
+        if folder.join(&release).is_dir() || self.found.contains_key(&key) {
+            return;
+        }
+        let message =
+            format!("the root {name} has no modules for kernel {kernel}, release {release}");
+        let mut diagnostic = Diagnostic::warning("artefacts::root_without_modules", message)
+            .with_help(format!(
+                "run `make root KERNEL={kernel}`: a host finds no KVM without them"
+            ));
+        let label = profile.root.origin.as_ref();
+        diagnostic
+            .labels
+            .extend(label.map(|origin| self.label(origin, "")));
+        self.found.insert(key, diagnostic);
     }
 
     fn missing(&mut self, severity: Severity, wanted: &Wanted<'_>) {
