@@ -29,6 +29,8 @@ as_root = $(if $(filter 0,$(shell id -u)),,--config "target.'cfg(all())'.runner=
 as_root_note = $(if $(filter 0,$(shell id -u)),:,echo "sudo, because the lab makes network namespaces and tap devices and serves ports below 1024")
 
 export BRIDGEHEAD_BUILD := $(CURDIR)/$(data)
+# The kernel that the virtual servers of demo and tests boot.
+export BRIDGEHEAD_KERNEL := $(KERNEL)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:

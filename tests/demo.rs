@@ -13,9 +13,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use lab::{
-    APPLIANCE, BOOT_FILES, Daemon, Firmware, HostStatus, HostView, Lab, LabError, Lustre, Moosefs,
-    POOL, PoolServer, Result, ServerSpec, Stage, VirtualServer, check_interrupt, cross_read,
-    data_dir, hand_over, io_error, repository, require,
+    APPLIANCE, Daemon, Firmware, HostStatus, HostView, Lab, LabError, Lustre, Moosefs, POOL,
+    PoolServer, Result, ServerSpec, Stage, VirtualServer, check_interrupt, cross_read, data_dir,
+    hand_over, io_error, repository, require_boot_files, with_kernel,
 };
 
 /// From power-on to both *joined*.
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 fn demo(logs: &Path) -> Result<()> {
     let began = Instant::now();
     let data = data_dir();
-    require(&data, &BOOT_FILES)?;
+    require_boot_files(&data)?;
     let lab = Lab::new("demo")?;
     let (pool, inventory) = start_pool(&lab, &data, logs)?;
     let mut daemon = Daemon::start(&lab, &inventory, &data, &logs.join("daemon.log"))?;
@@ -66,32 +66,40 @@ fn demo(logs: &Path) -> Result<()> {
 
 /// MooseFS, or with `LUSTRE_TREE` Lustre; and the inventory that names it.
 fn start_pool(lab: &Lab, data: &Path, logs: &Path) -> Result<(PoolServer, PathBuf)> {
-    let inventory = repository().join("hosts.yaml");
     if let Some(tree) = env::var_os("LUSTRE_TREE") {
         println!("Starting a Lustre server; it takes half a minute.");
         let pool = Lustre::start(lab, Path::new(&tree), data, logs)?;
-        return Ok((PoolServer::Lustre(pool), with_lustre(&inventory, logs)?));
+        return Ok((PoolServer::Lustre(pool), inventory(logs, with_lustre)?));
     }
     println!(
         "The image pool is MooseFS. Lustre is skipped: LUSTRE_TREE=DIR, an installed tree of\n\
          Lustre's modules and tools for this kernel, makes it the pool.\n"
     );
     let pool = Moosefs::start(lab, &logs.join("moosefs"), logs)?;
-    Ok((PoolServer::Moosefs(pool), inventory))
+    Ok((PoolServer::Moosefs(pool), inventory(logs, str::to_owned)?))
 }
 
-/// hosts.yaml with one line changed: Lustre in place of MooseFS.
-fn with_lustre(inventory: &Path, logs: &Path) -> Result<PathBuf> {
-    let text = fs::read_to_string(inventory).map_err(io_error("read", inventory))?;
+/// hosts.yaml, or a copy where this demo's kernel or pool is another.
+fn inventory(logs: &Path, with_pool: impl Fn(&str) -> String) -> Result<PathBuf> {
+    let example = repository().join("hosts.yaml");
+    let text = fs::read_to_string(&example).map_err(io_error("read", &example))?;
+    let wanted = with_pool(&with_kernel(&text));
+    if wanted == text {
+        return Ok(example);
+    }
+    let copy = logs.join("hosts.yaml");
+    fs::write(&copy, wanted).map_err(io_error("write", &copy))?;
+    Ok(copy)
+}
+
+/// One line changed: Lustre in place of MooseFS.
+fn with_lustre(inventory: &str) -> String {
     let is_moosefs = |line: &&str| line.trim_start().starts_with("moosefs:");
-    let Some(line) = text.lines().find(is_moosefs) else {
-        return Ok(inventory.to_owned());
+    let Some(line) = inventory.lines().find(is_moosefs) else {
+        return inventory.to_owned();
     };
     let indent = &line[..line.len() - line.trim_start().len()];
-    let lustre = format!("{indent}lustre: \"{}\"", Lustre::source());
-    let file = logs.join("hosts.yaml");
-    fs::write(&file, text.replace(line, &lustre)).map_err(io_error("write", &file))?;
-    Ok(file)
+    inventory.replace(line, &format!("{indent}lustre: \"{}\"", Lustre::source()))
 }
 
 /// The two servers of hosts.yaml, one of each firmware.

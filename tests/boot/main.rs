@@ -21,7 +21,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lab::{BOOT_FILES, Lab, Result, Site, VirtualServer, data_dir, hand_over, repository, require};
+use lab::{
+    Lab, Result, Site, VirtualServer, data_dir, hand_over, repository, require_boot_files,
+    with_kernel,
+};
 
 /// From power-on to *joined*; a boot takes some two minutes where two share two slow cores.
 const JOIN: Duration = Duration::from_secs(480);
@@ -104,8 +107,8 @@ fn site(lab: Lab, logs: &Path) -> Result<Site> {
 /// The daemon on an inventory.
 fn site_of(lab: Lab, logs: &Path, inventory: &str) -> Result<Site> {
     let data = data_dir();
-    require(&data, &BOOT_FILES)?;
-    Site::start(lab, inventory, &data, logs)
+    require_boot_files(&data)?;
+    Site::start(lab, &with_kernel(inventory), &data, logs)
 }
 
 /// Every stage of the initrd said `ok` (or had nothing to do), the bridge before the address

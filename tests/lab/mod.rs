@@ -46,7 +46,7 @@ pub use process::{Log, Process, describe, output, run};
 pub use proof::{HostView, cross_read};
 pub use qga::{GuestAgent, GuestOutput};
 pub use server::{Firmware, ServerSpec, VirtualServer};
-pub use site::{BOOT_FILES, Site, require};
+pub use site::{Site, kernel, require, require_boot_files, with_kernel};
 pub use wait::{check_interrupt, until};
 
 /// The appliance's address.

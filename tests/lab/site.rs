@@ -1,5 +1,6 @@
 //! A lab with a daemon in it: what boots, demo and daemon tests have in common.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -90,13 +91,27 @@ impl Site {
     }
 }
 
-/// What a boot with firmware takes, and the make verbs that build it.
-pub const BOOT_FILES: [(&str, &str); 4] = [
-    ("kernels/debian/vmlinuz", "kernel"),
-    ("initrds/default.img", "initrd"),
-    ("roots/kvm-host", "root"),
-    ("loaders/snponly.efi", "loaders"),
-];
+/// The kernel that hosts boot: `make demo KERNEL=NAME`.
+pub fn kernel() -> String {
+    env::var("BRIDGEHEAD_KERNEL").unwrap_or_else(|_| "debian".to_owned())
+}
+
+/// An inventory with that kernel in place of Debian's.
+pub fn with_kernel(inventory: &str) -> String {
+    inventory.replace("kernel: debian", &format!("kernel: {}", kernel()))
+}
+
+/// What a boot with firmware takes, or an error with the make verb that builds it.
+pub fn require_boot_files(data: &Path) -> Result<()> {
+    let vmlinuz = format!("kernels/{}/vmlinuz", kernel());
+    let artefacts = [
+        (vmlinuz.as_str(), "kernel"),
+        ("initrds/default.img", "initrd"),
+        ("roots/kvm-host", "root"),
+        ("loaders/snponly.efi", "loaders"),
+    ];
+    require(data, &artefacts)
+}
 
 /// Fails with the make verb that builds it if an artefact is not in the data directory.
 pub fn require(data: &Path, artefacts: &[(&str, &str)]) -> Result<()> {
