@@ -16,7 +16,7 @@ use crate::policy::options;
 use crate::policy::verdict::{Because, Destination, Transmit, Verdict};
 use crate::wire::dhcp::{MessageType, Reply, Request};
 
-/// Lease time of listed hosts, seconds. Their address is theirs anyway, and the initrd keeps
+/// Longest lease of listed hosts, seconds. Their address is theirs anyway, and the initrd keeps
 /// it without a lease; this is how long a replaced board keeps its successor waiting.
 const RESERVED_LEASE_S: u32 = 600;
 
@@ -118,6 +118,7 @@ impl<'a> Question<'a> {
     }
 
     fn assign(&self, network: &Network) -> Result<Assignment, Because> {
+        let lease_s = u32::try_from(network.lease_time.as_secs()).unwrap_or(u32::MAX);
         if let Some(host) = self.reservation(network) {
             let address = *host.ip;
             return match self.world.leases.holder(address, self.now) {
@@ -131,7 +132,7 @@ impl<'a> Question<'a> {
                 }
                 _ => Ok(Assignment {
                     address,
-                    lease_s: RESERVED_LEASE_S,
+                    lease_s: RESERVED_LEASE_S.min(lease_s),
                     because: Because::Reserved {
                         host: host.name.clone(),
                     },
@@ -147,7 +148,7 @@ impl<'a> Question<'a> {
         let address = self.world.leases.choose(pool, self.client.mac, self.now);
         Ok(Assignment {
             address: address.ok_or_else(|| Because::PoolFull(network.name.clone()))?,
-            lease_s: u32::try_from(network.lease_time.as_secs()).unwrap_or(u32::MAX),
+            lease_s,
             because: Because::Pool,
         })
     }
@@ -465,7 +466,7 @@ mod tests {
                 first: ip(100),
                 last: ip(101),
             }),
-            lease_time: Duration::from_secs(600),
+            lease_time: Duration::from_secs(480),
         });
         let host = Arc::new(Host {
             name: "kvm01".into(),
@@ -558,6 +559,7 @@ mod tests {
         assert_eq!(offer.yiaddr, ip(11));
         assert_eq!(offer.next_server, ip(1));
         assert_eq!(offer.boot_file, "snponly.efi");
+        assert_eq!(offer.options[&51], 480_u32.to_be_bytes(), "not longer");
         assert_eq!(offer.options[&67], b"snponly.efi\0");
         assert!(
             !offer.options.contains_key(&60),

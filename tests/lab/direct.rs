@@ -44,7 +44,7 @@ impl Site {
             "--fail-with-body",
             &url,
         ])?;
-        read_script(&script).ok_or(LabError::Answer {
+        BootOrder::read(&script).ok_or(LabError::Answer {
             peer: url,
             answer: script,
         })
@@ -87,19 +87,21 @@ impl Site {
     }
 }
 
-/// The `kernel` and `initrd` lines of a script made from templates/ipxe/boot.ipxe.
-fn read_script(script: &str) -> Option<BootOrder> {
-    let line = |word: &str| script.lines().find_map(|line| line.strip_prefix(word));
-    let file = |url: &str| Some(url.split_once("/files/")?.1.to_owned());
-    let (url, rest) = line("kernel ")?.split_once(' ')?;
-    let arguments = rest.split(" || ").next()?;
-    let cmdline = arguments
-        .strip_prefix("initrd=initrd.img ")
-        .unwrap_or(arguments);
-    let initrd = line("initrd --name initrd.img ")?.split(' ').next()?;
-    Some(BootOrder {
-        kernel: file(url)?,
-        initrd: file(initrd)?,
-        cmdline: cmdline.to_owned(),
-    })
+impl BootOrder {
+    /// The `kernel` and `initrd` lines of a script made from templates/ipxe/boot.ipxe.
+    pub fn read(script: &str) -> Option<Self> {
+        let line = |word: &str| script.lines().find_map(|line| line.strip_prefix(word));
+        let file = |url: &str| Some(url.split_once("/files/")?.1.to_owned());
+        let (url, rest) = line("kernel ")?.split_once(' ')?;
+        let arguments = rest.split(" || ").next()?;
+        let cmdline = arguments
+            .strip_prefix("initrd=initrd.img ")
+            .unwrap_or(arguments);
+        let initrd = line("initrd --name initrd.img ")?.split(' ').next()?;
+        Some(Self {
+            kernel: file(url)?,
+            initrd: file(initrd)?,
+            cmdline: cmdline.to_owned(),
+        })
+    }
 }

@@ -10,8 +10,8 @@ use super::error::{LabError, Result};
 use super::qmp::JsonPeer;
 use super::wait;
 
-/// How long one program on the guest may run.
-const PROGRAM: Duration = Duration::from_secs(60);
+/// How long one program on the guest may run: an emulated machine is slow.
+const PROGRAM: Duration = Duration::from_secs(180);
 
 /// A connection to the agent of one virtual server.
 #[derive(Debug)]

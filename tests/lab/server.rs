@@ -330,6 +330,14 @@ impl VirtualServer {
         Ok(())
     }
 
+    /// Presses keys together on the keyboard, by their names in QEMU: `ctrl alt delete`.
+    pub fn press(&self, keys: &str) -> Result<()> {
+        let key = |name| json!({ "type": "qcode", "data": name });
+        let arguments = json!({ "keys": keys.split(' ').map(key).collect::<Vec<_>>() });
+        self.monitor()?.execute("send-key", &arguments)?;
+        Ok(())
+    }
+
     /// Presses reset.
     pub fn reset(&self) -> Result<()> {
         self.monitor()?.execute("system_reset", &json!({}))?;
