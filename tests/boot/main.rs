@@ -5,6 +5,7 @@
 //! it needs root (network namespaces, tap devices) and what `make kernel initrd root loaders` build.
 #![allow(missing_docs)]
 
+mod bonds;
 mod cases;
 mod control;
 mod firmware;
