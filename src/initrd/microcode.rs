@@ -83,7 +83,7 @@ pub(crate) fn add(tree: &mut Tree, spec: &BuildSpec, faults: &mut Faults) -> Opt
         _ if known.is_empty() => faults.add(no_microcode(&directory)),
         _ => {
             let unknown = processors.iter().filter(|name| !known.contains(*name));
-            unknown.for_each(|name| faults.add(unknown_processor(name, &directory, &known)));
+            unknown.for_each(|name| faults.add(unknown_processor(name, &directory)));
         }
     }
     None
@@ -97,12 +97,10 @@ fn no_microcode(directory: &Path) -> BuildError {
     fault(PATH, problem)
 }
 
-fn unknown_processor(processor: &str, directory: &Path, known: &BTreeSet<String>) -> BuildError {
-    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+fn unknown_processor(processor: &str, directory: &Path) -> BuildError {
     let problem = format!(
-        "{} has none for `{processor}`; it has {}",
-        directory.display(),
-        known.join(", ")
+        "{} has none for `{processor}`; a processor is named as the files there: 06-8f-08, fam19h; or intel, or amd",
+        directory.display()
     );
     fault(PATH, problem)
 }
@@ -141,7 +139,7 @@ fn joined(blobs: &[PathBuf], magic: &[u8]) -> Result<Vec<u8>, BuildError> {
     for path in blobs {
         let bytes = fs::read(path).map_err(BuildError::io("read microcode", path))?;
         let bytes = compress::unpack(bytes).map_err(BuildError::io("unpack microcode", path))?;
-        if !bytes.starts_with(magic) || bytes.len() % 4 != 0 {
+        if !bytes.starts_with(magic) {
             let problem = format!(
                 "{} is damaged or no microcode; take the package's file anew",
                 path.display()
@@ -204,7 +202,8 @@ mod tests {
         lab.write("fw/intel-ucode/06-55-05", b"\x01\0\0\0bbbb");
         lab.write("fw/intel-ucode/06-3f-02.initramfs", b"\x01\0\0\0aaaa");
         lab.write("fw/intel-ucode/06-0f-02.xz", xz(b"\x01\0\0\0old!"));
-        lab.write("fw/amd-ucode/microcode_amd_fam19h.bin", b"DMA\0cccc");
+        // Debian's are of any length.
+        lab.write("fw/amd-ucode/microcode_amd_fam19h.bin", b"DMA\0cccc.");
         lab.write("fw/amd-ucode/microcode_amd_fam19h.bin.asc", "signature");
         Microcode::Directory(lab.path("fw"))
     }
@@ -215,7 +214,7 @@ mod tests {
         let found = packed(&lab, &directory(&lab), &[]).unwrap();
         assert_eq!(
             found[0],
-            ("/AuthenticAMD.bin".into(), b"DMA\0cccc".to_vec())
+            ("/AuthenticAMD.bin".into(), b"DMA\0cccc.".to_vec())
         );
         let intel = b"\x01\0\0\0old!\x01\0\0\0aaaa\x01\0\0\0bbbb".to_vec();
         assert_eq!(found[1], ("/GenuineIntel.bin".into(), intel));
@@ -227,13 +226,13 @@ mod tests {
         let lab = Lab::new();
         let directory = directory(&lab);
         let found = packed(&lab, &directory, &["06-3f-02", "fam19h"]).unwrap();
-        assert_eq!(found[0].1, b"DMA\0cccc");
+        assert_eq!(found[0].1, b"DMA\0cccc.");
         assert_eq!(found[1].1, b"\x01\0\0\0aaaa");
         assert_eq!(packed(&lab, &directory, &["amd"]).unwrap().len(), 1);
-        let text = packed(&lab, &directory, &["06-99-01", "intel"]).unwrap_err();
+        let text = packed(&lab, &directory, &["06-55-09", "intel"]).unwrap_err();
         let text = text.to_string();
         assert!(
-            text.contains("none for `06-99-01`; it has 06-0f-02, 06-3f-02"),
+            text.contains("none for `06-55-09`; a processor is named"),
             "{text}"
         );
     }
