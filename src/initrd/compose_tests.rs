@@ -128,6 +128,25 @@ fn an_incremental_build_gives_the_bytes_of_a_fresh_one() {
     assert_eq!(after.sha256, build(&fresh.spec()).unwrap().sha256);
 }
 
+/// Packing the drivers takes seconds. Bytes that only the old image can have show that they
+/// come from there.
+#[test]
+fn a_member_with_unchanged_inputs_is_not_packed_again() {
+    let (fresh, lab) = (lab(), lab());
+    let inputs = build(&fresh.spec()).unwrap().manifest.members[0]
+        .inputs
+        .clone();
+    let mut spec = lab.spec();
+    spec.mtime = 1;
+    let mut manifest = build(&spec).unwrap().manifest;
+    let old = manifest.members[0].sha256.clone();
+    manifest.members[0].inputs = inputs;
+    lab.write("out/default.manifest", manifest.to_json().unwrap());
+    let built = build(&lab.spec()).unwrap().manifest;
+    assert_eq!(built.members[0].sha256, old);
+    assert_ne!(built.members[1].sha256, manifest.members[1].sha256);
+}
+
 #[test]
 fn a_damaged_old_image_is_not_taken_over() {
     let lab = lab();
