@@ -237,9 +237,10 @@ fn warnings(
     let undriven = nics::undriven(catalog, &closure, &spec.nics);
     let chosen = closure.modules.keys().map(|name| &catalog.modules[name]);
     let unused = out_of_tree::unused(&spec.extra_modules, chosen);
-    let large = (manifest.image_size > spec.budget + microcode).then(|| Warning::Size {
+    let budget = spec.budget.saturating_add(microcode);
+    let large = (manifest.image_size > budget).then(|| Warning::Size {
         bytes: manifest.image_size,
-        budget: spec.budget + microcode,
+        budget,
         largest: largest(manifest),
     });
     let mut warnings = closure.warnings;

@@ -67,6 +67,7 @@ fn pack(lab: &Lab, tree: &Path, data: &Path, kernel: &Path, out: &Path) -> Resul
     // It is read once, on this machine: quick to pack beats small.
     spec.level = 3;
     spec.budget = u64::MAX;
+    spec.max_size = Some(u64::MAX);
     build(&spec).map(|_| ()).map_err(|error| LabError::Command {
         command: format!("pack {}", out.display()),
         outcome: chain(&error),
