@@ -8,6 +8,7 @@
 mod bonds;
 mod cases;
 mod control;
+mod failures;
 mod firmware;
 mod handover;
 mod hosts;
@@ -112,6 +113,12 @@ fn site_of(lab: Lab, logs: &Path, inventory: &str) -> Result<Site> {
     let data = data_dir();
     require_boot_files(&data)?;
     Site::start(lab, &with_kernel(inventory), &data, logs)
+}
+
+/// `bridgehead log HOST`.
+fn said(site: &Site, host: &str) -> Result<String> {
+    let output = site.daemon.verb("log", &[host])?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Every stage of the initrd said `ok` (or had nothing to do), the bridge before the address

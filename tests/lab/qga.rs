@@ -12,6 +12,8 @@ use super::wait;
 
 /// How long one program on the guest may run: an emulated machine is slow.
 const PROGRAM: Duration = Duration::from_secs(180);
+/// How long one answer of the agent may take; it answers to `guest-exec` once the program is loaded.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// A connection to the agent of one virtual server.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl GuestAgent {
         let mut agent = Self { name, peer };
         agent.peer.deadline(Duration::from_secs(3))?;
         agent.synchronize()?;
-        agent.peer.deadline(Duration::from_secs(20))?;
+        agent.peer.deadline(ANSWER)?;
         Ok(agent)
     }
 

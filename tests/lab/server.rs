@@ -237,6 +237,7 @@ struct Place {
     qmp: PathBuf,
     agent: PathBuf,
     variables: PathBuf,
+    screen: PathBuf,
 }
 
 impl Place {
@@ -252,6 +253,7 @@ impl Place {
             qmp: lab.dir().join(format!("{name}.qmp")),
             agent: lab.dir().join(format!("{name}.qga")),
             variables: lab.dir().join(format!("{name}.vars")),
+            screen: lab.dir().join(format!("{name}.screen")),
         })
     }
 }
@@ -316,6 +318,20 @@ impl VirtualServer {
         let arguments = json!({ "filename": file, "format": "png" });
         self.monitor()?.execute("screendump", &arguments)?;
         Ok(())
+    }
+
+    /// What the VGA screen and its scrolled lines show, without line ends: cells of a character and its colours from
+    /// 0xB8000 on. Under UEFI there is no such screen.
+    pub fn screen_text(&self) -> Result<String> {
+        let file = &self.place.screen;
+        let arguments = json!({ "val": 0xb8000, "size": 0x8000, "filename": file });
+        self.monitor()?.execute("pmemsave", &arguments)?;
+        let cells = fs::read(file).map_err(io_error("read", file))?;
+        Ok(cells
+            .iter()
+            .step_by(2)
+            .map(|&cell| char::from(cell))
+            .collect())
     }
 
     /// Pulls the network cable, or plugs it in again.
