@@ -110,9 +110,9 @@ const ACTIONS: [&str; 9] = [
     "udevadm trigger --settle && udevadm trigger --action=add --subsystem-match=net --settle",
     "netplan generate && netplan apply",
     "systemctl daemon-reexec",
-    // NetworkManager told by netplan to manage every Ethernet card, and a NIC to have another name.
-    "sed -i -e s/networkd/NetworkManager/ -e s/{name:.*}/{}/ /etc/netplan/50-all.yaml && netplan apply && \
-     systemctl restart NetworkManager && udevadm trigger --action=add --subsystem-match=net --settle",
+    // netplan has NetworkManager manage every Ethernet card. (It flushes those that it names itself: not named here.)
+    "echo \"network: {ethernets: {all: {renderer: NetworkManager, match: {}}}}\" >/etc/netplan/60-all.yaml && \
+     netplan apply && systemctl restart NetworkManager && udevadm trigger --action=add --subsystem-match=net --settle",
 ];
 
 #[test]
