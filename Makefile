@@ -2,6 +2,9 @@
 # make is also kept in $BRIDGEHEAD_CACHE (default ~/.cache/bridgehead), keyed by a hash of its recipe, and
 # survives a `make clean` and a new clone. REFRESH=1 makes kernel, loaders and root look for newer packages.
 
+# Your own choices, kept: a line KERNEL = kvm-host in config.mk holds for every verb.
+-include config.mk
+
 KERNEL ?= debian
 ROOT ?= kvm-host
 INITRD ?= default
