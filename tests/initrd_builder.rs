@@ -436,8 +436,14 @@ fn list_shows_modules_reasons_sizes_and_totals() {
 
 /// `bridgehead initrd build` by nobody, with another umask, in a directory of its own.
 fn build_as_nobody(dir: &Path) -> String {
-    let program = dir.join("bridgehead");
-    fs::copy(env!("CARGO_BIN_EXE_bridgehead"), &program).unwrap();
+    // Copied by another process: while this one has a program open for writing, what another
+    // test forks holds it too, and nobody can run it (ETXTBSY).
+    let copied = Command::new("cp")
+        .args([env!("CARGO_BIN_EXE_bridgehead"), "bridgehead"])
+        .current_dir(dir)
+        .status()
+        .unwrap();
+    assert!(copied.success());
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
     for path in [dir.to_owned(), dir.join("initrd")] {
         nix::unistd::chown(&path, Some(nobody.uid), Some(nobody.gid)).unwrap();

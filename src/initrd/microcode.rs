@@ -60,7 +60,7 @@ pub(crate) fn add(tree: &mut Tree, spec: &BuildSpec, faults: &mut Faults) -> Opt
     let processors = &spec.processors;
     let directory = match &spec.microcode {
         Microcode::Off => return None,
-        Microcode::Data => spec.kernel_dir.join("../../microcode"),
+        Microcode::Data => data_dir(&spec.kernel_dir).join("microcode"),
         Microcode::Directory(directory) => directory.clone(),
     };
     let mut known = BTreeSet::new();
@@ -87,6 +87,12 @@ pub(crate) fn add(tree: &mut Tree, spec: &BuildSpec, faults: &mut Faults) -> Opt
         }
     }
     None
+}
+
+/// `kernels/NAME` stands in it.
+fn data_dir(kernel_dir: &Path) -> PathBuf {
+    let above = kernel_dir.ancestors().nth(2).map(Path::to_owned);
+    above.unwrap_or_else(|| kernel_dir.join("../.."))
 }
 
 fn no_microcode(directory: &Path) -> BuildError {
@@ -242,7 +248,9 @@ mod tests {
         let lab = Lab::new();
         lab.write("data/kernels/x/release", "");
         let found = packed(&lab, &Microcode::Data, &["intel"]).unwrap();
-        assert!(found[0].0.contains("has no microcode in it"), "{found:?}");
+        let place = lab.path("data/microcode");
+        let expected = format!("has no microcode in it: {} has neither", place.display());
+        assert!(found[0].0.contains(&expected), "{found:?}");
         lab.write("data/microcode/amd-ucode/microcode_amd.bin", b"DMA\0");
         assert_eq!(packed(&lab, &Microcode::Data, &[]).unwrap()[0].1, b"DMA\0");
         let empty = Microcode::Directory(lab.path("initrd"));
