@@ -16,6 +16,9 @@ MICROCODE ?=
 PROCESSORS ?=
 APPEND ?=
 MAX_SIZE ?=
+# What to measure (several words: one after the other), and how many rounds.
+BENCH ?= initrd
+RUNS ?= 5
 CARGO ?= cargo
 
 data := build
@@ -37,8 +40,9 @@ export BRIDGEHEAD_KERNEL := $(KERNEL)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all demo test test-boot run initrd kernel root loaders microcode check lint unit-test clean distclean help \
-	kernel-check daemon options packages packages-compiler packages-build packages-kernel packages-demo packages-test
+.PHONY: all demo test test-boot bench bench-initrd run initrd kernel root loaders microcode check lint unit-test clean \
+	distclean help kernel-check daemon options packages packages-compiler packages-build packages-kernel packages-demo \
+	packages-test packages-bench
 
 all: daemon ## build the daemon (the default)
 
@@ -52,6 +56,13 @@ test-boot: packages-test packages-demo daemon loaders kernel initrd root ## ever
 	@$(as_root_note)
 	@$(MAKE) --no-print-directory root ROOT=lab-managers
 	$(CARGO) test --locked --test boot $(as_root) -- --include-ignored
+
+bench: $(addprefix bench-,$(BENCH)) ## measure on an idle machine: BENCH=initrd, beside dracut's (RUNS=5 rounds, half an hour)
+
+bench-initrd: packages-bench daemon loaders kernel initrd root
+	@$(as_root_note)
+	@$(MAKE) --no-print-directory root ROOT=lab-dracut
+	BENCH_RUNS=$(RUNS) $(CARGO) bench --locked --bench initrd $(as_root)
 
 run: daemon loaders initrd root ## serve hosts.yaml on a real interface: make run INTERFACE=eno2
 	@test -n "$(INTERFACE)" || { echo "run: which interface? make run INTERFACE=eno2" >&2; exit 2; }
@@ -119,7 +130,7 @@ unit-test: packages-test packages-demo daemon loaders kernel initrd root
 	$(CARGO) test --locked --no-fail-fast $(as_root)
 	$(CARGO) test --locked --test boot $(as_root)
 
-packages: packages-compiler packages-build packages-kernel packages-demo packages-test ## install every Debian package that any verb needs
+packages: packages-compiler packages-build packages-kernel packages-demo packages-test packages-bench ## install every Debian package that any verb needs
 
 # With a C compiler of whatever name in place there is nothing to install.
 packages-compiler:
@@ -132,6 +143,8 @@ packages-demo:
 	@$(setup)/packages demo
 packages-test: packages-compiler
 	@$(setup)/packages test
+packages-bench:
+	@$(setup)/packages bench
 
 clean: ## remove build/ and target/; the cache stays
 	rm -rf $(data) target

@@ -1,0 +1,279 @@
+//! The table and the same as JSON: medians, ranges, and the ratio of ours to dracut's round by round.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::lab::{Result, io_error, run};
+use super::{Bench, Contender, Run};
+
+/// Half of dracut's size and time or better.
+const AIM: f64 = 0.5;
+
+/// Below it the times are not worth much.
+const IDLE: f64 = 0.9;
+
+/// What was measured: its title, its unit's decimals, how to read it off a run.
+type Measure = (&'static str, usize, fn(&Run) -> f64);
+
+const MEASURES: [Measure; 5] = [
+    ("size, bytes", 0, |run| run.built.bytes as f64),
+    ("build, s", 1, |run| run.built.seconds),
+    ("bridge up, s", 2, |run| run.marks.bridge),
+    ("root mounted, s", 2, |run| run.marks.root),
+    ("switch_root, s", 2, |run| run.marks.switch),
+];
+
+/// What the numbers were measured on.
+#[derive(Debug)]
+pub(super) struct Machine {
+    cpu: String,
+    cores: usize,
+    /// How much of the cores nobody used before the first round, 0 to 1.
+    idle: f64,
+    emulator: String,
+    kernel: String,
+    root: String,
+    dracut: String,
+}
+
+impl Machine {
+    /// Looks before the first round, so that the load is others'.
+    pub(super) fn look(bench: &Bench) -> Result<Self> {
+        let tree = bench.data.join("roots/lab-dracut").display().to_string();
+        let format = "${Package} ${Version}, ";
+        let packages = [
+            "dracut-network",
+            "isc-dhcp-client",
+            "nfs-common",
+            "systemd",
+            "zstd",
+        ];
+        let query = ["chroot", &tree, "dpkg-query", "-W", "-f", format];
+        let dracut = run(&[&query[..], &packages].concat())?;
+        let qemu = run(&["qemu-system-x86_64", "--version"])?;
+        Ok(Self {
+            cpu: line_of("/proc/cpuinfo", "model name"),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            idle: idle(),
+            emulator: qemu.lines().next().unwrap_or_default().to_owned(),
+            kernel: read(bench.data.join("kernels/debian/release")),
+            root: read(bench.data.join("roots/kvm-host/etc/bridgehead-image")),
+            dracut: dracut.trim_end_matches([',', ' ']).to_owned(),
+        })
+    }
+
+    fn lines(&self) -> [(&'static str, String); 5] {
+        let Self {
+            cpu,
+            cores,
+            idle,
+            emulator,
+            ..
+        } = self;
+        let percent = idle * 100.0;
+        [
+            (
+                "machine",
+                format!("{cpu}, {cores} cores, {percent:.0} % idle before it"),
+            ),
+            (
+                "virtual machine",
+                format!("{emulator}, TCG, 1 CPU, 1536 MiB, virtio-net, no firmware"),
+            ),
+            ("kernel", self.kernel.clone()),
+            (
+                "root",
+                format!(
+                    "{} by NFS v3 from bridgehead serve, also for dracut",
+                    self.root
+                ),
+            ),
+            ("dracut", format!("Debian bookworm: {}", self.dracut)),
+        ]
+    }
+}
+
+/// The idle part of two seconds (proc_stat(5): user nice system idle iowait …, in ticks).
+fn idle() -> f64 {
+    let ticks = || -> Vec<f64> {
+        let text = read("/proc/stat");
+        let words = text.lines().next().unwrap_or_default().split_whitespace();
+        words.filter_map(|word| word.parse().ok()).collect()
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(2));
+    let spent: Vec<f64> = ticks().iter().zip(&before).map(|(b, a)| b - a).collect();
+    let unused = spent.get(3).unwrap_or(&0.0) + spent.get(4).unwrap_or(&0.0);
+    unused / spent.iter().sum::<f64>().max(1.0)
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+fn line_of(file: &str, key: &str) -> String {
+    let text = read(file);
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.split_once(": "));
+    line.map_or("unknown", |(_, value)| value).to_owned()
+}
+
+/// Prints the table and keeps it beside the JSON in `out`.
+pub(super) fn write(runs: &[Run], machine: &Machine, out: &Path) -> Result<()> {
+    let text = table(runs, machine);
+    print!("\n{text}");
+    for (name, content) in [
+        ("initrd.txt", text),
+        ("initrd.json", format!("{:#}\n", as_json(runs, machine))),
+    ] {
+        let file = out.join(name);
+        fs::write(&file, content).map_err(io_error("write", &file))?;
+    }
+    println!(
+        "\nKept as {}/initrd.txt and .json; consoles in initrd/.",
+        out.display()
+    );
+    Ok(())
+}
+
+fn table(runs: &[Run], machine: &Machine) -> String {
+    let mut text = format!("{:<16}", "median (min-max)");
+    for (title, _, _) in MEASURES {
+        let _ = write!(text, " {title:>22}");
+    }
+    text.push('\n');
+    for contender in Contender::ALL {
+        let _ = write!(text, "{:<16}", contender.name());
+        for (_, decimals, of) in MEASURES {
+            let _ = write!(
+                text,
+                " {:>22}",
+                spread(&values(runs, contender, of), decimals)
+            );
+        }
+        text.push('\n');
+    }
+    text.push_str("\nours / dracut's, round by round\n");
+    for (ours, theirs) in pairs() {
+        let _ = writeln!(text, "{} / {}", ours.name(), theirs.name());
+        let _ = write!(text, "{:<16}", "");
+        for (_, _, of) in MEASURES {
+            let _ = write!(text, " {:>22}", spread(&ratios(runs, ours, theirs, of), 2));
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(text, "\naim: {}\n", verdict(runs));
+    if machine.idle < IDLE {
+        text.push_str("warning: others were at work on this machine: the times are theirs as much as ours\n\n");
+    }
+    text.push_str(NOTES);
+    for (key, value) in machine.lines() {
+        let _ = writeln!(text, "{key}: {value}");
+    }
+    for contender in Contender::ALL {
+        if let Some(run) = runs.iter().find(|run| run.contender == contender) {
+            let (name, command) = (contender.name(), &run.built.command);
+            let _ = writeln!(text, "{name}: {command}\n  boots with: {}", run.cmdline);
+        }
+    }
+    text
+}
+
+const NOTES: &str = "\
+Seconds are of the virtual machine's kernel clock. bridge up: the port forwards (the kernel's own line); root mounted:\n\
+a hook's line in dracut, the stage's in bridgehead; switch_root: the first line of the root's systemd, the same program\n\
+in all. Every image is made of zstd -19, from nothing, each round. bridgehead has its address from the command line, as\n\
+the daemon writes it, bridgehead-dhcp and dracut by DHCP on the bridge. bridgehead also fetches its configuration, lays\n\
+an overlay and verifies; dracut mounts the root read-only. dracut-narrow is limited to base, network-legacy and NFS and\n\
+to the NIC drivers that ours has; dracut-generic is what dracut packs for any machine, with network-legacy and NFS.\n\n";
+
+/// Which ratios are shown: the same work first.
+fn pairs() -> [(Contender, Contender); 3] {
+    [
+        (Contender::BridgeheadDhcp, Contender::DracutNarrow),
+        (Contender::Bridgehead, Contender::DracutNarrow),
+        (Contender::BridgeheadDhcp, Contender::DracutGeneric),
+    ]
+}
+
+fn verdict(runs: &[Run]) -> String {
+    let (ours, theirs) = pairs()[0];
+    let judge = |(title, _, of): Measure| {
+        let ratio = median(&ratios(runs, ours, theirs, of));
+        let word = if ratio <= AIM { "met" } else { "missed" };
+        let name = title.split(',').next().unwrap_or(title);
+        format!("{name} {ratio:.2} {word}")
+    };
+    let judged: Vec<String> = MEASURES.into_iter().map(judge).collect();
+    format!(
+        "at most {AIM} of dracut's, {} / {}: {}",
+        ours.name(),
+        theirs.name(),
+        judged.join(", ")
+    )
+}
+
+fn values(runs: &[Run], contender: Contender, of: fn(&Run) -> f64) -> Vec<f64> {
+    runs.iter()
+        .filter(|run| run.contender == contender)
+        .map(of)
+        .collect()
+}
+
+/// Both of a round ran on the machine in the same state, as near as can be.
+fn ratios(runs: &[Run], ours: Contender, theirs: Contender, of: fn(&Run) -> f64) -> Vec<f64> {
+    let (ours, theirs) = (values(runs, ours, of), values(runs, theirs, of));
+    ours.iter().zip(&theirs).map(|(a, b)| a / b).collect()
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match (
+        sorted.len() % 2,
+        sorted.get(middle),
+        sorted.get(middle.wrapping_sub(1)),
+    ) {
+        (0, Some(upper), Some(lower)) => f64::midpoint(*lower, *upper),
+        (_, Some(value), _) => *value,
+        _ => f64::NAN,
+    }
+}
+
+/// `12.3 (11.9-13.0)`.
+fn spread(values: &[f64], decimals: usize) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let middle = median(values);
+    if format!("{least:.decimals$}") == format!("{most:.decimals$}") {
+        return format!("{middle:.decimals$}");
+    }
+    format!("{middle:.decimals$} ({least:.decimals$}-{most:.decimals$})")
+}
+
+fn as_json(runs: &[Run], machine: &Machine) -> Value {
+    let conditions: serde_json::Map<_, _> = machine
+        .lines()
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), Value::from(value)))
+        .collect();
+    let runs: Vec<Value> = runs
+        .iter()
+        .map(|run| {
+            json!({
+                "contender": run.contender.name(), "bytes": run.built.bytes, "build_s": run.built.seconds,
+                "bridge_s": run.marks.bridge, "root_s": run.marks.root, "switch_root_s": run.marks.switch,
+            })
+        })
+        .collect();
+    json!({ "schema": 1, "bench": "initrd", "conditions": conditions, "runs": runs })
+}
