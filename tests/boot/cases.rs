@@ -60,7 +60,7 @@ fn image(dir: &Path) -> Result<PathBuf> {
     build(
         &repository().join("initrd"),
         &image,
-        &["--tree", &show(&tree), "--modules", &show(&list)],
+        &["--tree", &show(&tree), "--list", &show(&list)],
     )?;
     Ok(image)
 }
