@@ -14,6 +14,7 @@ mod handover;
 mod hosts;
 mod image;
 mod network;
+mod outages;
 mod rescue;
 
 #[path = "../lab/mod.rs"]

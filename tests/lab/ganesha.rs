@@ -57,6 +57,11 @@ impl Ganesha {
         })
     }
 
+    /// Where it stands.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// The pool as it lies on this machine.
     pub fn pool(&self) -> &Path {
         &self.pool

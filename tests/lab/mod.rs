@@ -14,6 +14,7 @@
 mod daemon;
 mod direct;
 mod error;
+mod faulty;
 mod ganesha;
 mod lacp;
 mod lustre;
@@ -37,6 +38,7 @@ use tempfile::TempDir;
 pub use daemon::{Daemon, HostStatus, Stage, Status, bridgehead};
 pub use direct::BootOrder;
 pub use error::{LabError, Result, io_error};
+pub use faulty::{Answer, FaultyDaemon};
 pub use ganesha::Ganesha;
 pub use lustre::Lustre;
 pub use namespace::Namespace;

@@ -58,6 +58,14 @@ impl Namespace {
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
+    /// Keeps the servers at TCP `port` from being heard, established connections too, or lets them be heard again:
+    /// what they send goes nowhere (ip-rule(8)).
+    pub fn set_heard(&self, port: u16, heard: bool) -> Result<()> {
+        let change = if heard { "del" } else { "add" };
+        let rule = format!("rule {change} ipproto tcp sport {port} blackhole");
+        self.ip(&rule.split(' ').collect::<Vec<_>>()).map(|_| ())
+    }
+
     /// Runs a short program in it, whatever comes of it.
     pub fn output(&self, argv: &[&str]) -> Result<std::process::Output> {
         super::process::output(&[&["ip", "netns", "exec", &self.name], argv].concat())
