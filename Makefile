@@ -89,7 +89,7 @@ root: kernel ## build the root image ROOT=kvm-host (LUSTRE_TREE=DIR adds an inst
 
 initrd: $(image) ## pack the initrd into build/initrds/ (MODULES=DIR MICROCODE=1 PROCESSORS=06-8f-08 APPEND=FILE MAX_SIZE=20M)
 
-initrd_options = $(strip $(addprefix --inventory ,$(wildcard hosts.yaml)) $(addprefix --modules ,$(MODULES)) \
+initrd_options = $(strip --kernel $(kernel) $(addprefix --inventory ,$(wildcard hosts.yaml)) $(addprefix --modules ,$(MODULES)) \
 	$(if $(MICROCODE),--microcode$(addprefix =,$(filter-out 1,$(MICROCODE))) $(addprefix --processor ,$(PROCESSORS))) \
 	$(addprefix --append ,$(APPEND)) $(addprefix --max-size ,$(MAX_SIZE)))
 # Which files the image is made of, besides the builder and the kernel.
@@ -97,7 +97,7 @@ initrd_inputs = $(shell find initrd $(MODULES) $(filter-out 1,$(MICROCODE)) -typ
 	$(wildcard hosts.yaml $(APPEND) $(shell awk '/^\// { print $$1 }' initrd/files.list 2>/dev/null)) \
 	$(if $(filter 1,$(MICROCODE)),$(data)/microcode/id)
 
-# Other options make another image.
+# Another kernel, or other options, make another image.
 $(data)/initrds/.$(INITRD).options: options
 	@mkdir -p $(@D)
 	@echo '$(initrd_options)' | cmp -s - $@ || echo '$(initrd_options)' >$@
@@ -106,7 +106,7 @@ options:
 # The inventory says which NICs its hosts have; the builder warns of those that nothing in the image drives.
 # What is up to date for the builder is so for make.
 $(image): $(initrd_inputs) $(data)/initrds/.$(INITRD).options $(bridgehead) $(kernel)/id
-	$(bridgehead) initrd build --kernel $(kernel) --out $@ $(initrd_options)
+	$(bridgehead) initrd build --out $@ $(initrd_options)
 	@touch $@
 
 # These two are brought up to date by their verbs; an unchanged file makes nothing else anew.
