@@ -288,6 +288,8 @@ fn t14_kexec_comes_back_to_the_bridge_and_ctrl_alt_delete_ends_it() {
         let said = server.serial().text().len();
         let ordered = Instant::now();
         agent.ask("systemctl --no-block kexec")?;
+        // Its channel takes one client at a time.
+        drop(agent);
         let serial = server.serial().clone();
         let probe = || {
             let text = serial.text();
