@@ -101,7 +101,7 @@ fn check_online(agent: &mut GuestAgent) -> Result<()> {
 }
 
 /// What an operator's tools may do on any day.
-const ACTIONS: [&str; 9] = [
+const ACTIONS: [&str; 10] = [
     "systemctl restart systemd-networkd",
     "networkctl reload && networkctl reconfigure br0 eth0 || :",
     "systemctl restart NetworkManager",
@@ -110,9 +110,12 @@ const ACTIONS: [&str; 9] = [
     "udevadm trigger --settle && udevadm trigger --action=add --subsystem-match=net --settle",
     "netplan generate && netplan apply",
     "systemctl daemon-reexec",
-    // netplan has NetworkManager manage every Ethernet card. (It flushes those that it names itself: not named here.)
+    // netplan has NetworkManager manage every Ethernet card.
     "echo \"network: {ethernets: {all: {renderer: NetworkManager, match: {}}}}\" >/etc/netplan/60-all.yaml && \
      netplan apply && systemctl restart NetworkManager && udevadm trigger --action=add --subsystem-match=net --settle",
+    // ... and br0 by its name: netplan would flush it.
+    "echo \"network: {renderer: NetworkManager}\" >/etc/netplan/70-all.yaml && \
+     { netplan apply 2>&1 || :; } | grep \"gives br0 to NetworkManager\" && rm /etc/netplan/70-all.yaml",
 ];
 
 #[test]
