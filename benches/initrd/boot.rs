@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::lab::{BootOrder, Firmware, Result, ServerSpec, VirtualServer, io_error, until};
+use super::lab::{BootOrder, Firmware, Result, ServerSpec, VirtualServer, io_error, kernel, until};
 use super::{Bench, Contender};
 
 /// From power-on to the last mark.
@@ -89,7 +89,7 @@ fn for_dracut(bench: &Bench) -> Result<BootOrder> {
     let export = tree.file_name().unwrap_or_default().to_string_lossy();
     let options = "vers=3,nolock,proto=tcp,port=2049,mountport=2049,mountproto=tcp,rsize=1048576";
     Ok(BootOrder {
-        kernel: "kernels/debian/vmlinuz".to_owned(),
+        kernel: format!("kernels/{}/vmlinuz", kernel()),
         initrd: String::new(),
         cmdline: format!(
             "ro root=nfs:10.77.0.1:/roots/{export}:{options} \

@@ -1,6 +1,6 @@
 //! The images, each built from nothing and timed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::Bench;
 use super::lab::{Result, bridgehead, io_error, repository, run};
 
 /// What makes an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Builder {
     /// `bridgehead initrd build`.
     Bridgehead,
@@ -32,25 +32,10 @@ pub(super) struct Built {
 }
 
 /// All images of one round.
-#[derive(Debug)]
-pub(super) struct Images {
-    bridgehead: Built,
-    narrow: Built,
-    generic: Built,
-}
+pub(super) type Images = BTreeMap<Builder, Built>;
 
-impl Images {
-    pub(super) fn of(&self, builder: Builder) -> &Built {
-        match builder {
-            Builder::Bridgehead => &self.bridgehead,
-            Builder::DracutNarrow => &self.narrow,
-            Builder::DracutGeneric => &self.generic,
-        }
-    }
-}
-
-/// Builds every image once. The first round's reading of the kernel's modules warms the page cache for nobody:
-/// bridgehead is the first.
+/// Builds every wanted image once. The first round's reading of the kernel's modules warms the page cache for nobody:
+/// bridgehead is the first. It is built in any case, for dracut-narrow is to have the drivers that it has.
 pub(super) fn build_all(bench: &Bench, round: usize) -> Result<Images> {
     let dir = bench.out.join("images");
     if dir.exists() {
@@ -58,8 +43,36 @@ pub(super) fn build_all(bench: &Bench, round: usize) -> Result<Images> {
     }
     fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
     let bridgehead = ours(bench, &dir.join("bridgehead.img"))?;
-    let omit = other_nic_drivers(bench, &bridgehead.file)?;
-    let narrow = [
+    let builders: BTreeSet<Builder> = bench
+        .contenders
+        .iter()
+        .map(|contender| contender.builder())
+        .collect();
+    let mut images = Images::new();
+    for builder in builders {
+        let built = match builder {
+            Builder::Bridgehead => bridgehead.clone(),
+            Builder::DracutNarrow => narrow(bench, &dir, &bridgehead.file)?,
+            // Without a word dracut takes systemd-networkd for the network, which does not mount its NFS root.
+            Builder::DracutGeneric => dracut(
+                bench,
+                &dir.join("dracut-generic.img"),
+                &["--add", "network network-legacy nfs"],
+            )?,
+        };
+        let name = built.file.file_stem().unwrap_or_default().to_string_lossy();
+        eprintln!(
+            "round {round}: {name:<16} {} bytes in {:.1} s",
+            built.bytes, built.seconds
+        );
+        images.insert(builder, built);
+    }
+    Ok(images)
+}
+
+fn narrow(bench: &Bench, dir: &Path, ours: &Path) -> Result<Built> {
+    let omit = other_nic_drivers(bench, ours)?;
+    let arguments = [
         "--modules",
         "bash base bench network network-legacy nfs",
         "--omit-drivers",
@@ -68,25 +81,11 @@ pub(super) fn build_all(bench: &Bench, round: usize) -> Result<Images> {
         "--add-drivers",
         "virtio_pci",
     ];
-    // Without a word dracut takes systemd-networkd for the network, which does not mount its NFS root.
-    let generic = ["--add", "network network-legacy nfs"];
-    let images = Images {
-        bridgehead,
-        narrow: dracut(bench, &dir.join("dracut-narrow.img"), &narrow)?,
-        generic: dracut(bench, &dir.join("dracut-generic.img"), &generic)?,
-    };
-    for built in [&images.bridgehead, &images.narrow, &images.generic] {
-        let name = built.file.file_stem().unwrap_or_default().to_string_lossy();
-        eprintln!(
-            "round {round}: {name:<16} {} bytes in {:.1} s",
-            built.bytes, built.seconds
-        );
-    }
-    Ok(images)
+    dracut(bench, &dir.join("dracut-narrow.img"), &arguments)
 }
 
 fn ours(bench: &Bench, out: &Path) -> Result<Built> {
-    let kernel = bench.data.join("kernels/debian").display().to_string();
+    let kernel = bench.kernel().display().to_string();
     let source = repository().join("initrd").display().to_string();
     let file = out.display().to_string();
     let command = [
@@ -154,7 +153,7 @@ fn other_nic_drivers(bench: &Bench, ours: &Path) -> Result<String> {
     let files = list["files"].as_array().into_iter().flatten();
     let paths = files.filter_map(|file| file["path"].as_str());
     let has: BTreeSet<String> = paths.filter_map(|path| module(Path::new(path))).collect();
-    let drivers = bench.data.join("kernels/debian/modules/kernel/drivers/net");
+    let drivers = bench.kernel().join("modules/kernel/drivers/net");
     let files = WalkDir::new(&drivers)
         .into_iter()
         .filter_map(|entry| entry.ok());

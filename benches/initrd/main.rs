@@ -2,7 +2,7 @@
 //!
 //! Each round builds every image anew and boots every contender once, the next round in the opposite order, so
 //! that a machine that grows slower is as slow for both. Every mark is a line that the kernel of the virtual
-//! machine stamped with its own clock.
+//! machine stamped with its own clock. `BENCH_CONTENDERS="bridgehead-dhcp dracut-narrow"` measures only those.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod boot;
@@ -19,7 +19,10 @@ use std::process::ExitCode;
 
 use boot::Marks;
 use image::{Builder, Built};
-use lab::{Lab, LabError, Result, Site, data_dir, hand_over, io_error, repository, require};
+use lab::{
+    Lab, LabError, Result, Site, data_dir, hand_over, io_error, kernel, repository, require,
+    with_kernel,
+};
 
 const RUNS: usize = 5;
 const HOSTS: usize = 99;
@@ -73,6 +76,14 @@ impl Contender {
         }
     }
 
+    fn named(name: &str) -> Result<Self> {
+        let named = Self::ALL.into_iter().find(|one| one.name() == name);
+        named.ok_or_else(|| LabError::Missing {
+            what: format!("contender `{name}` of BENCH_CONTENDERS"),
+            help: format!("take some of {}", Self::ALL.map(Self::name).join(", ")),
+        })
+    }
+
     fn builder(self) -> Builder {
         match self {
             Self::Bridgehead | Self::BridgeheadDhcp => Builder::Bridgehead,
@@ -94,9 +105,16 @@ struct Run {
 /// Where everything is.
 #[derive(Debug)]
 struct Bench {
+    contenders: Vec<Contender>,
     data: PathBuf,
     out: PathBuf,
     site: Site,
+}
+
+impl Bench {
+    fn kernel(&self) -> PathBuf {
+        self.data.join("kernels").join(kernel())
+    }
 }
 
 fn main() -> ExitCode {
@@ -120,9 +138,11 @@ fn main() -> ExitCode {
 }
 
 fn bench(out: &Path) -> Result<()> {
+    let contenders = contenders()?;
     let data = data_dir();
+    let vmlinuz = format!("kernels/{}/vmlinuz", kernel());
     let artefacts = [
-        ("kernels/debian/vmlinuz", "kernel"),
+        (vmlinuz.as_str(), "kernel"),
         ("initrds/default.img", "initrd"),
         ("roots/kvm-host", "root"),
         ("roots/lab-dracut", "root ROOT=lab-dracut"),
@@ -130,8 +150,9 @@ fn bench(out: &Path) -> Result<()> {
     require(&data, &artefacts)?;
     let logs = out.join("initrd");
     fs::create_dir_all(&logs).map_err(io_error("create", &logs))?;
-    let site = Site::start(Lab::new("bench")?, INVENTORY, &data, &logs)?;
+    let site = Site::start(Lab::new("bench")?, &with_kernel(INVENTORY), &data, &logs)?;
     let bench = Bench {
+        contenders,
         data,
         out: logs,
         site,
@@ -141,21 +162,31 @@ fn bench(out: &Path) -> Result<()> {
     report::write(&runs, &machine, out)
 }
 
+/// Those of `BENCH_CONTENDERS`, names with spaces between; without it all. dracut-generic is what takes longest.
+fn contenders() -> Result<Vec<Contender>> {
+    let wanted = env::var("BENCH_CONTENDERS").unwrap_or_default();
+    let wanted: Result<Vec<_>> = wanted.split_whitespace().map(Contender::named).collect();
+    let wanted = wanted?;
+    // Of a name that stands twice one boot, and always in the same order.
+    let is_wanted = |one: &Contender| wanted.is_empty() || wanted.contains(one);
+    Ok(Contender::ALL.into_iter().filter(is_wanted).collect())
+}
+
 /// `BENCH_RUNS` rounds of every contender.
 fn rounds(bench: &Bench) -> Result<Vec<Run>> {
     let wanted = env::var("BENCH_RUNS")
         .ok()
         .and_then(|runs| runs.parse().ok());
-    let most = HOSTS / Contender::ALL.len();
+    let most = HOSTS / bench.contenders.len();
     let mut runs: Vec<Run> = Vec::new();
     for round in 1..=wanted.unwrap_or(RUNS).clamp(1, most) {
         let images = image::build_all(bench, round)?;
-        let mut order = Contender::ALL;
+        let mut order = bench.contenders.clone();
         if round % 2 == 0 {
             order.reverse();
         }
         for contender in order {
-            let built = images.of(contender.builder());
+            let built = &images[&contender.builder()];
             let (marks, cmdline) = boot::measure(bench, contender, &built.file, runs.len() + 1)?;
             eprintln!("round {round}: {:<16} {marks}", contender.name());
             runs.push(Run {
