@@ -10,6 +10,18 @@ use super::tree::{Item, Tree, fault};
 /// Where the image has them; `init` runs what stands there.
 pub(crate) const PATH: &str = "lib/bridgehead/hooks";
 const STAGES: &str = "lib/bridgehead/stages/";
+/// The stages that boots do not come back from, with what to do about a hook after one.
+const ENDS: [(&str, &str); 2] = [
+    (
+        "rescue",
+        "would never run in a rescue boot, which ends in `rescue`, and in every other boot before `root`; \
+         take storage-net.d, which runs in both",
+    ),
+    (
+        "switch",
+        "would never run: `switch` ends the initrd; take verify.d, the stage before",
+    ),
+];
 
 /// Packs the hooks of `source_dir`. A hook that would never run is an error: its author counts on it.
 pub(crate) fn add(tree: &mut Tree, source_dir: &Path) -> Result<(), BuildError> {
@@ -52,11 +64,11 @@ fn entries(dir: &Path) -> Result<Vec<DirEntry>, BuildError> {
 
 fn check_stage(tree: &Tree, stage: &str) -> Result<(), BuildError> {
     let path = format!("hooks/{stage}.d");
-    if stage == "switch" {
-        let problem = "would never run: `switch` ends the initrd; take verify.d, the stage before";
+    if let Some((_, problem)) = ENDS.into_iter().find(|(name, _)| *name == stage) {
         return Err(fault(&path, problem));
     }
-    let stages: Vec<&str> = stages(tree).filter(|stage| *stage != "switch").collect();
+    let with_hooks = |stage: &&str| ENDS.iter().all(|(name, _)| name != stage);
+    let stages: Vec<&str> = stages(tree).filter(with_hooks).collect();
     if stages.contains(&stage) {
         return Ok(());
     }
@@ -99,7 +111,7 @@ mod tests {
 
     fn tree() -> Tree {
         let mut tree = Tree::default();
-        for stage in ["30-nic", "91-root", "94-switch"] {
+        for stage in ["30-nic", "91-rescue", "91-root", "94-switch"] {
             let path = format!("{STAGES}{stage}");
             tree.insert(&path, Item::file(0o644, vec![])).unwrap();
         }
@@ -143,6 +155,7 @@ mod tests {
                 "there is no stage `nics`; stages: nic, root",
             ),
             ("switch.d/10-a", 0o755, "would never run"),
+            ("rescue.d/10-a", 0o755, "never run in a rescue boot"),
             ("nic.d/10-a", 0o644, "chmod 755"),
             ("nic.d/10-a/b", 0o755, "is not a file"),
             ("10-a", 0o755, "is no STAGE.d directory"),
