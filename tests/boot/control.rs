@@ -1,5 +1,5 @@
-//! T2, the control experiment: the same kernel, root and tools, and the bridge built after the root is mounted.
-//! The root hangs. With the bridge first it does not: so it is the order that does it.
+//! T2, the control experiment: the same kernel, initrd and root, and the bridge built after the root is mounted, with
+//! the root's own tool. The root hangs. With the bridge first, by the initrd's tool, it does not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
