@@ -122,8 +122,8 @@ fn said(site: &Site, host: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Every stage of the initrd said `ok` (or had nothing to do), the bridge before the address
-/// before the root: the order is the point.
+/// Every stage of the initrd said that it is done, the bridge before the address before the root: the order is the
+/// point.
 fn check_console(server: &VirtualServer) {
     let text = server.serial().text();
     let mut last = 0;
@@ -139,11 +139,39 @@ fn check_console(server: &VirtualServer) {
     }
 }
 
-/// `bridgehead: [    4.31] address     ok    …`
+/// `bridgehead: [    4.31] address     ok    …`. An `info` line is a remark on the way, which hooks, bonds and the
+/// watchdog make too; `drivers` alone ends with one, where no NIC is there yet.
 fn is_passed(line: &str, stage: &str) -> bool {
     let words = line
         .split_once("bridgehead: [")
         .and_then(|(_, rest)| rest.split_once(']'));
-    let mut words = words.map_or("", |(_, words)| words).split_whitespace();
-    words.next() == Some(stage) && matches!(words.next(), Some("ok" | "info"))
+    let (_, words) = words.unwrap_or_default();
+    let mut said = words.split_whitespace();
+    match (said.next(), said.next()) {
+        (Some(name), Some("ok")) => name == stage,
+        (Some("drivers"), Some("info")) => {
+            stage == "drivers" && words.contains(" no Ethernet interface yet;")
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn only_the_last_word_of_a_stage_is_its_end() {
+    for (said, stage, expected) in [
+        ("link        ok    eth0 up", "link", true),
+        ("link        ok    eth0 up", "nic", false),
+        ("link        retry no carrier", "link", false),
+        ("link        info  bond0 goes without a NIC", "link", false),
+        (
+            "drivers     info  no Ethernet interface yet; none",
+            "drivers",
+            true,
+        ),
+        ("drivers     info  hook 10-a: ok", "drivers", false),
+    ] {
+        let line = format!("login: bridgehead: [    4.31] {said}");
+        assert_eq!(is_passed(&line, stage), expected, "{line}");
+        assert!(!is_passed(said, stage), "{said}");
+    }
 }

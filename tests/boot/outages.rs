@@ -140,7 +140,8 @@ fn check_pause(
     Ok(())
 }
 
-/// There is no time between the initrd's keeper and systemd in which the device is not armed.
+/// In the end systemd has the device that the initrd's keeper armed, and its time-out. The way there isn't looked at:
+/// that a close leaves the device armed is the kernel's promise (watchdog-api.rst, magic close).
 fn check_systemd_holds_the_watchdog(server: &VirtualServer) -> Result<()> {
     let mut agent = server.agent(AGENT)?;
     let held = "cat /sys/class/watchdog/watchdog0/state; ls -l /proc/1/fd | grep -c /dev/watchdog; \
