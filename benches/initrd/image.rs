@@ -85,7 +85,7 @@ fn narrow(bench: &Bench, dir: &Path, ours: &Path) -> Result<Built> {
 }
 
 fn ours(bench: &Bench, out: &Path) -> Result<Built> {
-    let kernel = bench.kernel().display().to_string();
+    let kernel = bench.kernel.display().to_string();
     let source = repository().join("initrd").display().to_string();
     let file = out.display().to_string();
     let command = [
@@ -153,7 +153,7 @@ fn other_nic_drivers(bench: &Bench, ours: &Path) -> Result<String> {
     let files = list["files"].as_array().into_iter().flatten();
     let paths = files.filter_map(|file| file["path"].as_str());
     let has: BTreeSet<String> = paths.filter_map(|path| module(Path::new(path))).collect();
-    let drivers = bench.kernel().join("modules/kernel/drivers/net");
+    let drivers = bench.kernel.join("modules/kernel/drivers/net");
     let files = WalkDir::new(&drivers)
         .into_iter()
         .filter_map(|entry| entry.ok());

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use boot::Marks;
 use image::{Builder, Built};
 use lab::{
-    Lab, LabError, Result, Site, data_dir, hand_over, io_error, kernel, repository, require,
+    Lab, LabError, Result, Site, data_dir, hand_over, io_error, kernel_dir, repository, require,
     with_kernel,
 };
 
@@ -106,15 +106,10 @@ struct Run {
 #[derive(Debug)]
 struct Bench {
     contenders: Vec<Contender>,
+    kernel: PathBuf,
     data: PathBuf,
     out: PathBuf,
     site: Site,
-}
-
-impl Bench {
-    fn kernel(&self) -> PathBuf {
-        self.data.join("kernels").join(kernel())
-    }
 }
 
 fn main() -> ExitCode {
@@ -140,9 +135,8 @@ fn main() -> ExitCode {
 fn bench(out: &Path) -> Result<()> {
     let contenders = contenders()?;
     let data = data_dir();
-    let vmlinuz = format!("kernels/{}/vmlinuz", kernel());
+    let kernel = kernel_dir(&data)?;
     let artefacts = [
-        (vmlinuz.as_str(), "kernel"),
         ("initrds/default.img", "initrd"),
         ("roots/kvm-host", "root"),
         ("roots/lab-dracut", "root ROOT=lab-dracut"),
@@ -153,6 +147,7 @@ fn bench(out: &Path) -> Result<()> {
     let site = Site::start(Lab::new("bench")?, &with_kernel(INVENTORY), &data, &logs)?;
     let bench = Bench {
         contenders,
+        kernel,
         data,
         out: logs,
         site,

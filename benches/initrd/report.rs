@@ -63,7 +63,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             idle: idle(),
             emulator: qemu.lines().next().unwrap_or_default().to_owned(),
-            kernel: read(bench.kernel().join("release")),
+            kernel: read(bench.kernel.join("release")),
             root: read(bench.data.join("roots/kvm-host/etc/bridgehead-image")),
             dracut: dracut.trim_end_matches([',', ' ']).to_owned(),
         })

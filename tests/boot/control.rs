@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::image::{append, program};
-use super::lab::{Firmware, Result, ServerSpec, Site, VirtualServer, io_error, kernel};
+use super::lab::{Firmware, Result, ServerSpec, Site, VirtualServer, io_error, kernel_dir};
 use super::{scenario, site};
 
 const END: Duration = Duration::from_secs(240);
@@ -55,11 +55,7 @@ fn experiment(site: &Site, name: &str, mac: &str, host: u8, order: &str) -> Resu
          control.nfs=addr=10.77.0.1,port=2049,mountport=2049,mountproto=tcp control.root=10.77.0.1:/roots/{export}"
     );
     ServerSpec::new(name, mac, Firmware::Bios)
-        .boots_kernel(
-            &data.join("kernels").join(kernel()).join("vmlinuz"),
-            &initrd,
-            &cmdline,
-        )
+        .boots_kernel(&kernel_dir(data)?.join("vmlinuz"), &initrd, &cmdline)
         .power_on(&site.lab, &site.logs)
 }
 

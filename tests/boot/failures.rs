@@ -5,7 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::image::{append, program};
-use super::lab::{Firmware, Result, ServerSpec, Site, VirtualServer, io_error, run, until};
+use super::lab::{
+    Firmware, Result, ServerSpec, Site, VirtualServer, io_error, kernel, require_boot_files, run,
+    until, with_kernel,
+};
 use super::{AGENT, INVENTORY, SWITCH, data_dir, said, scenario, site};
 
 const MAC: &str = "52:54:00:00:00:01";
@@ -50,7 +53,7 @@ fn failing(on_failure: &str) -> String {
     let profile = format!(
         "profiles:\n  broken: {{extends: base, root: {{nfs: /roots/empty}}, on_failure: {on_failure}}}\n"
     );
-    let inventory = INVENTORY.replace("profiles:\n", &profile);
+    let inventory = with_kernel(INVENTORY).replace("profiles:\n", &profile);
     inventory.replace(
         "ip: 10.77.0.11, profile: kvm-host",
         "ip: 10.77.0.11, profile: broken",
@@ -60,13 +63,14 @@ fn failing(on_failure: &str) -> String {
 /// A data directory with what a boot needs and a root that holds nothing.
 fn data_with_an_empty_root(logs: &Path) -> Result<PathBuf> {
     let (from, to) = (data_dir(), logs.join("data"));
+    require_boot_files(&from)?;
     let empty = to.join("roots/empty/etc");
     fs::create_dir_all(&empty).map_err(io_error("create", &empty))?;
-    let copy = "rm -rf \"$2/kernels\" \"$2/initrds\" \"$2/loaders\" && mkdir -p \"$2/kernels/debian\" && \
-                cp -a \"$1/kernels/debian/vmlinuz\" \"$1/kernels/debian/release\" \"$2/kernels/debian/\" && \
+    let copy = "rm -rf \"$2/kernels\" \"$2/initrds\" \"$2/loaders\" && mkdir -p \"$2/kernels/$3\" && \
+                cp -a \"$1/kernels/$3/vmlinuz\" \"$1/kernels/$3/release\" \"$2/kernels/$3/\" && \
                 cp -a \"$1/initrds\" \"$1/loaders\" \"$2/\" && ln -sfn \"$(readlink -f \"$1/roots/kvm-host\")\" \"$2/roots/kvm-host\"";
     let show = |path: &Path| path.display().to_string();
-    run(&["sh", "-c", copy, "sh", &show(&from), &show(&to)])?;
+    run(&["sh", "-c", copy, "sh", &show(&from), &show(&to), &kernel()])?;
     Ok(to)
 }
 

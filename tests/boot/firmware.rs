@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::lab::{
     Firmware, Ganesha, HostView, Moosefs, Result, ServerSpec, Site, VirtualServer, cross_read,
+    with_kernel,
 };
 use super::{AGENT, INITRD_STAGES, INVENTORY, JOIN, SWITCH, check_console, scenario, site};
 
@@ -171,7 +172,7 @@ fn a_machine_that_is_not_listed_is_held_and_goes_on_once_it_is() {
         assert!(shown, "{mac} is not shown: {:?}", status.unknown);
         let listed =
             format!("hosts:\n  stranger: {{mac: \"{mac}\", ip: 10.77.0.20, profile: base}}\n");
-        site.edit(&INVENTORY.replace("hosts:\n", &listed))?;
+        site.edit(&with_kernel(INVENTORY).replace("hosts:\n", &listed))?;
         site.wait_stage(&mut stranger, "kernel", Duration::from_secs(180))
             .map(|_| ())
     });

@@ -33,7 +33,7 @@ pub struct Lustre {
 impl Lustre {
     /// Packs the server's initrd, powers it on and waits until the file system is complete.
     pub fn start(lab: &Lab, tree: &Path, data: &Path, logs: &Path) -> Result<Self> {
-        let kernel = data.join("kernels").join(super::kernel());
+        let kernel = super::kernel_dir(data)?;
         let initrd = logs.join("lustre-initrd.img");
         fs::create_dir_all(logs).map_err(io_error("create", logs))?;
         pack(lab, tree, data, &kernel, &initrd)?;

@@ -48,7 +48,7 @@ pub use process::{Log, Process, describe, output, run};
 pub use proof::{HostView, cross_read};
 pub use qga::{GuestAgent, GuestOutput};
 pub use server::{Firmware, ServerSpec, VirtualServer};
-pub use site::{Site, kernel, require, require_boot_files, with_kernel};
+pub use site::{Site, kernel, kernel_dir, require, require_boot_files, with_kernel};
 pub use wait::{check_interrupt, until};
 
 /// The appliance's address.

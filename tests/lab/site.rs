@@ -96,6 +96,14 @@ pub fn kernel() -> String {
     env::var("BRIDGEHEAD_KERNEL").unwrap_or_else(|_| "debian".to_owned())
 }
 
+/// Its folder, or an error with the make verb that builds it.
+pub fn kernel_dir(data: &Path) -> Result<PathBuf> {
+    let folder = format!("kernels/{}", kernel());
+    let verb = format!("kernel KERNEL={}", kernel());
+    require(data, &[(&format!("{folder}/vmlinuz"), &verb)])?;
+    Ok(data.join(folder))
+}
+
 /// An inventory with that kernel in place of Debian's.
 pub fn with_kernel(inventory: &str) -> String {
     inventory.replace("kernel: debian", &format!("kernel: {}", kernel()))
@@ -103,9 +111,8 @@ pub fn with_kernel(inventory: &str) -> String {
 
 /// What a boot with firmware takes, or an error with the make verb that builds it.
 pub fn require_boot_files(data: &Path) -> Result<()> {
-    let vmlinuz = format!("kernels/{}/vmlinuz", kernel());
+    kernel_dir(data)?;
     let artefacts = [
-        (vmlinuz.as_str(), "kernel"),
         ("initrds/default.img", "initrd"),
         ("roots/kvm-host", "root"),
         ("loaders/snponly.efi", "loaders"),
