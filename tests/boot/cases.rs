@@ -1,5 +1,6 @@
 //! The cases of initrd/test/network on the kernel of the hosts, which has bonds and VLANs: T8, and what the other rows
-//! have too many variants of for a boot each (802.3ad with the kernel's own bond for a partner, bridges beside the bridge).
+//! have too many variants of for a boot each (802.3ad with the kernel's own bond for a partner, bridges beside the
+//! bridge).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
