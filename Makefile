@@ -92,8 +92,8 @@ initrd: $(image) ## pack the initrd into build/initrds/ (MODULES=DIR MICROCODE=1
 initrd_options = $(strip --kernel $(kernel) $(addprefix --inventory ,$(wildcard hosts.yaml)) $(addprefix --modules ,$(MODULES)) \
 	$(if $(MICROCODE),--microcode$(addprefix =,$(filter-out 1,$(MICROCODE))) $(addprefix --processor ,$(PROCESSORS))) \
 	$(addprefix --append ,$(APPEND)) $(addprefix --max-size ,$(MAX_SIZE)))
-# Which files the image is made of, besides the builder and the kernel.
-initrd_inputs = $(shell find initrd $(MODULES) $(filter-out 1,$(MICROCODE)) -type f 2>/dev/null) \
+# What the image is made of, besides the builder and the kernel; folders, because something may go from one.
+initrd_inputs = $(shell find initrd $(MODULES) $(filter-out 1,$(MICROCODE)) 2>/dev/null) \
 	$(wildcard hosts.yaml $(APPEND) $(shell awk '/^\// { print $$1 }' initrd/files.list 2>/dev/null)) \
 	$(if $(filter 1,$(MICROCODE)),$(data)/microcode/id)
 

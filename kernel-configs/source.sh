@@ -20,9 +20,10 @@ tree_digest() {
 
 # What a configuration depends on: these scripts, recipe, fragments, whitelist, source, compiler.
 source_key() {
+    files=$(fragment_files) || exit 1
     {
-        # shellcheck disable=SC2046
-        cat "$here/source.sh" "$here/fragments.awk" "$here/$name/recipe" $(fragment_files)
+        # shellcheck disable=SC2086
+        cat "$here/source.sh" "$here/fragments.awk" "$here/$name/recipe" $files
         if [ -e "$here/$name/whitelist" ]; then cat "$here/$name/whitelist"; fi
         if [ -n "${KERNEL_TREE:-}" ]; then realpath "$KERNEL_TREE" && tree_digest "$KERNEL_TREE"; fi
         gcc --version 2>/dev/null | head -n 1
@@ -50,13 +51,18 @@ unpack_source() {
     archive_update
     archive_require "$PACKAGE" >"$work/packages"
     tree=$(cache_dir)/kernel-sources/$(tr '=' '_' <"$work/packages")
+    mkdir -p "$(cache_dir)/locks"
+    exec 8>"$(cache_dir)/locks/kernel-sources"
+    wait_for_lock 8 kernel-sources
     if [ ! -d "$tree" ]; then
         say "fetching and unpacking $(cat "$work/packages"), 140 MB"
         archive_unpack "$work/x" "$(cat "$work/packages")"
         mkdir -p "$work/source" "$(dirname "$tree")"
-        tar -C "$work/source" --strip-components=1 -xf "$work/x/usr/src/$PACKAGE.tar.xz"
-        mv "$work/source" "$tree"
+        tar -C "$work/source" --strip-components=1 -xf "$work/x/usr/src/$PACKAGE.tar.xz" ||
+            fail "cannot unpack the sources of $PACKAGE: see above"
+        mv -T "$work/source" "$tree"
     fi
+    exec 8>&-
     archive_close
 }
 
@@ -70,8 +76,9 @@ kernel_make() {
 # $objects/.config from the fragments; everything that they don't name has the kernel's default.
 configure() {
     mkdir -p "$objects"
-    # shellcheck disable=SC2046
-    awk -v mode=merge -f "$here/fragments.awk" $(fragment_files) >"$objects/fragments.merged"
+    files=$(fragment_files) || exit 1
+    # shellcheck disable=SC2086
+    awk -v mode=merge -f "$here/fragments.awk" $files >"$objects/fragments.merged"
     cp "$objects/.config" "$objects/.config.before" 2>/dev/null || :
     # It warns of what two fragments say; check_config does that, and better.
     kernel_make KCONFIG_ALLCONFIG="$objects/fragments.merged" alldefconfig >"$objects/configure.log" 2>&1 || {
@@ -87,9 +94,10 @@ configure() {
 check_config() {
     whitelist=$here/$name/whitelist
     [ -e "$whitelist" ] || whitelist=
-    # shellcheck disable=SC2046
+    files=$(fragment_files) || exit 1
+    # shellcheck disable=SC2086
     awk -v mode=check -v final="$objects/.config" -v whitelist="$whitelist" -f "$here/fragments.awk" \
-        "$objects/.config" ${whitelist:+"$whitelist"} $(fragment_files)
+        "$objects/.config" ${whitelist:+"$whitelist"} $files
 }
 
 # Everything that is compiled, in $objects.

@@ -112,7 +112,7 @@ archive_unpack() {
     }
     mkdir -p "$_into"
     for _package; do
-        dpkg -x "$(archive_deb "$_package")" "$_into"
+        dpkg -x "$(archive_deb "$_package")" "$_into" || fail "cannot unpack $_package: see above"
     done
 }
 
