@@ -153,4 +153,4 @@ distclean: clean ## remove the cache too
 	@. $(setup)/lib.sh && VERB=distclean && as_root "remove the root images in $$(cache_dir)" rm -rf "$$(cache_dir)"
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
