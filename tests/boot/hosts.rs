@@ -192,5 +192,19 @@ fn check_second_host(agent: &mut GuestAgent) -> Result<()> {
         agent.ask("cat /run/bridgehead/config/lnet_networks")?,
         "tcp(storage)"
     );
+    check_lnet(agent)
+}
+
+/// With Lustre in the root (`make root LUSTRE_TREE=DIR`) LNet itself says where it lives.
+fn check_lnet(agent: &mut GuestAgent) -> Result<()> {
+    if agent.ask("command -v lctl || :")?.is_empty() {
+        eprintln!("no Lustre in this root: LNet is told where to live, and was not asked");
+        return Ok(());
+    }
+    let up = "lctl list_nids 2>/dev/null | grep -q @";
+    let nids = agent.ask(&format!(
+        "for i in $(seq 40); do {up} && break; sleep 1; done; lctl list_nids"
+    ))?;
+    assert_eq!(nids, "10.88.0.12@tcp");
     Ok(())
 }
