@@ -3,7 +3,7 @@
 //! At most two servers run at once: two cores emulate them. `make test` runs what is quick, `make test-boot`
 //! all (the rest is marked `ignore`); `cargo test --test boot -- --include-ignored NAME` runs one. All of
 //! it needs root (network namespaces, tap devices) and what `make kernel initrd root loaders` build.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::print_stderr)]
 
 mod bonds;
 mod cases;
@@ -20,9 +20,11 @@ mod rescue;
 #[path = "../lab/mod.rs"]
 mod lab;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use lab::{
     Lab, Result, Site, VirtualServer, data_dir, hand_over, repository, require_boot_files,
@@ -99,10 +101,70 @@ fn scenario(name: &str, story: impl FnOnce(Lab, PathBuf) -> Result<()>) {
         return;
     };
     let logs = repository().join("build/test").join(name);
+    let _last_words = LastWords {
+        logs: logs.clone(),
+        began: SystemTime::now(),
+    };
     let end = story(lab, logs.clone());
     if let Err(error) = end.and(hand_over(&logs)) {
         panic!("{error}");
     }
+}
+
+/// Shows the end of each console of a scenario that fails, by whatever check.
+struct LastWords {
+    logs: PathBuf,
+    began: SystemTime,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", last_words(&self.logs, self.began));
+        }
+    }
+}
+
+/// The last lines of the serial logs in `logs` that were written to since `began`.
+fn last_words(logs: &Path, began: SystemTime) -> String {
+    let entries = fs::read_dir(logs).into_iter().flatten().flatten();
+    let mut consoles: Vec<PathBuf> = entries
+        .filter(|entry| {
+            let changed = entry.metadata().and_then(|metadata| metadata.modified());
+            changed.is_ok_and(|changed| changed >= began)
+        })
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "serial")
+        })
+        .collect();
+    consoles.sort();
+    let shown = consoles.iter().map(|path| {
+        let text = fs::read(path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        let end = lines
+            .get(lines.len().saturating_sub(40)..)
+            .unwrap_or_default();
+        format!("the end of {}:\n{}\n", path.display(), end.join("\n"))
+    });
+    shown.collect()
+}
+
+#[test]
+fn a_failed_scenario_shows_the_end_of_its_consoles() {
+    let logs = tempfile::tempdir().unwrap();
+    let before = SystemTime::now() - Duration::from_secs(1);
+    let lines: Vec<String> = (1..=100).map(|number| format!("line {number}")).collect();
+    fs::write(logs.path().join("kvm01.serial"), lines.join("\n")).unwrap();
+    fs::write(logs.path().join("daemon.log"), "not a console").unwrap();
+    let shown = last_words(logs.path(), before);
+    assert!(shown.contains("kvm01.serial:\nline 61\n"), "{shown}");
+    assert!(shown.ends_with("line 100\n"), "{shown}");
+    assert!(!shown.contains("not a console"), "{shown}");
+    let later = SystemTime::now() + Duration::from_secs(60);
+    assert_eq!(last_words(logs.path(), later), "");
 }
 
 /// The daemon on the inventory that most scenarios share.
