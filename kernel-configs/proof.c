@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-// The smallest module that needs a symbol of the kernel and one of a module's: compiled to prove the headers.
+// A small module that needs symbols of the kernel: compiled to prove the headers.
 #include <linux/module.h>
 #include <linux/netdevice.h>
 
