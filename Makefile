@@ -57,12 +57,17 @@ test-boot: packages-test packages-demo daemon loaders kernel initrd root ## ever
 	@$(MAKE) --no-print-directory root ROOT=lab-managers
 	$(CARGO) test --locked --test boot $(as_root) -- --include-ignored
 
-bench: $(addprefix bench-,$(BENCH)) ## measure on an idle machine: BENCH=initrd, beside dracut's (RUNS=5 rounds, half an hour)
+bench: $(addprefix bench-,$(BENCH)) ## measure on an idle machine (RUNS=5 rounds): BENCH=initrd beside dracut's (half an hour), or a folder of benches/
 
 bench-initrd: packages-bench daemon loaders kernel initrd root
 	@$(as_root_note)
 	@$(MAKE) --no-print-directory root ROOT=lab-dracut
 	BENCH_RUNS=$(RUNS) $(CARGO) bench --locked --bench initrd $(as_root)
+
+# The others: benches/NAME beside other servers, on the network of benches/rig.
+bench-%: packages-bench daemon
+	@$(as_root_note)
+	BENCH_RUNS=$(RUNS) $(CARGO) bench --locked --bench $* $(as_root)
 
 run: daemon loaders initrd root ## serve hosts.yaml on a real interface: make run INTERFACE=eno2
 	@test -n "$(INTERFACE)" || { echo "run: which interface? make run INTERFACE=eno2" >&2; exit 2; }

@@ -11,18 +11,16 @@ mod report;
 
 #[path = "../../tests/lab/mod.rs"]
 mod lab;
+#[path = "../rig/mod.rs"]
+mod rig;
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use boot::Marks;
 use image::{Builder, Built};
-use lab::{
-    Lab, LabError, Result, Site, data_dir, hand_over, io_error, kernel_dir, repository, require,
-    with_kernel,
-};
+use lab::{Lab, Result, Site, data_dir, io_error, kernel_dir, require, with_kernel};
 
 const RUNS: usize = 5;
 const HOSTS: usize = 99;
@@ -76,14 +74,6 @@ impl Contender {
         }
     }
 
-    fn named(name: &str) -> Result<Self> {
-        let named = Self::ALL.into_iter().find(|one| one.name() == name);
-        named.ok_or_else(|| LabError::Missing {
-            what: format!("contender `{name}` of BENCH_CONTENDERS"),
-            help: format!("take some of {}", Self::ALL.map(Self::name).join(", ")),
-        })
-    }
-
     fn builder(self) -> Builder {
         match self {
             Self::Bridgehead | Self::BridgeheadDhcp => Builder::Bridgehead,
@@ -113,27 +103,13 @@ struct Bench {
 }
 
 fn main() -> ExitCode {
-    let out = repository().join("build/bench");
-    let end = bench(&out);
-    let handed = match out.exists() {
-        true => hand_over(&out),
-        false => Ok(()),
-    };
-    match end.and(handed) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(LabError::Interrupted) => {
-            eprintln!("\ninterrupted; the lab is taken down");
-            ExitCode::from(130)
-        }
-        Err(error) => {
-            eprintln!("\nbench initrd: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    rig::run_bench("initrd", bench)
 }
 
 fn bench(out: &Path) -> Result<()> {
-    let contenders = contenders()?;
+    // dracut-generic is what takes longest.
+    let name = |one: Contender| one.name().to_owned();
+    let contenders = rig::chosen("BENCH_CONTENDERS", &Contender::ALL, name)?;
     let data = data_dir();
     let kernel = kernel_dir(&data)?;
     let artefacts = [
@@ -157,30 +133,13 @@ fn bench(out: &Path) -> Result<()> {
     report::write(&runs, &machine, out)
 }
 
-/// Those of `BENCH_CONTENDERS`, names with spaces between; without it all. dracut-generic is what takes longest.
-fn contenders() -> Result<Vec<Contender>> {
-    let wanted = env::var("BENCH_CONTENDERS").unwrap_or_default();
-    let wanted: Result<Vec<_>> = wanted.split_whitespace().map(Contender::named).collect();
-    let wanted = wanted?;
-    // Of a name that stands twice one boot, and always in the same order.
-    let is_wanted = |one: &Contender| wanted.is_empty() || wanted.contains(one);
-    Ok(Contender::ALL.into_iter().filter(is_wanted).collect())
-}
-
 /// `BENCH_RUNS` rounds of every contender.
 fn rounds(bench: &Bench) -> Result<Vec<Run>> {
-    let wanted = env::var("BENCH_RUNS")
-        .ok()
-        .and_then(|runs| runs.parse().ok());
     let most = HOSTS / bench.contenders.len();
     let mut runs: Vec<Run> = Vec::new();
-    for round in 1..=wanted.unwrap_or(RUNS).clamp(1, most) {
+    for round in 1..=rig::runs(RUNS, most) {
         let images = image::build_all(bench, round)?;
-        let mut order = bench.contenders.clone();
-        if round % 2 == 0 {
-            order.reverse();
-        }
-        for contender in order {
+        for contender in rig::order(round, &bench.contenders) {
             let built = &images[&contender.builder()];
             let (marks, cmdline) = boot::measure(bench, contender, &built.file, runs.len() + 1)?;
             eprintln!("round {round}: {:<16} {marks}", contender.name());

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::lab::{Result, io_error, run};
+use super::rig::{self, IDLE, median, read, spread};
 use super::{Bench, Contender, Run};
 
 /// Half of dracut's size and time or better.
@@ -15,9 +15,6 @@ const AIM: f64 = 0.5;
 
 /// Who is to reach the aim beside whom: they do the same work.
 const JUDGED: (Contender, Contender) = (Contender::BridgeheadDhcp, Contender::DracutNarrow);
-
-/// Below it the times are not worth much.
-const IDLE: f64 = 0.9;
 
 /// What was measured: its title, its unit's decimals, how to read it off a run.
 type Measure = (&'static str, usize, fn(&Run) -> f64);
@@ -33,10 +30,7 @@ const MEASURES: [Measure; 5] = [
 /// What the numbers were measured on.
 #[derive(Debug)]
 pub(super) struct Machine {
-    cpu: String,
-    cores: usize,
-    /// How much of the cores nobody used before the first round, 0 to 1.
-    idle: f64,
+    host: rig::Machine,
     emulator: String,
     kernel: String,
     root: String,
@@ -59,9 +53,7 @@ impl Machine {
         let dracut = run(&[&query[..], &packages].concat())?;
         let qemu = run(&["qemu-system-x86_64", "--version"])?;
         Ok(Self {
-            cpu: line_of("/proc/cpuinfo", "model name"),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            idle: idle(),
+            host: rig::Machine::look(),
             emulator: qemu.lines().next().unwrap_or_default().to_owned(),
             kernel: read(bench.kernel.join("release")),
             root: read(bench.data.join("roots/kvm-host/etc/bridgehead-image")),
@@ -70,22 +62,14 @@ impl Machine {
     }
 
     fn lines(&self) -> [(&'static str, String); 5] {
-        let Self {
-            cpu,
-            cores,
-            idle,
-            emulator,
-            ..
-        } = self;
-        let percent = idle * 100.0;
         [
-            (
-                "machine",
-                format!("{cpu}, {cores} cores, {percent:.0} % idle before it"),
-            ),
+            ("machine", self.host.line()),
             (
                 "virtual machine",
-                format!("{emulator}, TCG, 1 CPU, 1536 MiB, virtio-net, no firmware"),
+                format!(
+                    "{}, TCG, 1 CPU, 1536 MiB, virtio-net, no firmware",
+                    self.emulator
+                ),
             ),
             ("kernel", self.kernel.clone()),
             (
@@ -98,35 +82,6 @@ impl Machine {
             ("dracut", format!("Debian bookworm: {}", self.dracut)),
         ]
     }
-}
-
-/// The idle part of two seconds (proc_stat(5): user nice system idle iowait …, in ticks).
-fn idle() -> f64 {
-    let ticks = || -> Vec<f64> {
-        let text = read("/proc/stat");
-        let words = text.lines().next().unwrap_or_default().split_whitespace();
-        words.filter_map(|word| word.parse().ok()).collect()
-    };
-    let before = ticks();
-    std::thread::sleep(Duration::from_secs(2));
-    let spent: Vec<f64> = ticks().iter().zip(&before).map(|(b, a)| b - a).collect();
-    let unused = spent.get(3).unwrap_or(&0.0) + spent.get(4).unwrap_or(&0.0);
-    unused / spent.iter().sum::<f64>().max(1.0)
-}
-
-fn read(path: impl AsRef<Path>) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
-}
-
-fn line_of(file: &str, key: &str) -> String {
-    let text = read(file);
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.split_once(": "));
-    line.map_or("unknown", |(_, value)| value).to_owned()
 }
 
 /// Prints the table and keeps it beside the JSON in `out`.
@@ -174,7 +129,7 @@ fn table(runs: &[Run], machine: &Machine) -> String {
         text.push('\n');
     }
     let _ = writeln!(text, "\naim: {}\n", verdict(runs));
-    if machine.idle < IDLE {
+    if machine.host.idle < IDLE {
         text.push_str("warning: others were at work on this machine: the times are theirs as much as ours\n\n");
     }
     text.push_str(NOTES);
@@ -247,32 +202,6 @@ fn values(runs: &[Run], contender: Contender, of: fn(&Run) -> f64) -> Vec<f64> {
 fn ratios(runs: &[Run], ours: Contender, theirs: Contender, of: fn(&Run) -> f64) -> Vec<f64> {
     let (ours, theirs) = (values(runs, ours, of), values(runs, theirs, of));
     ours.iter().zip(&theirs).map(|(a, b)| a / b).collect()
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match (
-        sorted.len() % 2,
-        sorted.get(middle),
-        sorted.get(middle.wrapping_sub(1)),
-    ) {
-        (0, Some(upper), Some(lower)) => f64::midpoint(*lower, *upper),
-        (_, Some(value), _) => *value,
-        _ => f64::NAN,
-    }
-}
-
-/// `12.3 (11.9-13.0)`.
-fn spread(values: &[f64], decimals: usize) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let middle = median(values);
-    if format!("{least:.decimals$}") == format!("{most:.decimals$}") {
-        return format!("{middle:.decimals$}");
-    }
-    format!("{middle:.decimals$} ({least:.decimals$}-{most:.decimals$})")
 }
 
 fn as_json(runs: &[Run], machine: &Machine) -> Value {

@@ -41,7 +41,7 @@ pub use error::{LabError, Result, io_error};
 pub use faulty::{Answer, FaultyDaemon};
 pub use ganesha::Ganesha;
 pub use lustre::Lustre;
-pub use namespace::Namespace;
+pub use namespace::{Namespace, remove_stale};
 pub use nic::{Cable, Nic};
 pub use pool::{Moosefs, PoolServer};
 pub use process::{Log, Process, describe, output, run};
@@ -49,7 +49,7 @@ pub use proof::{HostView, cross_read};
 pub use qga::{GuestAgent, GuestOutput};
 pub use server::{Firmware, ServerSpec, VirtualServer};
 pub use site::{Site, kernel, kernel_dir, require, require_boot_files, with_kernel};
-pub use wait::{check_interrupt, until};
+pub use wait::{check_interrupt, until, watch_signals};
 
 /// The appliance's address.
 pub const APPLIANCE: &str = "10.77.0.1";
