@@ -36,8 +36,9 @@ pub mod render;
 // What is served, as one snapshot.
 pub mod site;
 
-// What happened: durable state.
+// What happened: durable state, and what is counted of it.
 pub mod leases;
+pub mod metrics;
 pub mod timeline;
 
 // Thin shells around sockets.

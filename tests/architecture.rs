@@ -79,6 +79,7 @@ fn unsafe_stays_where_the_kernel_is_met() {
         "assets",
         "leases",
         "timeline",
+        "metrics",
         "site",
         "http",
         "cli",

@@ -24,6 +24,7 @@ use crate::diagnostic::Diagnostics;
 use crate::http::{self, App};
 use crate::inventory::model::Inventory;
 use crate::leases::{Journal, JournalError};
+use crate::metrics::{Metrics, UdpService};
 use crate::nfs;
 use crate::site::{Paths, ReloadState, Site, Snapshot};
 use crate::tftp;
@@ -118,11 +119,13 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     let lock = state::prepare(&options.state)?;
     privileges::raise_open_files();
     let sockets = Sockets::bind(&interfaces, &snapshot.inventory, options)?;
+    let metrics = Arc::new(Metrics::new());
+    sockets.watch(&metrics);
     privileges::keep_only_needed().map_err(system("drop privileges"))?;
     let roots = Roots::open(&snapshot, &options.state).map_err(ServeError::Roots)?;
     let (journal, leases) = Journal::open(&options.state)?;
-    let timeline = Timeline::open(&options.state)?;
-    let site = Arc::new(Site::new(snapshot, leases, journal, timeline));
+    let timeline = Timeline::open(&options.state)?.counting(metrics.timeline.clone());
+    let site = Arc::new(Site::new(snapshot, leases, journal, timeline, metrics));
     let app = App {
         site,
         consoles: Arc::new(Consoles::new(&options.state)),
@@ -170,6 +173,16 @@ impl Sockets {
             nfs,
             control,
         })
+    }
+
+    /// Shows what the kernel drops before we see it.
+    fn watch(&self, metrics: &Metrics) {
+        for bound in &self.dhcp {
+            metrics.sockets.watch(UdpService::Dhcp, bound);
+        }
+        for socket in self.tftp.sockets() {
+            metrics.sockets.watch(UdpService::Tftp, socket);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::socket::{
@@ -57,6 +57,13 @@ pub struct Socket {
     udp: UdpSocket,
     raw: AsyncFd<OwnedFd>,
     index: u32,
+}
+
+impl AsFd for Bound {
+    /// The socket that receives.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.udp.as_fd()
+    }
 }
 
 impl Bound {

@@ -5,6 +5,7 @@ mod boot_api;
 mod files;
 mod host_files;
 mod listen;
+mod metrics;
 mod status;
 
 use std::net::Ipv4Addr;
@@ -55,6 +56,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/boot/{host}/log", post(boot_api::log))
         .route("/v1/status", get(status::status))
         .route("/v1/hosts/{host}/log", get(status::host_log))
+        .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(status::ready))
         .layer(DefaultBodyLimit::max(64 << 10))

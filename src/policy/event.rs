@@ -161,6 +161,17 @@ pub enum StageState {
 }
 
 impl StageState {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::Start,
+        Self::Ok,
+        Self::Retry,
+        Self::Fail,
+        Self::Degraded,
+        Self::Info,
+        Self::Ignored,
+    ];
+
     /// The word in events and on the console.
     pub const fn name(self) -> &'static str {
         match self {
@@ -176,16 +187,8 @@ impl StageState {
 
     /// What a host may report of itself.
     pub fn reported(text: &str) -> Option<Self> {
-        [
-            Self::Start,
-            Self::Ok,
-            Self::Retry,
-            Self::Fail,
-            Self::Degraded,
-            Self::Info,
-        ]
-        .into_iter()
-        .find(|state| state.name() == text)
+        let known = Self::ALL.iter().find(|state| state.name() == text);
+        known.copied().filter(|state| *state != Self::Ignored)
     }
 }
 

@@ -74,7 +74,7 @@ impl Attempt {
 }
 
 /// How an attempt stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// Nothing is known yet.
@@ -89,6 +89,30 @@ pub enum Standing {
     Failed,
     /// Silent for longer than its stage may take.
     Stalled,
+}
+
+impl Standing {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::Unseen,
+        Self::Running,
+        Self::Done,
+        Self::Degraded,
+        Self::Failed,
+        Self::Stalled,
+    ];
+
+    /// The word in `status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unseen => "unseen",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+            Self::Stalled => "stalled",
+        }
+    }
 }
 
 /// Everything known of one machine.

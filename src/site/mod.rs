@@ -8,6 +8,7 @@ pub mod handout;
 pub mod host_config;
 pub mod host_files;
 mod links;
+mod measure;
 mod reload;
 pub mod report;
 pub mod secrets;
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 
 use crate::inventory::model::{Host, MacAddr};
 use crate::leases::Journal;
+use crate::metrics::Metrics;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::lease::LeaseTable;
 use crate::timeline::Timeline;
@@ -39,6 +41,8 @@ pub struct Site {
     pub timeline: Timeline,
     /// Who was announced which files, and took them.
     pub handout: handout::Handout,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A machine as an address or MAC leads to it.
@@ -59,6 +63,7 @@ impl Site {
         leases: LeaseTable,
         journal: Journal,
         timeline: Timeline,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             snapshot: RwLock::new(Arc::new(snapshot)),
@@ -66,6 +71,7 @@ impl Site {
             journal,
             timeline,
             handout: handout::Handout::default(),
+            metrics,
         }
     }
 

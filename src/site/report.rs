@@ -1,11 +1,13 @@
 //! What hosts report, read; and what is reported of them, written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{ReloadState, Site};
+use crate::inventory::model::{Host, Inventory};
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::policy::progress::{Attempt, Machine, Standing, stall_reason};
 use crate::timeline::clean;
@@ -228,32 +230,49 @@ impl HostLog {
 /// Where every machine stands now.
 pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
     let snapshot = site.snapshot();
-    let mut machines = site.timeline.machines();
-    let hosts = snapshot.inventory.hosts.values().map(|host| {
-        let machine = machines
-            .remove(&MachineId(host.name.clone()))
-            .unwrap_or_default();
-        let mut status = machine_status(&host.name, &machine, now);
+    let inventory = &snapshot.inventory;
+    let (hosts, unknown) = site.timeline.read(|machines| {
+        (
+            listed(inventory, machines, now),
+            unlisted(inventory, machines, now),
+        )
+    });
+    FleetStatus {
+        schema: SCHEMA,
+        site: inventory.site.clone(),
+        refused_edit: reload.refused(),
+        hosts,
+        unknown,
+        suppressed: site.timeline.suppressed(),
+    }
+}
+
+type Machines = BTreeMap<MachineId, Machine>;
+
+fn listed(inventory: &Inventory, machines: &Machines, now: Timestamp) -> Vec<MachineStatus> {
+    let unseen = Machine::default();
+    let status = |host: &Arc<Host>| {
+        let machine = machines.get(&MachineId(host.name.clone()));
+        let mut status = machine_status(&host.name, machine.unwrap_or(&unseen), now);
         status.rack = host.rack.clone();
         status.unit = host.unit;
         status
-    });
-    let hosts = hosts.collect();
-    let unknown = machines
+    };
+    inventory.hosts.values().map(status).collect()
+}
+
+fn unlisted(inventory: &Inventory, machines: &Machines, now: Timestamp) -> Vec<MachineStatus> {
+    machines
         .iter()
-        .filter(|(id, _)| {
-            id.unlisted_mac()
-                .is_some_and(|mac| !snapshot.inventory.by_mac.contains_key(&mac))
-        })
-        .map(|(id, machine)| machine_status(&id.0, machine, now));
-    FleetStatus {
-        schema: SCHEMA,
-        site: snapshot.inventory.site.clone(),
-        refused_edit: reload.refused(),
-        hosts,
-        unknown: unknown.collect(),
-        suppressed: site.timeline.suppressed(),
-    }
+        .filter(|(id, _)| is_unlisted(inventory, id))
+        .map(|(id, machine)| machine_status(&id.0, machine, now))
+        .collect()
+}
+
+/// A machine that was seen and is not in the inventory (any more, or yet).
+pub(super) fn is_unlisted(inventory: &Inventory, id: &MachineId) -> bool {
+    id.unlisted_mac()
+        .is_some_and(|mac| !inventory.by_mac.contains_key(&mac))
 }
 
 fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> MachineStatus {
@@ -267,7 +286,7 @@ fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> MachineStatu
     MachineStatus {
         host: name.to_owned(),
         stage: current.map(|event| event.stage.to_string()),
-        state: format!("{standing:?}").to_lowercase(),
+        state: standing.name().to_owned(),
         since,
         for_s: since.map(|since| (now.as_second() - since.as_second()).max(0)),
         attempt: attempt.map(|attempt| attempt.id.0.clone()),

@@ -104,6 +104,11 @@ impl Server {
         Self { limits, ..self }
     }
 
+    /// The sockets that requests come in by.
+    pub fn sockets(&self) -> &[StdUdpSocket] {
+        &self.sockets
+    }
+
     /// Where it listens.
     pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.sockets.iter().filter_map(|s| s.local_addr().ok())

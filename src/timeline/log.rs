@@ -71,8 +71,8 @@ impl EventLog {
     }
 
     /// Appends an event. A disk that is full must not stop boots: the failure is said once,
-    /// and memory goes on.
-    pub fn append(&mut self, event: &BootEvent) {
+    /// and memory goes on. False: it is not on disk.
+    pub fn append(&mut self, event: &BootEvent) -> bool {
         match self.try_append(event) {
             Ok(()) => self.broken = false,
             Err(error) if !self.broken => {
@@ -84,6 +84,7 @@ impl EventLog {
             }
             Err(_) => {}
         }
+        !self.broken
     }
 
     fn try_append(&mut self, event: &BootEvent) -> io::Result<()> {

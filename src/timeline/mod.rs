@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use crate::metrics::{BootResult, TimelineMetrics};
 use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::policy::progress::Machine;
@@ -75,6 +76,7 @@ pub struct Timeline {
     inner: Mutex<Inner>,
     followers: broadcast::Sender<BootEvent>,
     tokens: Tokens,
+    metrics: TimelineMetrics,
 }
 
 impl std::fmt::Debug for Inner {
@@ -105,7 +107,14 @@ impl Timeline {
             inner: Mutex::new(inner),
             followers: broadcast::channel(FOLLOWERS).0,
             tokens,
+            metrics: TimelineMetrics::default(),
         })
+    }
+
+    /// The same, counting in `metrics`.
+    #[must_use]
+    pub fn counting(self, metrics: TimelineMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -121,17 +130,41 @@ impl Timeline {
         // Anybody can cause these; what a host reports needs its token.
         let cheap = matches!(event.state, StageState::Ignored | StageState::Info);
         if cheap && event.evidence != Evidence::Reported && !inner.admit_ignored(event.at) {
+            self.metrics.suppressed.inc();
             return;
         }
+        self.metrics.events.of(event.state).inc();
+        self.count_end(&inner, &event);
         if event.state == StageState::Ignored {
             tracing::debug!(machine = %event.machine, "{}", event.message);
         } else {
             tracing::info!(machine = %event.machine, stage = %event.stage, state = event.state.name(), "{}", event.message);
         }
-        inner.log.append(&event);
+        if !inner.log.append(&event) {
+            self.metrics.unwritten.inc();
+        }
         fold(&mut inner.machines, event.clone());
         // Nobody may be following.
         let _ = self.followers.send(event);
+    }
+
+    /// Counts the boot if the event is its end; a boot joins once.
+    fn count_end(&self, inner: &Inner, event: &BootEvent) {
+        match (event.stage, event.state) {
+            (Stage::Joined, StageState::Ok) => {
+                let machine = inner.machines.get(&event.machine);
+                let attempt = machine.and_then(Machine::attempt);
+                if let Some(attempt) = attempt.filter(|attempt| attempt.joined.is_none()) {
+                    let took = event.at.duration_since(attempt.began).as_secs_f64();
+                    self.metrics.boots.of(BootResult::Joined).inc();
+                    self.metrics.boot_duration.observe(took.max(0.0));
+                }
+            }
+            (_, StageState::Fail) => {
+                self.metrics.boots.of(BootResult::Failed).inc();
+            }
+            _ => {}
+        }
     }
 
     /// Takes a DISCOVER's event in, which begins a boot attempt where the machine was just
@@ -229,9 +262,9 @@ impl Timeline {
         self.lock().machines.get(id).cloned()
     }
 
-    /// A copy of all that is known.
-    pub fn machines(&self) -> BTreeMap<MachineId, Machine> {
-        self.lock().machines.clone()
+    /// Reads all that is known, without a copy. Whoever records waits meanwhile.
+    pub fn read<T>(&self, look: impl FnOnce(&BTreeMap<MachineId, Machine>) -> T) -> T {
+        look(&self.lock().machines)
     }
 
     /// Seconds a machine should hold before it reboots.

@@ -10,11 +10,14 @@ mod fake;
 mod files;
 mod host_files;
 mod hostile;
+mod metrics;
 mod process;
 mod reload;
 
 #[path = "../lab/mod.rs"]
 mod lab;
+#[path = "../openmetrics/mod.rs"]
+mod openmetrics;
 
 /// A daemon on an inventory, with a data directory of small artificial files.
 ///

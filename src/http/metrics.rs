@@ -1,0 +1,20 @@
+//! `GET /metrics`: what the daemon counts, for Prometheus and for anybody with curl.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use jiff::Timestamp;
+
+use super::App;
+use crate::metrics::CONTENT_TYPE;
+
+pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    app.site.measure(&app.reload, Timestamp::now());
+    (
+        [
+            (header::CONTENT_TYPE, CONTENT_TYPE),
+            (header::CACHE_CONTROL, "no-store"),
+        ],
+        app.site.metrics.text(),
+    )
+}

@@ -1,0 +1,88 @@
+//! What the daemon counts, for `GET /metrics` (OpenMetrics 1.0 text).
+//!
+//! Every room has a plain struct of counters here, in a file of its own, and holds a clone of it: counting is one
+//! atomic addition, and no room needs to know HTTP or the registry for it. To add a metric:
+//!
+//! 1. a field in the room's struct: [`Counter`], [`Gauge`], [`Histogram`], or [`Each`] for one with a label;
+//! 2. a line in its `register`, which gives the name without `bridgehead_` and `_total`, and the help;
+//! 3. the name in README's table (`tests/metrics.rs` holds the two against each other).
+//!
+//! A new room: its struct, a field of [`Metrics`] and a line in [`Metrics::new`]. Label values are enums ([`Label`]) and
+//! there from the start, at zero: no host, MAC, address or file name is ever one, or whoever is on the wire could
+//! fill the memory of the daemon and of whoever reads this.
+
+mod fleet;
+mod label;
+mod leases;
+mod process;
+mod timeline;
+mod udp;
+
+pub use fleet::FleetMetrics;
+pub use label::{Each, Label};
+pub use leases::{LeaseMetrics, LeaseState};
+pub use timeline::{BootResult, TimelineMetrics};
+pub use udp::{UdpService, WatchedSockets};
+
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::gauge::Gauge;
+pub use prometheus_client::metrics::histogram::Histogram;
+pub use prometheus_client::registry::Registry;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::info::Info;
+
+/// The media type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Where hosts stand; set when somebody asks.
+    pub fleet: FleetMetrics,
+    /// Leases; set when somebody asks.
+    pub leases: LeaseMetrics,
+    /// Boot events.
+    pub timeline: TimelineMetrics,
+    /// Sockets whose losses are shown.
+    pub sockets: WatchedSockets,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// All of it, at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(process::Process));
+        let own = registry.sub_registry_with_prefix("bridgehead");
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        own.register("build", "The version that runs", version);
+        let (fleet, leases) = (FleetMetrics::default(), LeaseMetrics::default());
+        let (timeline, sockets) = (TimelineMetrics::default(), WatchedSockets::default());
+        fleet.register(own);
+        leases.register(own);
+        timeline.register(own);
+        own.register_collector(Box::new(sockets.clone()));
+        Self {
+            fleet,
+            leases,
+            timeline,
+            sockets,
+            registry,
+        }
+    }
+
+    /// The text of a scrape, [`CONTENT_TYPE`].
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // A String takes everything that is written to it.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,78 @@
+//! The gauges of a scrape, counted when somebody asks.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use jiff::Timestamp;
+
+use super::report::is_unlisted;
+use super::{ReloadState, Site};
+use crate::inventory::model::Inventory;
+use crate::metrics::{Each, Gauge, Label, LeaseState};
+use crate::policy::event::{MachineId, Stage};
+use crate::policy::progress::{Attempt, Machine, Standing};
+
+impl Site {
+    /// Sets the gauges that nobody counts along the way.
+    pub fn measure(&self, reload: &ReloadState, now: Timestamp) {
+        let snapshot = self.snapshot();
+        let fleet = &self.metrics.fleet;
+        let (stages, standings, unlisted) = self.count_machines(&snapshot.inventory, now);
+        set(&fleet.hosts, &stages);
+        set(&fleet.standing, &standings);
+        fleet.unlisted.set(unlisted);
+        fleet
+            .reload_success
+            .set(i64::from(reload.refused().is_none()));
+        set(&self.metrics.leases.leases, &self.count_leases(now));
+    }
+
+    fn count_machines(
+        &self,
+        inventory: &Inventory,
+        now: Timestamp,
+    ) -> (Count<Stage>, Count<Standing>, i64) {
+        let (mut stages, mut standings) = (Count::new(), Count::new());
+        let unlisted = self.timeline.read(|machines| {
+            for name in inventory.hosts.keys() {
+                let machine = machines.get(&MachineId(name.clone()));
+                let standing = machine.map_or(Standing::Unseen, |machine| machine.standing(now));
+                *standings.entry(standing).or_default() += 1;
+                let attempt = machine.and_then(Machine::attempt);
+                if let Some(event) = attempt.and_then(Attempt::current) {
+                    *stages.entry(event.stage).or_default() += 1;
+                }
+            }
+            let unlisted = machines.keys().filter(|id| is_unlisted(inventory, id));
+            i64::try_from(unlisted.count()).unwrap_or(i64::MAX)
+        });
+        (stages, standings, unlisted)
+    }
+
+    fn count_leases(&self, now: Timestamp) -> Count<LeaseState> {
+        let leases = self.leases();
+        let mut count = Count::new();
+        for (_, lease) in leases.iter() {
+            let state = if lease.expires > now {
+                LeaseState::Active
+            } else {
+                LeaseState::Expired
+            };
+            *count.entry(state).or_default() += 1;
+        }
+        let resting = leases.resting().filter(|(_, until)| *until > now).count();
+        count.insert(
+            LeaseState::Declined,
+            i64::try_from(resting).unwrap_or(i64::MAX),
+        );
+        count
+    }
+}
+
+type Count<L> = HashMap<L, i64>;
+
+fn set<L: Label + Eq + Hash>(gauges: &Each<L, Gauge>, count: &Count<L>) {
+    for (label, gauge) in gauges.iter() {
+        gauge.set(count.get(&label).copied().unwrap_or(0));
+    }
+}
