@@ -49,10 +49,13 @@ fn conversation(name: &str, loader: &str) -> String {
         .expect("a sound inventory");
     let request = Request::parse(&captured(name)).expect("firmware sends sound packets");
     let leases = LeaseTable::default();
+    let files = ["undionly.kpxe", "snponly.efi", "pxelinux.0", "shimx64.efi"];
+    let loaders = files.map(str::to_owned).into();
     let world = World {
         inventory: &inventory,
         leases: &leases,
         http_port: 80,
+        loaders: &loaders,
     };
     let local = Ipv4Addr::new(10, 77, 0, 1);
     let source = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);

@@ -96,6 +96,8 @@ fn describe(inventory: &Inventory) -> String {
         lines.push(format!("  {}", arguments.collect::<Vec<_>>().join(" ")));
         let interfaces = profile.interfaces.iter();
         lines.extend(interfaces.map(|interface| format!("  {interface:?}")));
+        let loaders = host.loaders.iter();
+        lines.extend(loaders.map(|(firmware, file)| format!("  {firmware}: {}", file.value)));
         if host.home.address.addr() != host.ip.value {
             let network = &host.home.network.name;
             lines.push(format!("  lives at {} on {network}", host.home.address));
@@ -140,6 +142,7 @@ fn the_examples_in_its_comments_load_too() {
                 .replace("    # domain:", "    domain:")
                 .replace("    # ntp:", "    ntp:")
                 .replace("    # lease_time:", "    lease_time:")
+                .replace("    # loaders:", "    loaders:")
                 .replace("    # loader:", "    loader:")
                 .replace("    # on_failure:", "    on_failure:")
                 .replace("    # files: [", "    files: [")
@@ -359,6 +362,28 @@ fn each_loader_has_its_own_files() {
             .collect();
         assert_eq!(named, missing, "{loader}");
     }
+}
+
+#[test]
+fn a_loader_that_a_network_or_host_names_must_be_there() {
+    let text = std::fs::read_to_string(root().join("hosts.yaml")).unwrap();
+    let text = text.replace(
+        "    dhcp: server",
+        "    loaders: {uefi-x64: snponly.elf}\n    dhcp: server",
+    );
+    let (inventory, _) = parse("hosts.yaml", &text).unwrap();
+    let found = artefacts::check(&inventory, data_with(&COMPLETE).path(), &Default::default());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].message.contains("snponly.elf for UEFI x64"),
+        "{found:?}"
+    );
+    let help = found[0].help.as_deref().unwrap_or_default();
+    assert!(help.contains("did you mean `snponly.efi`?"), "{help}");
+    let text = text.replace("snponly.elf", "snponly.efi");
+    let (inventory, _) = parse("hosts.yaml", &text).unwrap();
+    let found = artefacts::check(&inventory, data_with(&COMPLETE).path(), &Default::default());
+    assert_eq!(found, []);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! What is served is what was read at load time: no request opens a file, so no request
 //! can reach one that is not served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -73,6 +73,7 @@ pub struct AssetError {
 #[derive(Debug, Clone, Default)]
 pub struct Assets {
     files: BTreeMap<String, Arc<Asset>>,
+    loaders: BTreeSet<String>,
 }
 
 impl Assets {
@@ -104,7 +105,9 @@ impl Assets {
             }
         }
         if faults.is_empty() {
-            Ok(Self { files })
+            let below = |name: &String| name.strip_prefix("loaders/").map(str::to_owned);
+            let loaders = files.keys().filter_map(below).collect();
+            Ok(Self { files, loaders })
         } else {
             Err(faults)
         }
@@ -121,6 +124,11 @@ impl Assets {
         let exact = self.files.get_key_value(name);
         let found = exact.or_else(|| self.files.get_key_value(&format!("loaders/{name}")));
         found.map(|(path, asset)| (path.as_str(), asset))
+    }
+
+    /// The names in `loaders/`.
+    pub fn loaders(&self) -> &BTreeSet<String> {
+        &self.loaders
     }
 
     /// Whether a served file has changed on disk, or has gone.

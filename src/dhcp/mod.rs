@@ -126,6 +126,7 @@ fn decide(request: &Request, source: SocketAddrV4, local: Ipv4Addr, site: &Site)
         inventory: &snapshot.inventory,
         leases: &leases,
         http_port: snapshot.inventory.server.http_port,
+        loaders: snapshot.assets.loaders(),
     };
     let verdict = dhcp::answer(
         &world,

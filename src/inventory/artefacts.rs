@@ -32,6 +32,7 @@ pub fn check(inventory: &Inventory, data: &Path, sources: &Sources) -> Vec<Diagn
     for (profile, severity) in profiles(inventory) {
         check.profile(&profile, severity);
     }
+    check.named_loaders(inventory);
     let mut found: Vec<_> = check.found.into_values().collect();
     found.sort_by(Diagnostic::by_place);
     found
@@ -243,6 +244,25 @@ impl Check<'_> {
                 name: "",
             };
             self.missing(severity, &wanted);
+        }
+    }
+
+    /// The files that networks and hosts name for kinds of firmware.
+    fn named_loaders(&mut self, inventory: &Inventory) {
+        let networks = inventory.networks.values();
+        let networks = networks.flat_map(|network| &network.loaders);
+        let hosts = inventory.hosts.values().flat_map(|host| &host.loaders);
+        for (firmware, file) in networks.chain(hosts) {
+            let wanted = Wanted {
+                what: format!("loader {} for {firmware}", file.value),
+                code: "artefacts::missing_loader",
+                path: format!("loaders/{}", file.value),
+                help: "put the file there",
+                origin: file.origin.as_ref(),
+                siblings: ("loaders", ""),
+                name: &file.value,
+            };
+            self.want(Severity::Error, &wanted);
         }
     }
 

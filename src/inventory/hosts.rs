@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 
 use super::faults::Faults;
+use super::firmware;
 use super::hostlist::{self, Seed};
 use super::model::{Home, Host, MacAddr, Network, Profile, Sourced};
 use super::networks::{Networks, Placed, unusable};
@@ -118,6 +119,7 @@ impl Check<'_> {
             nics: by_name(seed.nics, layer, faults),
             addresses: by_name(seed.addresses, layer, faults),
             profile,
+            loaders: firmware::sourced(&written.loaders, layer, faults),
             rack: written.rack.as_ref().map(|at| at.value.clone()),
             unit: seed.unit.map(|at| at.value),
             origin: faults.origin(written.span, &written.layer),

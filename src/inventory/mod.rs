@@ -11,6 +11,7 @@ mod bonds;
 mod bridges;
 mod faults;
 mod fields;
+mod firmware;
 mod hostlist;
 mod hosts;
 mod interfaces;

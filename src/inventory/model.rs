@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+pub use super::firmware::{Firmware, LoaderFiles};
 pub use super::links::{BOOT_ROLE, Bond, BondMode, Bridge, Interface, InterfaceKind};
 use super::pci::PciId;
 use super::rescue::PasswordHash;
@@ -184,6 +185,8 @@ pub struct Network {
     pub pool: Option<AddressRange>,
     /// Lease time (option 51) for pool addresses.
     pub lease_time: Duration,
+    /// Files of `loaders/` for kinds of firmware, in place of those that profiles imply.
+    pub loaders: LoaderFiles,
 }
 
 /// How DHCP is served on a network.
@@ -232,6 +235,8 @@ pub struct Host {
     pub addresses: BTreeMap<String, Sourced<Ipv4Net>>,
     /// Its profile, with the host's own settings laid over it.
     pub profile: Arc<Profile>,
+    /// Files of `loaders/` for kinds of firmware; they win over the network's.
+    pub loaders: LoaderFiles,
     /// Rack name.
     pub rack: Option<String>,
     /// Rack unit, from 1.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::faults::Faults;
+use super::firmware;
 use super::model::{AddressRange, DhcpMode, Network, UnknownPolicy};
 use super::tree::{At, Span};
 use super::written::WrittenNetwork;
@@ -79,6 +80,7 @@ fn build_one(written: &WrittenNetwork, faults: &mut Faults) -> Option<Placed> {
         dhcp: written.dhcp.map_or(DhcpMode::Server, |at| at.value),
         pool: written.pool.map(|at| at.value),
         lease_time: written.lease_time,
+        loaders: firmware::sourced(&written.loaders, &written.layer, faults),
     };
     Some(Placed {
         network: Arc::new(network),

@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 
 use super::faults::Faults;
 use super::fields::Fields;
+use super::firmware;
 use super::hostlist::{self, Pattern};
 use super::model::{AddressRange, DhcpMode, MacAddr, Server, UnknownPolicy};
 use super::nics::{self, Named};
@@ -60,6 +61,8 @@ pub(super) struct WrittenNetwork {
     pub(super) dhcp: Option<At<DhcpMode>>,
     pub(super) pool: Option<At<AddressRange>>,
     pub(super) lease_time: Duration,
+    pub(super) loaders: firmware::Written,
+    pub(super) layer: Arc<str>,
 }
 
 /// One entry of `profiles:`.
@@ -81,6 +84,7 @@ pub(super) struct WrittenHost {
     pub(super) nics: Named<MacAddr>,
     pub(super) addresses: Named<Ipv4Net>,
     pub(super) profile: Option<At<String>>,
+    pub(super) loaders: firmware::Written,
     pub(super) rack: Option<At<String>>,
     pub(super) unit: Option<At<u16>>,
     pub(super) settings: Settings,
@@ -199,6 +203,8 @@ fn read_network(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenNetwork
         lease_time: fields
             .get("lease_time", faults, lease_time)
             .map_or(DEFAULT_LEASE, |at| at.value),
+        loaders: firmware::read(&mut fields, faults),
+        layer: fields.layer().clone(),
     };
     fields.require("subnet", "10.77.0.0/24", faults);
     fields.finish(faults);
@@ -241,6 +247,7 @@ fn read_host(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenHost> {
         nics: nics::read_nics(&mut fields, faults),
         addresses: nics::read_addresses(&mut fields, faults),
         profile: fields.get("profile", faults, names::key_name),
+        loaders: firmware::read(&mut fields, faults),
         rack: fields.get("rack", faults, scalars::text),
         unit: fields.get("unit", faults, unit),
         settings: Settings::read(&mut fields, faults),

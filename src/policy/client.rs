@@ -6,37 +6,26 @@ use crate::inventory::model::MacAddr;
 use crate::wire::dhcp::Request;
 use crate::wire::pxe::{self, ClientArch};
 
-/// What a machine's firmware can execute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Firmware {
-    /// x86 BIOS: PXE network bootstrap programs.
-    Bios,
-    /// x64 UEFI: EFI applications.
-    UefiX64,
-}
+pub use crate::inventory::model::Firmware;
 
-impl Firmware {
-    /// The first architecture of option 93 that we have a loader for.
-    ///
-    /// 7 and 9 are both x64 UEFI: IANA and the firmware in the field disagree (RFC 4578 errata).
-    pub fn of(archs: &[ClientArch]) -> Option<Self> {
-        archs.iter().find_map(|arch| match *arch {
-            ClientArch::BIOS => Some(Self::Bios),
-            ClientArch::UEFI_X64 | ClientArch::UEFI_EBC | ClientArch::UEFI_X64_HTTP => {
-                Some(Self::UefiX64)
-            }
-            _ => None,
-        })
-    }
-}
-
-impl fmt::Display for Firmware {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bios => "BIOS",
-            Self::UefiX64 => "UEFI x64",
-        })
-    }
+/// The first architecture of option 93 that is known to be some firmware's (IANA "Processor
+/// Architecture Types").
+///
+/// 7 and 9 are both x64 UEFI: IANA and the firmware in the field disagree (RFC 4578 errata),
+/// so 16 and 17 are too. All Raspberry Pis but the newest call themselves BIOS.
+fn firmware_of(archs: &[ClientArch], mac: MacAddr) -> Option<Firmware> {
+    archs.iter().find_map(|arch| match arch.0 {
+        0 if pxe::is_raspberry_pi(mac.0) => Some(Firmware::RaspberryPi),
+        0 | 20 => Some(Firmware::Bios),
+        6 | 15 => Some(Firmware::UefiIa32),
+        7 | 9 | 16 | 17 => Some(Firmware::UefiX64),
+        10 | 18 => Some(Firmware::UefiArm32),
+        11 | 19 => Some(Firmware::UefiArm64),
+        27 | 28 => Some(Firmware::UefiRiscv64),
+        39 | 40 => Some(Firmware::UefiLoongArch64),
+        41 => Some(Firmware::RaspberryPi),
+        _ => None,
+    })
 }
 
 /// What kind of program sent the packet.
@@ -82,13 +71,22 @@ impl Client {
             // Old ROMs that omit option 93 are BIOS (RFC 4578 requires it of everyone else).
             Some(Firmware::Bios)
         } else {
-            Firmware::of(&archs)
+            firmware_of(&archs, request.chaddr)
         };
         Self {
             mac: request.chaddr,
             asker,
             archs,
             firmware,
+        }
+    }
+
+    /// Its architecture in words.
+    pub fn architecture(&self) -> String {
+        let words: Vec<_> = self.archs.iter().map(ClientArch::to_string).collect();
+        match words.as_slice() {
+            [] => String::from("a client that names no architecture (option 93)"),
+            words => words.join(", "),
         }
     }
 
@@ -110,5 +108,49 @@ impl fmt::Display for Client {
         self.archs
             .first()
             .map_or(Ok(()), |arch| write!(f, ", {arch}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_architecture_in_the_field_has_its_firmware() {
+        let of = |arch, mac: [u8; 6]| firmware_of(&[ClientArch(arch)], MacAddr(mac));
+        let pc = [0x52, 0x54, 0, 0, 0, 1];
+        for (arch, firmware) in [
+            (0, Some(Firmware::Bios)),
+            (6, Some(Firmware::UefiIa32)),
+            (7, Some(Firmware::UefiX64)),
+            (9, Some(Firmware::UefiX64)),
+            (10, Some(Firmware::UefiArm32)),
+            (11, Some(Firmware::UefiArm64)),
+            (15, Some(Firmware::UefiIa32)),
+            (16, Some(Firmware::UefiX64)),
+            (17, Some(Firmware::UefiX64)),
+            (18, Some(Firmware::UefiArm32)),
+            (19, Some(Firmware::UefiArm64)),
+            (20, Some(Firmware::Bios)),
+            (27, Some(Firmware::UefiRiscv64)),
+            (39, Some(Firmware::UefiLoongArch64)),
+            (41, Some(Firmware::RaspberryPi)),
+            (2, None),
+            (14, None),
+            (999, None),
+        ] {
+            assert_eq!(of(arch, pc), firmware, "{arch}");
+        }
+        let pi = [0xdc, 0xa6, 0x32, 1, 2, 3];
+        assert_eq!(of(0, pi), Some(Firmware::RaspberryPi));
+        // Its UEFI port and its U-Boot are arm64 like others.
+        assert_eq!(of(11, pi), Some(Firmware::UefiArm64));
+    }
+
+    #[test]
+    fn the_first_known_architecture_of_a_list_counts() {
+        let archs = [ClientArch(999), ClientArch(9), ClientArch(0)];
+        let mac = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
+        assert_eq!(firmware_of(&archs, mac), Some(Firmware::UefiX64));
     }
 }

@@ -2,6 +2,7 @@
 
 mod events;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::inventory::model::{DhcpMode, Host, Inventory, Loader, Network, UnknownPolicy};
-use crate::policy::boot_target::{self, BootFile, Endpoint};
+use crate::policy::boot_target::{self, BootFile, Choice, Endpoint};
 use crate::policy::client::Client;
 use crate::policy::lease::{DECLINE_REST, LeaseChange, LeaseTable};
 use crate::policy::options;
@@ -40,6 +41,8 @@ pub struct World<'a> {
     pub leases: &'a LeaseTable,
     /// Port of the boot files.
     pub http_port: u16,
+    /// The names in `loaders/`.
+    pub loaders: &'a BTreeSet<String>,
 }
 
 /// Decides how to answer one DHCP packet. No I/O, no clock, no randomness.
@@ -102,7 +105,13 @@ impl<'a> Question<'a> {
     }
 
     fn answer_on(&self, network: &Network) -> Verdict {
+        let boot_file = self.boot_file(network);
         match self.request().message_type {
+            MessageType::Discover | MessageType::Request | MessageType::Inform
+                if let Err(because) = boot_file =>
+            {
+                Verdict::silence(because)
+            }
             MessageType::Discover => self.discover(network),
             MessageType::Request => self.request_address(network),
             MessageType::Inform => self.inform(network),
@@ -362,19 +371,35 @@ impl<'a> Question<'a> {
     }
 
     fn add_boot_file(&self, reply: &mut Reply, network: &Network) {
-        let endpoint = self.endpoint(network);
-        let loader = self
-            .reservation(network)
-            .map_or(Loader::Ipxe, |host| *host.profile.loader);
-        let Some(file) = boot_target::boot_file(&self.client, loader, endpoint) else {
+        let Ok(Some(file)) = self.boot_file(network) else {
             return;
         };
-        reply.next_server = endpoint.address;
-        reply.boot_file = match &file {
-            BootFile::Tftp(name) => (*name).to_owned(),
-            BootFile::Url(url) => url.clone(),
-        };
-        options::put_boot_file(&mut reply.options, &self.client, &file, endpoint.address);
+        let server = self.server(network);
+        reply.next_server = server;
+        reply.boot_file = file.as_str().to_owned();
+        options::put_boot_file(&mut reply.options, &self.client, &file, server);
+    }
+
+    /// What it boots here; an error where nothing in `loaders/` runs on it.
+    fn boot_file<'n>(&self, network: &'n Network) -> Result<Option<BootFile<'n>>, Because>
+    where
+        'a: 'n,
+    {
+        boot_target::boot_file(&self.client, &self.choice(network), self.endpoint(network))
+            .map_err(Because::NoLoader)
+    }
+
+    fn choice<'n>(&self, network: &'n Network) -> Choice<'n>
+    where
+        'a: 'n,
+    {
+        let host = self.reservation(network);
+        Choice {
+            loader: host.map_or(Loader::Ipxe, |host| *host.profile.loader),
+            host: host.map(|host| &host.loaders),
+            network: &network.loaders,
+            there: self.world.loaders,
+        }
     }
 
     /// RFC 2131 §4.1: relay, client's own address, broadcast where it asks for that,
@@ -399,13 +424,9 @@ impl<'a> Question<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::model::{
-        AddressRange, Bridge, Home, MacAddr, OnFailure, Origin, Profile, Root, RootSource, Server,
-        Sourced,
-    };
+    use crate::inventory::model::MacAddr;
     use crate::policy::event::StageState;
     use crate::wire::dhcp::MessageType as Kind;
-    use std::collections::{BTreeMap, HashMap};
 
     fn ip(last: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, 0, last)
@@ -415,94 +436,23 @@ mod tests {
         MacAddr([0x52, 0x54, 0, 0, 0, last])
     }
 
-    fn written<T>(value: T) -> Sourced<T> {
-        Sourced {
-            value,
-            origin: None,
-        }
-    }
-
-    fn profile() -> Profile {
-        Profile {
-            name: "kvm-host".into(),
-            extends: vec![],
-            loader: written(Loader::Ipxe),
-            kernel: written("debian".into()),
-            initrd: written("default".into()),
-            cmdline: vec![],
-            bridge: written(Bridge {
-                name: "br0".into(),
-                mtu: 1500,
-                vlan: None,
-                bond: None,
-            }),
-            interfaces: Vec::new(),
-            root: written(Root {
-                source: RootSource::Embedded {
-                    name: "kvm-host".into(),
-                },
-                overlay: 1 << 30,
-            }),
-            image_pool: None,
-            files: vec![],
-            on_failure: written(OnFailure::Reboot),
-            rescue: None,
-            pci: vec![],
-        }
-    }
+    const INVENTORY: &str = "
+networks:
+  boot:
+    subnet: 10.77.0.0/24
+    router: 10.77.0.1
+    dns: [10.77.0.1]
+    pool: 10.77.0.100-10.77.0.101
+    lease_time: 8m
+profiles:
+  kvm-host: {kernel: debian, initrd: default, root: {nfs: /roots/kvm-host}}
+hosts:
+  kvm01: {mac: \"52:54:00:00:00:01\", ip: 10.77.0.11, profile: kvm-host}
+";
 
     fn inventory() -> Inventory {
-        let network = Arc::new(Network {
-            name: "boot".into(),
-            subnet: "10.77.0.0/24".parse().unwrap(),
-            server: None,
-            router: Some(ip(1)),
-            dns: vec![ip(1)],
-            domain: None,
-            ntp: vec![],
-            mtu: None,
-            dhcp: DhcpMode::Server,
-            pool: Some(AddressRange {
-                first: ip(100),
-                last: ip(101),
-            }),
-            lease_time: Duration::from_secs(480),
-        });
-        let host = Arc::new(Host {
-            name: "kvm01".into(),
-            macs: vec![written(mac(1))],
-            ip: written(ip(11)),
-            network: network.clone(),
-            home: Home {
-                address: "10.77.0.11/24".parse().unwrap(),
-                network: network.clone(),
-            },
-            nics: BTreeMap::new(),
-            addresses: BTreeMap::new(),
-            profile: Arc::new(profile()),
-            rack: None,
-            unit: None,
-            origin: Origin {
-                file: "hosts.yaml".into(),
-                line: 1,
-                column: 1,
-                layer: "host kvm01".into(),
-            },
-        });
-        Inventory {
-            secrets: None,
-            site: "lab".into(),
-            server: Server {
-                http_port: 80,
-                nfs_port: 2049,
-                tftp_port: 69,
-            },
-            networks: BTreeMap::from([("boot".into(), network)]),
-            profiles: BTreeMap::new(),
-            hosts: BTreeMap::from([("kvm01".into(), host.clone())]),
-            unknown: UnknownPolicy::Hold,
-            by_mac: HashMap::from([(mac(1), host)]),
-        }
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", INVENTORY).unwrap();
+        inventory
     }
 
     fn request(kind: Kind, who: u8, options: &[(u8, &[u8])]) -> Request {
@@ -527,6 +477,7 @@ mod tests {
             inventory: &inventory,
             leases,
             http_port: 80,
+            loaders: &["undionly.kpxe", "snponly.efi"].map(str::to_owned).into(),
         };
         let received = Received {
             request,

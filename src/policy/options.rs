@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::inventory::model::{Host, Network};
 use crate::policy::boot_target::BootFile;
-use crate::policy::client::{Asker, Client};
+use crate::policy::client::{Asker, Client, Firmware};
 use crate::wire::pxe;
 
 type Options = BTreeMap<u8, Vec<u8>>;
@@ -52,7 +52,12 @@ pub fn put_lease_times(options: &mut Options, seconds: u32) {
 ///
 /// PXE ROMs get neither 60 nor 43 from a full DHCP server: with 60 and without 43,
 /// EDK2 goes looking for a boot server on port 4011 (`PxeBcDhcp4.c`).
-pub fn put_boot_file(options: &mut Options, client: &Client, file: &BootFile, server: Ipv4Addr) {
+pub fn put_boot_file(
+    options: &mut Options,
+    client: &Client,
+    file: &BootFile<'_>,
+    server: Ipv4Addr,
+) {
     match file {
         BootFile::Url(url) => put_text(options, 67, url),
         BootFile::Tftp(name) => {
@@ -65,6 +70,10 @@ pub fn put_boot_file(options: &mut Options, client: &Client, file: &BootFile, se
         Asker::HttpBoot => put_text(options, 60, "HTTPClient"),
         Asker::Ipxe => {
             options.insert(175, pxe::NO_PXEDHCP.to_vec());
+        }
+        Asker::PxeRom if client.firmware == Some(Firmware::RaspberryPi) => {
+            put_text(options, 60, "PXEClient");
+            options.insert(43, pxe::RASPBERRY_PI_BOOT.to_vec());
         }
         Asker::PxeRom | Asker::Other => {}
     }

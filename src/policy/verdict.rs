@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use jiff::Timestamp;
 
 use crate::inventory::model::MacAddr;
+use crate::policy::boot_target::NoLoader;
 use crate::policy::event::BootEvent;
 use crate::policy::lease::LeaseChange;
 use crate::wire::dhcp::{MessageType, Reply};
@@ -105,6 +106,8 @@ pub enum Because {
         /// Until when.
         until: Timestamp,
     },
+    /// Nothing in `loaders/` runs on it.
+    NoLoader(NoLoader),
     /// Message types that only servers send, and the like.
     NotForServers(MessageType),
     /// A REQUEST that names no address at all.
@@ -120,6 +123,7 @@ impl Because {
                 | Self::PoolFull(_)
                 | Self::NoPool(_)
                 | Self::ReservedInUse { .. }
+                | Self::NoLoader(_)
                 | Self::NotForServers(_)
                 | Self::NoAddressWanted
         )
@@ -162,6 +166,7 @@ impl fmt::Display for Because {
                 "its address {address} is leased to {holder} until {}; then it is given",
                 until.strftime("%H:%M:%S UTC")
             ),
+            Self::NoLoader(none) => none.fmt(f),
             Self::NotForServers(kind) => write!(f, "{kind:?} is not for a server"),
             Self::NoAddressWanted => {
                 f.write_str("its REQUEST names no address (option 50 and ciaddr are empty)")

@@ -23,11 +23,20 @@ impl Question<'_> {
         vec![event.from_mac(self.client.mac)]
     }
 
+    /// Why the boot file is not what the profile says.
+    fn in_place_of(&self) -> String {
+        let network = self.network();
+        let why = network
+            .ok()
+            .and_then(|at| self.choice(at).in_place_of(&self.client));
+        why.map_or_else(String::new, |why| format!(" ({why})"))
+    }
+
     fn answered(&self, transmit: &Transmit, because: &Because) -> (StageState, String) {
         let reply = &transmit.reply;
         let boot = match reply.boot_file.as_str() {
             "" => String::new(),
-            file => format!(", boot file {file}"),
+            file => format!(", boot file {file}{}", self.in_place_of()),
         };
         // An operating system that renews is no step of a boot.
         let state = if self.client.boots() {
