@@ -44,15 +44,35 @@ const LOADERS: [&str; 8] = [
     "grub-bios.pxe",
 ];
 
+/// How large the files are, bytes.
+pub(crate) struct Sizes {
+    pub(crate) kernel: usize,
+    pub(crate) initrd: usize,
+    pub(crate) loader: fn(&str) -> usize,
+}
+
 /// Makes `DIR/data`.
 pub(crate) fn data_dir(dir: &Path) -> Result<PathBuf> {
+    let small = Sizes {
+        kernel: 3_000_007,
+        initrd: 900_001,
+        loader: |_| 300_003,
+    };
+    sized_data_dir(dir, &small)
+}
+
+/// Makes `DIR/data` with files of certain sizes.
+pub(crate) fn sized_data_dir(dir: &Path, sizes: &Sizes) -> Result<PathBuf> {
     let data = dir.join("data");
-    let initrd = pattern(900_001, 3);
+    let initrd = pattern(sizes.initrd, 3);
     let manifest = format!(
         "{{\"schema\":1,\"kernel_release\":\"6.1.0-test\",\"sha256\":\"{}\",\"modules\":[],\"files\":[]}}\n",
         hex(&Sha256::digest(&initrd))
     );
-    put(&data.join("kernels/debian/vmlinuz"), &pattern(3_000_007, 2))?;
+    put(
+        &data.join("kernels/debian/vmlinuz"),
+        &pattern(sizes.kernel, 2),
+    )?;
     put(&data.join("kernels/debian/release"), b"6.1.0-test\n")?;
     put(&data.join("kernels/debian/modules/modules.dep"), b"")?;
     put(&data.join("kernels/debian/modules/modules.builtin"), b"")?;
@@ -61,7 +81,7 @@ pub(crate) fn data_dir(dir: &Path) -> Result<PathBuf> {
     for name in LOADERS {
         put(
             &data.join("loaders").join(name),
-            &pattern(300_003, name.len()),
+            &pattern((sizes.loader)(name), name.len()),
         )?;
     }
     put(&data.join("roots/kvm-host/sbin/init"), b"#!/bin/sh\n")?;
