@@ -107,6 +107,8 @@ fn real_firmware_gets_the_answers_that_boot_it() {
         "uefi-edk2-request",
         "uefi-ipxe-discover",
         "uefi-ipxe-request",
+        "uefi-http-discover",
+        "uefi-http-request",
     ] {
         insta::assert_snapshot!(name, conversation(&format!("{name}.hex"), "ipxe"));
     }

@@ -81,11 +81,7 @@ fn respond(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     put(&mut response, CONTENT_LENGTH, range.len().to_string());
-    put(
-        &mut response,
-        CONTENT_TYPE,
-        "application/octet-stream".into(),
-    );
+    put(&mut response, CONTENT_TYPE, content_type(path).into());
     put(&mut response, ACCEPT_RANGES, "bytes".into());
     put(&mut response, ETAG, etag);
     if status == StatusCode::PARTIAL_CONTENT {
@@ -96,6 +92,15 @@ fn respond(
         );
     }
     response
+}
+
+/// UEFI HTTP boot asks by HEAD what a file is: the type counts, and the name only where there is none
+/// (EDK2 `HttpBootCheckImageType`; UEFI 2.10 §24.7 has the type).
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit_once('.') {
+        Some((_, "efi")) => "application/efi",
+        _ => "application/octet-stream",
+    }
 }
 
 fn put(response: &mut Response<Body>, name: axum::http::HeaderName, value: String) {
@@ -173,6 +178,14 @@ fn parse_range(text: &str, size: usize) -> Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn firmware_learns_what_a_loader_is() {
+        assert_eq!(content_type("loaders/snponly.efi"), "application/efi");
+        for other in ["loaders/undionly.kpxe", "kernels/debian/vmlinuz", "efi"] {
+            assert_eq!(content_type(other), "application/octet-stream");
+        }
+    }
 
     #[test]
     fn ranges_as_the_rfc_has_them() {

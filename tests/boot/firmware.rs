@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::lab::{
-    Firmware, Ganesha, HostView, Moosefs, Result, ServerSpec, Site, VirtualServer, cross_read,
-    with_kernel,
+    self, Capture, Firmware, Ganesha, HostView, Moosefs, Result, ServerSpec, Site, VirtualServer,
+    cross_read, with_kernel,
 };
-use super::{AGENT, INITRD_STAGES, INVENTORY, JOIN, SWITCH, check_console, scenario, site};
+use super::{AGENT, INITRD_STAGES, INVENTORY, JOIN, SWITCH, check_console, said, scenario, site};
 
 #[test]
 fn bios_and_uefi_go_by_ipxe_to_joined() {
@@ -176,4 +176,91 @@ fn a_machine_that_is_not_listed_is_held_and_goes_on_once_it_is() {
         site.wait_stage(&mut stranger, "kernel", Duration::from_secs(180))
             .map(|_| ())
     });
+}
+
+/// From power-on to the root without TFTP: EDK2 takes the loader's URL from option 67 and runs it.
+#[test]
+fn uefi_http_boot_goes_straight_to_the_loader() {
+    scenario("http-boot", |lab, logs| {
+        let mut site = site(lab, &logs)?;
+        let capture = Capture::start(&site.lab, &logs, "wire", "udp")?;
+        let spec = ServerSpec::new("kvm02", "52:54:00:00:00:02", Firmware::UefiX64).http_boot();
+        let mut server = spec.power_on(&site.lab, &logs)?;
+        site.wait_stage(&mut server, "switch", SWITCH)?;
+        check_console(&server);
+        check_no_trouble(&site, "kvm02")?;
+        let said = said(&site, "kvm02")?;
+        assert!(said.contains("loaders/snponly.efi by HTTP"), "{said}");
+        let wire = capture.stop()?;
+        assert_eq!(wire.packets("udp port 69")?, Vec::<String>::new());
+        Ok(())
+    });
+}
+
+/// Signed by keys that the firmware knows: shim, by shim GRUB, by GRUB Debian's kernel; iPXE is not.
+#[test]
+#[ignore = "make test-boot"]
+fn secure_boot_takes_what_is_signed_and_refuses_ipxe() {
+    scenario("secure-boot", |lab, logs| {
+        let mut site = site(lab, &logs)?;
+        let signed = ServerSpec::new("kvm04", "52:54:00:00:00:04", Firmware::SecureX64);
+        let unsigned = ServerSpec::new("kvm02", "52:54:00:00:00:02", Firmware::SecureX64);
+        let mut signed = signed.power_on(&site.lab, &logs)?;
+        let mut unsigned = unsigned.power_on(&site.lab, &logs)?;
+        site.wait_stage(&mut signed, "switch", SWITCH)?;
+        check_console(&signed);
+        check_locked_down(&signed)?;
+        check_no_trouble(&site, "kvm04")?;
+        unsigned.wait_for("Access Denied", SWITCH)?;
+        check_refused(&site, "kvm02")
+    });
+}
+
+/// The kernel saw Secure Boot on, and so does whoever looks from inside.
+fn check_locked_down(server: &VirtualServer) -> Result<()> {
+    let text = server.serial().text();
+    for line in [
+        "secureboot: Secure boot enabled",
+        "Kernel is locked down from EFI Secure Boot",
+    ] {
+        assert!(
+            text.contains(line),
+            "no `{line}`\n{}",
+            server.serial().tail(60)
+        );
+    }
+    let mut agent = server.agent(AGENT)?;
+    let variable = agent.ask("od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-*")?;
+    assert_eq!(variable.trim(), "1");
+    let lockdown = agent.ask("cat /sys/kernel/security/lockdown")?;
+    assert!(lockdown.contains("[integrity]"), "{lockdown}");
+    Ok(())
+}
+
+/// Nothing in the host's log that would send its operator looking.
+fn check_no_trouble(site: &Site, name: &str) -> Result<()> {
+    let said = said(site, name)?;
+    for word in ["retry", "fail", "ignored"] {
+        let line = said.lines().find(|line| line.contains(word));
+        assert_eq!(line, None, "{said}");
+    }
+    Ok(())
+}
+
+/// The loader was delivered, never ran, and the daemon names what it may be.
+fn check_refused(site: &Site, name: &str) -> Result<()> {
+    let what = format!("{name} to be stalled");
+    lab::until(
+        &what,
+        SWITCH,
+        || {
+            let status = site.daemon.status()?;
+            let host = status.host(name).expect("the host is listed");
+            assert!(host.stage("script").is_none(), "{:?}", host.stages);
+            let stalled = host.state.as_deref() == Some("stalled");
+            let note = host.note.as_deref().unwrap_or_default();
+            Ok((stalled && note.contains("Secure Boot")).then_some(()))
+        },
+        || said(site, name).unwrap_or_default(),
+    )
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 use bridgehead::initrd::{BuildSpec, build};
 
 use super::error::{LabError, Result, io_error};
+use super::firmware::Firmware;
 use super::process::run;
-use super::server::{Firmware, ServerSpec, VirtualServer};
+use super::server::{ServerSpec, VirtualServer};
 use super::{Lab, POOL, repository};
 
 /// The file system's name; hosts mount `10.77.0.5@tcp:/images`.

@@ -11,10 +11,12 @@
 //! ```
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::print_stderr)]
 
+mod capture;
 mod daemon;
 mod direct;
 mod error;
 mod faulty;
+mod firmware;
 mod ganesha;
 mod lacp;
 mod lustre;
@@ -35,10 +37,12 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
+pub use capture::{Capture, Captured};
 pub use daemon::{Daemon, HostStatus, Stage, Status, bridgehead};
 pub use direct::BootOrder;
 pub use error::{LabError, Result, io_error};
 pub use faulty::{Answer, FaultyDaemon};
+pub use firmware::Firmware;
 pub use ganesha::Ganesha;
 pub use lustre::Lustre;
 pub use namespace::{Namespace, remove_stale};
@@ -47,7 +51,7 @@ pub use pool::{Moosefs, PoolServer};
 pub use process::{Log, Process, describe, output, run};
 pub use proof::{HostView, cross_read};
 pub use qga::{GuestAgent, GuestOutput};
-pub use server::{Firmware, ServerSpec, VirtualServer};
+pub use server::{ServerSpec, VirtualServer};
 pub use site::{Site, kernel, kernel_dir, require, require_boot_files, with_kernel};
 pub use wait::{check_interrupt, until, watch_signals};
 

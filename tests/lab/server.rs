@@ -9,31 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::error::{LabError, Result, io_error};
+use super::error::{Result, io_error};
+use super::firmware::Firmware;
 use super::nic::Nic;
 use super::process::{Log, Process};
 use super::qga::GuestAgent;
 use super::qmp::Qmp;
 use super::{Lab, wait};
-
-/// Firmware of a virtual server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Firmware {
-    /// SeaBIOS; its PXE is the NIC's option ROM, which is iPXE in QEMU.
-    Bios,
-    /// OVMF (EDK2) without Secure Boot, with EDK2's own PXE: the NIC has no ROM.
-    UefiX64,
-}
-
-impl Firmware {
-    /// What it is, for people.
-    pub fn describe(self) -> &'static str {
-        match self {
-            Self::Bios => "BIOS (SeaBIOS, iPXE in the NIC's ROM)",
-            Self::UefiX64 => "UEFI x64 (EDK2/OVMF, its own PXE)",
-        }
-    }
-}
 
 /// A server as ordered, not yet racked.
 #[derive(Debug, Clone)]
@@ -69,6 +51,16 @@ impl ServerSpec {
     pub fn rom(mut self, rom: bool) -> Self {
         self.rom = rom;
         self
+    }
+
+    /// Boots by UEFI HTTP boot alone: OVMF is told to leave PXE out (`OvmfPkg/RUNTIME_CONFIG.md`).
+    pub fn http_boot(self) -> Self {
+        self.qemu_args(&[
+            "-fw_cfg",
+            "name=opt/org.tianocore/IPv4PXESupport,string=no",
+            "-fw_cfg",
+            "name=opt/org.tianocore/IPv6PXESupport,string=no",
+        ])
     }
 
     /// Replaces the NIC that it boots from.
@@ -142,11 +134,11 @@ impl ServerSpec {
     fn arguments(&self, lab: &Lab, place: &Place) -> Result<Vec<String>> {
         // TCG by name: /dev/kvm may be there and hang. `-cpu max` emulates SVM, so that the host
         // gets a /dev/kvm of its own.
-        let mut args = words(
-            "qemu-system-x86_64 -nodefaults -no-user-config -machine q35,graphics=off -accel tcg,thread=multi \
-             -cpu max -smp 1 -vga std -display none -device virtio-rng-pci \
+        let mut args = words(self.firmware.machine());
+        args.extend(words(
+            "-nodefaults -no-user-config -cpu max -smp 1 -display none -device virtio-rng-pci \
              -boot order=n,menu=off,reboot-timeout=5000",
-        );
+        ));
         let show = |path: &Path| path.display().to_string();
         let mut pair = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
         pair("-name", self.name.clone());
@@ -181,8 +173,7 @@ impl ServerSpec {
             "-device",
             "virtserialport,chardev=agent,name=org.qemu.guest_agent.0".to_owned(),
         );
-        if self.firmware == Firmware::UefiX64 {
-            let (code, variables) = ovmf()?;
+        if let Some((code, variables)) = self.firmware.flash()? {
             fs::copy(variables, &place.variables).map_err(io_error("copy", variables))?;
             let flash =
                 |how: &str, file: &Path| format!("if=pflash,format=raw{how},file={}", show(file));
@@ -213,19 +204,6 @@ fn netdev(index: usize) -> String {
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
-}
-
-/// OVMF without Secure Boot: code, and the template of its variables (Debian's package `ovmf`).
-fn ovmf() -> Result<(&'static Path, &'static Path)> {
-    let code = Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd");
-    let variables = Path::new("/usr/share/OVMF/OVMF_VARS_4M.fd");
-    if code.exists() && variables.exists() {
-        return Ok((code, variables));
-    }
-    Err(LabError::Missing {
-        what: code.display().to_string(),
-        help: "install the package ovmf".to_owned(),
-    })
 }
 
 /// The files of one server.
