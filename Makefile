@@ -40,9 +40,9 @@ export BRIDGEHEAD_KERNEL := $(KERNEL)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all demo test test-boot bench bench-initrd run initrd kernel root loaders microcode check lint unit-test clean \
+.PHONY: all demo test test-boot fuzz bench bench-initrd run initrd kernel root loaders microcode check lint unit-test clean \
 	distclean help kernel-check daemon options packages packages-compiler packages-build packages-kernel packages-demo \
-	packages-test packages-bench
+	packages-test packages-bench packages-fuzz
 
 all: daemon ## build the daemon (the default)
 
@@ -68,6 +68,13 @@ bench-initrd: packages-bench daemon loaders kernel initrd root
 bench-%: packages-bench daemon
 	@$(as_root_note)
 	BENCH_RUNS=$(RUNS) $(CARGO) bench --locked --bench $* $(as_root)
+
+# What to fuzz (several words: one after the other), and for how long each.
+FUZZ ?= dhcp tftp http inventory nfs leases
+SECONDS ?= 1200
+
+fuzz: packages-fuzz ## feed hostile input for SECONDS=1200 each to FUZZ="dhcp tftp http inventory nfs leases"
+	@for target in $(FUZZ); do fuzz/run $$target $(SECONDS) || exit 1; done
 
 run: daemon loaders initrd root ## serve hosts.yaml on a real interface: make run INTERFACE=eno2
 	@test -n "$(INTERFACE)" || { echo "run: which interface? make run INTERFACE=eno2" >&2; exit 2; }
@@ -135,7 +142,7 @@ unit-test: packages-test packages-demo daemon loaders kernel initrd root
 	$(CARGO) test --locked --no-fail-fast $(as_root)
 	$(CARGO) test --locked --test boot $(as_root)
 
-packages: packages-compiler packages-build packages-kernel packages-demo packages-test packages-bench ## install every Debian package that any verb needs
+packages: packages-compiler packages-build packages-kernel packages-demo packages-test packages-bench packages-fuzz ## install every Debian package that any verb needs
 
 # With a C compiler of whatever name in place there is nothing to install.
 packages-compiler:
@@ -150,6 +157,8 @@ packages-test: packages-compiler
 	@$(setup)/packages test
 packages-bench:
 	@$(setup)/packages bench
+packages-fuzz: packages-compiler
+	@$(setup)/packages fuzz
 
 clean: ## remove build/ and target/; the cache stays
 	rm -rf $(data) target

@@ -124,8 +124,10 @@ struct Source {
 }
 
 impl Sources {
-    /// Keeps a text under the name that labels use.
+    /// Keeps a text under the name that labels use. Terminals take U+0080 to U+009F for commands, and no
+    /// renderer leaves them out as it does the older ones: they are kept as U+FFFD.
     pub fn insert(&mut self, file: Arc<str>, text: String) {
+        let text = text.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "\u{fffd}");
         let line_starts = line_starts(&text);
         self.0.insert(file, Arc::new(Source { text, line_starts }));
     }
@@ -378,8 +380,8 @@ mod tests {
         let fault = Diagnostic::error("a::b", "bad \u{1b}[31m")
             .with_label(label(1, 1, 4))
             .with_help("x\u{7}y");
-        let shown = render(&[fault], &sources("a\u{1b}[31mb\n"), false);
-        assert!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
+        let shown = render(&[fault], &sources("a\u{1b}[31m\u{9b}31mb\n"), false);
+        assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{9b}']), "{shown:?}");
     }
 
     #[test]

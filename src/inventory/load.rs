@@ -160,7 +160,9 @@ fn single(diagnostic: Diagnostic) -> Diagnostics {
 fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Diagnostics {
     let bytes = error.as_bytes();
     let (valid, _) = bytes.split_at(error.utf8_error().valid_up_to());
+    // Lines end as everywhere in the file: YAML knows the lone CR too.
     let before = String::from_utf8_lossy(valid);
+    let before = before.replace("\r\n", "\n").replace('\r', "\n");
     let file: Arc<str> = Arc::from(name);
     let last_line = before.rsplit('\n').next().unwrap_or_default();
     let label = Label {

@@ -265,11 +265,14 @@ impl<'a> Question<'a> {
             .options
             .extend(options::network_options(network, host.map(Arc::as_ref)));
         self.add_boot_file(&mut reply, network);
-        let ciaddr = self.request().ciaddr;
-        let destination = if ciaddr.is_unspecified() {
-            Destination::Unicast(self.received.source)
-        } else {
+        let (ciaddr, source) = (self.request().ciaddr, self.received.source);
+        let destination = if !ciaddr.is_unspecified() {
             Destination::Unicast(SocketAddrV4::new(ciaddr, 68))
+        } else if source.ip().is_unspecified() {
+            // It says that it has an address, and not which.
+            Destination::Broadcast
+        } else {
+            Destination::Unicast(source)
         };
         Verdict {
             reply: Some(Transmit { reply, destination }),
@@ -651,6 +654,14 @@ hosts:
         assert!(ask_at(&leases, &release, 1).lease_change.is_none());
         release.chaddr = mac(9);
         assert!(ask_at(&leases, &release, 1).lease_change.is_some());
+    }
+
+    /// Found by a property test: an answer to 0.0.0.0.
+    #[test]
+    fn inform_without_any_address_is_answered_to_everybody() {
+        let verdict = ask(&request(Kind::Inform, 1, &[]));
+        let to = verdict.reply.expect("an answer").destination;
+        assert_eq!(to, Destination::Broadcast);
     }
 
     #[test]

@@ -64,6 +64,14 @@ pub enum Malformed {
     /// `chaddr` is zero, multicast or broadcast.
     #[error("hardware address {0} is not one machine's")]
     BadHardwareAddress(MacAddr),
+    /// `ciaddr` or `giaddr` is where no answer may go: a group, everybody, or this machine itself.
+    #[error("{field} {address} is not one machine's")]
+    BadAddress {
+        /// Which.
+        field: &'static str,
+        /// What is in it.
+        address: Ipv4Addr,
+    },
     /// Relayed too often.
     #[error("{0} hops are too many (at most 16)")]
     Hops(u8),
@@ -184,7 +192,17 @@ fn check_fixed(bytes: &[u8]) -> Result<MacAddr, Malformed> {
     if chaddr.0 == [0; 6] || chaddr.0[0] & 1 == 1 {
         return Err(Malformed::BadHardwareAddress(chaddr));
     }
+    check_address("ciaddr", address(bytes, 12))?;
+    check_address("giaddr", address(bytes, 24))?;
     Ok(chaddr)
+}
+
+/// Answers go there (RFC 2131 §4.1).
+fn check_address(field: &'static str, address: Ipv4Addr) -> Result<(), Malformed> {
+    if address.is_multicast() || address.is_broadcast() || address.is_loopback() {
+        return Err(Malformed::BadAddress { field, address });
+    }
+    Ok(())
 }
 
 /// Options, then `file` and `sname` where option 52 says that they hold options too
@@ -367,6 +385,20 @@ mod tests {
             Request::parse(&discover(&[12, 2, 0xff, 0xfe, 93, 3, 0, 7, 9, 97, 1, 0])).unwrap();
         assert_eq!(request.client_archs(), [ClientArch::UEFI_X64]);
         assert_eq!(request.guid(), None);
+    }
+
+    /// Found by a property test: an ACK to a group, an OFFER to a relay that is everybody.
+    #[test]
+    fn addresses_that_no_answer_may_go_to_are_refused() {
+        for (field, at) in [("ciaddr", 12), ("giaddr", 24)] {
+            for address in [[224, 0, 0, 1], [255; 4], [127, 0, 0, 1]] {
+                let mut bytes = discover(&[]);
+                bytes[at..at + 4].copy_from_slice(&address);
+                let address = Ipv4Addr::from(address);
+                let expected = Malformed::BadAddress { field, address };
+                assert_eq!(Request::parse(&bytes), Err(expected));
+            }
+        }
     }
 
     #[test]
