@@ -176,7 +176,7 @@ impl Desk {
         let now = Timestamp::now();
         let machine = self
             .site
-            .machine_at(peer, now)
+            .machine_at(peer)
             .map_or_else(MachineId::wire, |found| found.id);
         let mut event = BootEvent::sent(now, machine, stage, state, format!("TFTP: {what}"));
         if state == StageState::Ok {

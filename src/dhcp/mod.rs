@@ -1,157 +1,255 @@
 //! The DHCP sockets: receive, ask [`policy`](crate::policy), make durable, send.
+//!
+//! What waits in the socket is taken together: one lock of the lease table, one commit, one
+//! task per batch. OFFERs leave at once; ACKs when the disk has their leases, while the next
+//! batch is decided.
 
 mod frame;
 mod socket;
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::leases::JournalError;
 use crate::policy::client::Client;
 use crate::policy::dhcp::{self, Received, World};
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
-use crate::policy::lease::OFFER_HOLD;
+use crate::policy::lease::{LeaseChange, LeaseTable, OFFER_HOLD};
 use crate::policy::{Transmit, Verdict};
-use crate::site::Site;
+use crate::site::{Site, Snapshot};
 use crate::wire::dhcp::{MessageType, Request};
 
+use socket::Inbox;
 pub use socket::{Bound, Interface, Socket, SocketError};
 
-/// Packets decided or waiting for the disk at once, per interface; beyond, they wait in
-/// the kernel's buffer.
-const IN_HAND: usize = 2048;
-/// The largest DHCP packet on Ethernet.
-const MAX_PACKET: usize = 1500;
+/// Batches that wait for the disk at once, per interface; beyond, packets wait in the
+/// kernel's buffer.
+const IN_HAND: usize = 128;
+
+/// What the packets of one interface have in common.
+struct Desk {
+    socket: Socket,
+    site: Arc<Site>,
+    /// Requests that went unanswered since the journal failed; 0 while it works.
+    unwritten: AtomicU64,
+}
+
+/// A packet and what is done about it.
+struct Decided {
+    request: Request,
+    source: SocketAddrV4,
+    verdict: Verdict,
+}
 
 /// Serves one interface until `shutdown`; returns when the replies in hand are sent.
 pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken) {
-    let socket = Arc::new(socket);
     let permits = Arc::new(Semaphore::new(IN_HAND));
-    let mut buffer = [0; MAX_PACKET];
+    let desk = Arc::new(Desk {
+        socket,
+        site,
+        unwritten: AtomicU64::new(0),
+    });
+    let mut inbox = Inbox::default();
     loop {
         let received = tokio::select! {
             () = shutdown.cancelled() => break,
-            received = socket.receive(&mut buffer) => received,
+            received = desk.socket.receive(&mut inbox) => received,
         };
-        let (length, source) = match received {
-            Ok(received) => received,
-            Err(error) => {
-                // A link that flaps gives ENETDOWN; the socket lives on.
-                tracing::warn!("cannot receive DHCP on {}: {error}", socket.interface.name);
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+        if let Err(error) = received {
+            // A link that flaps gives ENETDOWN; the socket lives on.
+            let name = &desk.socket.interface.name;
+            tracing::warn!("cannot receive DHCP on {name}: {error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
+        let (durable, now): (Vec<_>, Vec<_>) = desk
+            .decide_all(&inbox)
+            .into_iter()
+            .partition(|decided| decided.verdict.lease_change.is_some());
+        for decided in now {
+            desk.finish(&decided).await;
+        }
+        if durable.is_empty() {
+            continue;
+        }
         let Ok(permit) = permits.clone().acquire_owned().await else {
             break;
         };
-        let (bytes, socket, site) = (buffer[..length].to_vec(), socket.clone(), site.clone());
-        // A task of its own: should a packet ever panic, it takes nobody with it.
+        let desk = desk.clone();
         tokio::spawn(async move {
-            handle(&bytes, source, &socket, &site).await;
+            desk.commit(durable).await;
             drop(permit);
         });
     }
     // Every reply in hand holds a permit.
     let all = u32::try_from(IN_HAND).unwrap_or(u32::MAX);
-    let _ =
-        tokio::time::timeout(std::time::Duration::from_secs(2), permits.acquire_many(all)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), permits.acquire_many(all)).await;
 }
 
-async fn handle(bytes: &[u8], source: SocketAddr, socket: &Socket, site: &Site) {
-    let SocketAddr::V4(source) = source else {
-        return;
-    };
-    let request = match Request::parse(bytes) {
-        Ok(request) => request,
-        Err(malformed) => {
-            let message = format!(
-                "no answer to a packet from {source} on {}: {malformed}",
-                socket.interface.name
-            );
-            let now = Timestamp::now();
-            site.timeline.record(BootEvent::sent(
-                now,
-                MachineId::wire(),
-                Stage::Dhcp,
-                StageState::Ignored,
-                message,
-            ));
-            return;
-        }
-    };
-    let verdict = decide(&request, source, socket.interface.address, site);
-    let machine = verdict
-        .events
-        .first()
-        .map_or_else(MachineId::wire, |event| event.machine.clone());
-    let durable = match verdict.lease_change {
-        None => Ok(()),
-        Some(change) => {
-            let committed = site.journal.commit(change).await;
-            if committed.is_ok() {
-                site.leases().apply(&change);
+impl Desk {
+    /// Decides on every packet under one lock of the lease table.
+    fn decide_all(&self, inbox: &Inbox) -> Vec<Decided> {
+        let now = self.site.journal.clock().now();
+        let snapshot = self.site.snapshot();
+        let mut leases = self.site.leases();
+        leases.sweep(now);
+        let decide = |(bytes, source)| {
+            // Should a packet ever panic, it takes nobody with it.
+            let decided = catch_unwind(AssertUnwindSafe(|| {
+                let request = self.parse(bytes, source)?;
+                let local = self.socket.interface.address;
+                let verdict = decide(&request, source, local, &snapshot, &mut leases, now);
+                Some(Decided {
+                    request,
+                    source,
+                    verdict,
+                })
+            }));
+            decided.ok().flatten()
+        };
+        inbox.packets().filter_map(decide).collect()
+    }
+
+    fn parse(&self, bytes: &[u8], source: SocketAddrV4) -> Option<Request> {
+        let parsed = Request::parse(bytes);
+        parsed
+            .inspect_err(|malformed| {
+                let interface = &self.socket.interface.name;
+                let message =
+                    format!("no answer to a packet from {source} on {interface}: {malformed}");
+                self.tell(MachineId::wire(), StageState::Ignored, message);
+            })
+            .ok()
+    }
+
+    fn tell(&self, machine: MachineId, state: StageState, message: String) {
+        let now = Timestamp::now();
+        let event = BootEvent::sent(now, machine, Stage::Dhcp, state, message);
+        self.site.timeline.record(event);
+    }
+
+    /// Makes the lease changes durable, then answers.
+    async fn commit(&self, batch: Vec<Decided>) {
+        let changes: Vec<_> = batch
+            .iter()
+            .filter_map(|decided| decided.verdict.lease_change)
+            .collect();
+        match self.site.journal.commit(changes.clone()).await {
+            Err(error) => self.withhold(&error, batch.len()),
+            Ok(()) => {
+                self.works_again();
+                self.apply(&changes);
+                for decided in &batch {
+                    self.finish(decided).await;
+                }
             }
-            committed
         }
-    };
-    if let Err(error) = durable {
-        let message = format!("no answer to {:?}: {error}", request.message_type);
-        site.timeline.record(BootEvent::sent(
-            Timestamp::now(),
-            machine,
-            Stage::Dhcp,
-            StageState::Ignored,
-            message,
-        ));
-        return;
     }
-    record(&request, source, &verdict, site);
-    if let Some(transmit) = &verdict.reply {
-        send(&request, transmit, socket, site, machine).await;
+
+    fn apply(&self, changes: &[LeaseChange]) {
+        let mut leases = self.site.leases();
+        for change in changes {
+            leases.apply(change);
+        }
+    }
+
+    /// No ACK without its lease on disk. Said for the first request, counted for the rest: a
+    /// full disk makes every machine ask again and again.
+    fn withhold(&self, error: &JournalError, requests: usize) {
+        let requests = u64::try_from(requests).unwrap_or(u64::MAX);
+        if self.unwritten.fetch_add(requests, Ordering::Relaxed) == 0 {
+            let message = format!("no answer to requests for a lease: {error}");
+            self.tell(MachineId::wire(), StageState::Fail, message);
+        }
+    }
+
+    fn works_again(&self) {
+        let unwritten = self.unwritten.swap(0, Ordering::Relaxed);
+        if unwritten > 0 {
+            let message =
+                format!("leases are written again; {unwritten} requests went unanswered meanwhile");
+            self.tell(MachineId::wire(), StageState::Info, message);
+        }
+    }
+
+    async fn finish(&self, decided: &Decided) {
+        record(decided, &self.site);
+        if let Some(transmit) = &decided.verdict.reply {
+            self.send(decided, transmit).await;
+        }
+    }
+
+    async fn send(&self, decided: &Decided, transmit: &Transmit) {
+        let encode = || transmit.reply.encode(&decided.request);
+        let Ok(bytes) = catch_unwind(AssertUnwindSafe(encode)) else {
+            return;
+        };
+        if let Err(error) = self.socket.send(&bytes, transmit.destination).await {
+            let message = format!(
+                "cannot send {:?} by {}: {error}",
+                transmit.reply.message_type, self.socket.interface.name
+            );
+            let events = decided.verdict.events.first();
+            let machine = events.map_or_else(MachineId::wire, |event| event.machine.clone());
+            self.tell(machine, StageState::Retry, message);
+        }
     }
 }
 
-/// Decides under the lease lock, and holds the address in memory before the lock goes:
-/// nobody else is given it while the disk is written.
-fn decide(request: &Request, source: SocketAddrV4, local: Ipv4Addr, site: &Site) -> Verdict {
-    let now = Timestamp::now();
-    let snapshot = site.snapshot();
-    let mut leases = site.leases();
-    leases.sweep(now);
+/// Decides, and holds the address in memory before the lock goes: nobody else is given it
+/// while the disk is written.
+fn decide(
+    request: &Request,
+    source: SocketAddrV4,
+    local: Ipv4Addr,
+    snapshot: &Snapshot,
+    leases: &mut LeaseTable,
+    now: Timestamp,
+) -> Verdict {
     let world = World {
         inventory: &snapshot.inventory,
-        leases: &leases,
+        leases,
         http_port: snapshot.inventory.server.http_port,
         loaders: snapshot.assets.loaders(),
     };
-    let verdict = dhcp::answer(
-        &world,
-        &Received {
-            request,
-            local,
-            source,
-        },
-        now,
-    );
+    let received = Received {
+        request,
+        local,
+        source,
+    };
+    let mut verdict = dhcp::answer(&world, &received, now);
     let given = verdict.reply.as_ref().map(|transmit| transmit.reply.yiaddr);
     if let Some(address) = given.filter(|address| !address.is_unspecified()) {
         let until = now.saturating_add(OFFER_HOLD).unwrap_or(Timestamp::MAX);
         leases.offer(request.chaddr, address, until);
     }
+    // Events are for people, and go by the wall clock.
+    let wall = Timestamp::now();
+    for event in &mut verdict.events {
+        event.at = wall;
+    }
     verdict
 }
 
-fn record(request: &Request, source: SocketAddrV4, verdict: &Verdict, site: &Site) {
+fn record(decided: &Decided, site: &Site) {
+    let (request, verdict) = (&decided.request, &decided.verdict);
     let asker = Client::of(request).asker;
-    let source_is_host = site.snapshot().host_at(*source.ip()).is_some();
     let fresh = request.message_type == MessageType::Discover
-        && from_firmware(request, source, source_is_host);
+        && verdict.reply.is_some()
+        && from_firmware(
+            request,
+            decided.source,
+            site.snapshot().host_at(*decided.source.ip()).is_some(),
+        );
     for event in verdict.events.clone() {
-        if fresh && verdict.reply.is_some() {
+        if fresh {
             site.timeline.record_asking(event, asker);
         } else {
             site.timeline.record(event);
@@ -168,29 +266,6 @@ fn from_firmware(request: &Request, source: SocketAddrV4, source_is_host: bool) 
         source.port() == 68 && source.ip().is_unspecified()
     } else {
         !source_is_host
-    }
-}
-
-async fn send(
-    request: &Request,
-    transmit: &Transmit,
-    socket: &Socket,
-    site: &Site,
-    machine: MachineId,
-) {
-    let bytes = transmit.reply.encode(request);
-    if let Err(error) = socket.send(&bytes, transmit.destination).await {
-        let message = format!(
-            "cannot send {:?} by {}: {error}",
-            transmit.reply.message_type, socket.interface.name
-        );
-        site.timeline.record(BootEvent::sent(
-            Timestamp::now(),
-            machine,
-            Stage::Dhcp,
-            StageState::Retry,
-            message,
-        ));
     }
 }
 

@@ -19,6 +19,37 @@ use crate::policy::Destination;
 /// Room for a thousand DISCOVERs that arrive while the disk syncs, bytes.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
+/// The largest DHCP packet on Ethernet.
+const MAX_PACKET: usize = 1500;
+/// Packets that are decided together.
+const BATCH: usize = 64;
+
+/// What was received together.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    buffers: Vec<u8>,
+    /// Which buffer, how many bytes, from whom.
+    packets: Vec<(usize, usize, SocketAddrV4)>,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self {
+            buffers: vec![0; BATCH * MAX_PACKET],
+            packets: Vec::with_capacity(BATCH),
+        }
+    }
+}
+
+impl Inbox {
+    pub(super) fn packets(&self) -> impl Iterator<Item = (&[u8], SocketAddrV4)> {
+        self.packets.iter().map(|&(index, length, source)| {
+            let start = index * MAX_PACKET;
+            (&self.buffers[start..start + length], source)
+        })
+    }
+}
+
 /// An interface that the daemon serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
@@ -143,9 +174,30 @@ fn bind_udp(interface: &str) -> io::Result<std::net::UdpSocket> {
 }
 
 impl Socket {
-    /// The next packet and its sender.
-    pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.udp.recv_from(buffer).await
+    /// Waits for a packet, and takes what came with it, as far as the inbox has room.
+    pub(super) async fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
+        inbox.packets.clear();
+        loop {
+            self.udp.readable().await?;
+            match self.take(inbox) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn take(&self, inbox: &mut Inbox) -> io::Result<()> {
+        for index in 0..BATCH {
+            let buffer = &mut inbox.buffers[index * MAX_PACKET..(index + 1) * MAX_PACKET];
+            match self.udp.try_recv_from(buffer) {
+                Ok((length, SocketAddr::V4(source))) => inbox.packets.push((index, length, source)),
+                Ok(_) => {}
+                // What has come is dealt with first.
+                Err(_) if !inbox.packets.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Sends a reply the way that the policy chose.

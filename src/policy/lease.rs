@@ -3,7 +3,9 @@
 //! Leases are keyed by MAC, whatever client identifier firmware, loader and kernel
 //! send: one machine keeps one address through its whole boot.
 
-use std::collections::HashMap;
+mod blocks;
+
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::model::{AddressRange, MacAddr};
+use blocks::Blocks;
 
 /// How long an offered address is kept for the client's REQUEST.
 pub const OFFER_HOLD: Duration = Duration::from_secs(60);
@@ -61,11 +64,29 @@ pub enum LeaseChange {
 /// Who holds which address.
 #[derive(Debug, Clone, Default)]
 pub struct LeaseTable {
-    by_mac: HashMap<MacAddr, Lease>,
-    by_address: HashMap<Ipv4Addr, MacAddr>,
-    offers: HashMap<Ipv4Addr, (MacAddr, Timestamp)>,
-    resting: HashMap<Ipv4Addr, Timestamp>,
+    addresses: HashMap<Ipv4Addr, Standing>,
+    by_mac: HashMap<MacAddr, Ipv4Addr>,
+    offered_to: HashMap<MacAddr, Ipv4Addr>,
+    /// Addresses with an offer or a rest, which end by themselves.
+    passing: HashSet<Ipv4Addr>,
+    blocks: Blocks,
     swept: i64,
+}
+
+/// How an address stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Standing {
+    lease: Option<(MacAddr, Timestamp)>,
+    offer: Option<(MacAddr, Timestamp)>,
+    rests: Option<Timestamp>,
+}
+
+impl Standing {
+    /// The end of the lease, where nothing else speaks against giving it to another then.
+    fn idle(&self) -> Option<Timestamp> {
+        let (_, expires) = self.lease?;
+        (self.offer.is_none() && self.rests.is_none()).then_some(expires)
+    }
 }
 
 impl LeaseTable {
@@ -76,10 +97,12 @@ impl LeaseTable {
                 mac,
                 address,
                 expires,
-            } => self.bind(mac, Lease { address, expires }),
+            } => self.bind(mac, address, expires),
             LeaseChange::Release { mac, at } => {
-                if let Some(lease) = self.by_mac.get_mut(&mac) {
-                    lease.expires = lease.expires.min(at);
+                if let Some(address) = self.by_mac.get(&mac).copied() {
+                    self.change(address, |standing| {
+                        standing.lease = standing.lease.map(|(who, end)| (who, end.min(at)));
+                    });
                 }
             }
             LeaseChange::Decline {
@@ -87,32 +110,68 @@ impl LeaseTable {
                 address,
                 until,
             } => {
-                if self.by_address.get(&address) == Some(&mac) {
-                    self.by_address.remove(&address);
+                let held = self.by_mac.get(&mac) == Some(&address);
+                if held {
                     self.by_mac.remove(&mac);
                 }
-                self.offers.remove(&address);
-                self.resting.insert(address, until);
+                self.change(address, |standing| {
+                    standing.lease = standing.lease.filter(|_| !held);
+                    standing.offer = None;
+                    standing.rests = Some(until);
+                });
             }
         }
     }
 
-    fn bind(&mut self, mac: MacAddr, lease: Lease) {
-        if let Some(old) = self.by_mac.insert(mac, lease)
-            && old.address != lease.address
-        {
-            self.by_address.remove(&old.address);
+    fn bind(&mut self, mac: MacAddr, address: Ipv4Addr, expires: Timestamp) {
+        let old = self.by_mac.insert(mac, address);
+        if let Some(old) = old.filter(|old| *old != address) {
+            self.change(old, |standing| standing.lease = None);
         }
-        let previous = self.by_address.insert(lease.address, mac);
-        if let Some(previous) = previous.filter(|previous| *previous != mac) {
+        let previous = self.standing(address).lease;
+        if let Some((previous, _)) = previous.filter(|(previous, _)| *previous != mac) {
             self.by_mac.remove(&previous);
         }
-        self.offers.remove(&lease.address);
+        self.change(address, |standing| {
+            standing.lease = Some((mac, expires));
+            standing.offer = None;
+        });
+    }
+
+    fn standing(&self, address: Ipv4Addr) -> Standing {
+        self.addresses.get(&address).copied().unwrap_or_default()
+    }
+
+    /// Changes how an address stands, and every index with it.
+    fn change(&mut self, address: Ipv4Addr, change: impl FnOnce(&mut Standing)) {
+        let before = self.standing(address);
+        let mut after = before;
+        change(&mut after);
+        let used = after != Standing::default();
+        if used {
+            self.addresses.insert(address, after);
+        } else {
+            self.addresses.remove(&address);
+        }
+        if let Some((mac, _)) = before.offer.filter(|_| before.offer != after.offer)
+            && self.offered_to.get(&mac) == Some(&address)
+        {
+            self.offered_to.remove(&mac);
+        }
+        if let Some((mac, _)) = after.offer {
+            self.offered_to.insert(mac, address);
+        }
+        if after.offer.is_some() || after.rests.is_some() {
+            self.passing.insert(address);
+        } else {
+            self.passing.remove(&address);
+        }
+        self.blocks.note(address, used, before.idle(), after.idle());
     }
 
     /// Remembers, in memory alone, that an address was offered.
     pub fn offer(&mut self, mac: MacAddr, address: Ipv4Addr, until: Timestamp) {
-        self.offers.insert(address, (mac, until));
+        self.change(address, |standing| standing.offer = Some((mac, until)));
     }
 
     /// Forgets what has run out and can't be wanted again; once a second is enough.
@@ -121,91 +180,81 @@ impl LeaseTable {
             return;
         }
         self.swept = now.as_second();
-        self.offers.retain(|_, (_, until)| *until > now);
-        self.resting.retain(|_, until| *until > now);
+        let ended = |address: &&Ipv4Addr| {
+            let standing = self.standing(**address);
+            standing.offer.is_some_and(|(_, until)| until <= now)
+                || standing.rests.is_some_and(|until| until <= now)
+        };
+        let ended: Vec<_> = self.passing.iter().filter(ended).copied().collect();
+        for address in ended {
+            self.change(address, |standing| {
+                standing.offer = standing.offer.filter(|(_, until)| *until > now);
+                standing.rests = standing.rests.filter(|until| *until > now);
+            });
+        }
     }
 
     /// The lease of a machine, expired or not.
     pub fn of(&self, mac: MacAddr) -> Option<Lease> {
-        self.by_mac.get(&mac).copied()
+        let address = *self.by_mac.get(&mac)?;
+        let (_, expires) = self.standing(address).lease?;
+        Some(Lease { address, expires })
     }
 
     /// Who holds the address now.
     pub fn holder(&self, address: Ipv4Addr, now: Timestamp) -> Option<MacAddr> {
-        let mac = *self.by_address.get(&address)?;
-        (self.by_mac.get(&mac)?.expires > now).then_some(mac)
+        let (mac, expires) = self.standing(address).lease?;
+        (expires > now).then_some(mac)
     }
 
     /// Every lease.
     pub fn iter(&self) -> impl Iterator<Item = (MacAddr, Lease)> + '_ {
-        self.by_mac.iter().map(|(mac, lease)| (*mac, *lease))
+        self.addresses.iter().filter_map(|(&address, standing)| {
+            let (mac, expires) = standing.lease?;
+            Some((mac, Lease { address, expires }))
+        })
     }
 
     /// Addresses that rest after a DECLINE, with the end of their rest.
     pub fn resting(&self) -> impl Iterator<Item = (Ipv4Addr, Timestamp)> + '_ {
-        self.resting
+        self.addresses
             .iter()
-            .map(|(address, until)| (*address, *until))
+            .filter_map(|(address, standing)| Some((*address, standing.rests?)))
     }
 
     /// Whether `mac` may have `address` now.
     pub fn available(&self, address: Ipv4Addr, mac: MacAddr, now: Timestamp) -> bool {
-        let held_by_other = self
-            .holder(address, now)
-            .is_some_and(|holder| holder != mac);
-        let offered_to_other = self
-            .offers
-            .get(&address)
-            .is_some_and(|(to, until)| *to != mac && *until > now);
-        let rests = self.resting.get(&address).is_some_and(|until| *until > now);
-        !held_by_other && !offered_to_other && !rests
+        let standing = self.standing(address);
+        let anothers = |held: Option<(MacAddr, Timestamp)>| {
+            held.is_some_and(|(who, until)| who != mac && until > now)
+        };
+        let rests = standing.rests.is_some_and(|until| until > now);
+        !anothers(standing.lease) && !anothers(standing.offer) && !rests
     }
 
     /// An address of the pool for a machine that is not listed: its last one, else
     /// one never used, else the one whose lease ran out first. `None`: the pool is full.
+    /// What [`sweep`](Self::sweep) has not yet seen end counts as taken.
     pub fn choose(&self, pool: AddressRange, mac: MacAddr, now: Timestamp) -> Option<Ipv4Addr> {
-        let usable =
-            |address: Ipv4Addr| pool.contains(address) && self.available(address, mac, now);
-        let own = self.by_mac.get(&mac).map(|lease| lease.address);
-        let offered = self.offers.iter().find(|(_, (to, _))| *to == mac);
-        if let Some(address) = own
-            .into_iter()
-            .chain(offered.map(|(address, _)| *address))
-            .find(|address| usable(*address))
-        {
-            return Some(address);
-        }
-        let (first, last) = (u32::from(pool.first), u32::from(pool.last));
-        let size = u64::from(last - first) + 1;
-        let start = spread(mac) % size;
-        let candidates = (0..size).map(|step| {
-            let offset = u32::try_from((start + step) % size).unwrap_or(0);
-            Ipv4Addr::from(first + offset)
-        });
-        let mut oldest: Option<(Timestamp, Ipv4Addr)> = None;
-        for address in candidates.filter(|address| usable(*address)) {
-            match self.expiry(address) {
-                None => return Some(address),
-                Some(expires) if oldest.is_none_or(|(best, _)| expires < best) => {
-                    oldest = Some((expires, address));
-                }
-                Some(_) => {}
-            }
-        }
-        oldest.map(|(_, address)| address)
-    }
-
-    fn expiry(&self, address: Ipv4Addr) -> Option<Timestamp> {
-        let mac = self.by_address.get(&address)?;
-        self.by_mac.get(mac).map(|lease| lease.expires)
+        let own = [self.by_mac.get(&mac), self.offered_to.get(&mac)];
+        own.into_iter()
+            .flatten()
+            .copied()
+            .find(|address| pool.contains(*address) && self.available(*address, mac, now))
+            .or_else(|| self.blocks.unused(pool, spread(pool, mac)))
+            .or_else(|| self.blocks.longest_idle(pool, now))
     }
 }
 
 /// Where in the pool the search begins: the same place for the same MAC (FNV-1a).
-fn spread(mac: MacAddr) -> u64 {
-    mac.0.iter().fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+fn spread(pool: AddressRange, mac: MacAddr) -> Ipv4Addr {
+    let hash = mac.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
         (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
-    })
+    });
+    let (first, last) = (u32::from(pool.first), u32::from(pool.last));
+    let offset = hash % (u64::from(last - first) + 1);
+    // Less than the pool's size, which is that of a u32 at most.
+    Ipv4Addr::from(first + u32::try_from(offset).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -265,7 +314,9 @@ mod tests {
             address,
             until: at(500),
         });
+        table.sweep(at(499));
         assert_eq!(table.choose(pool(10, 10), mac(1), at(499)), None);
+        table.sweep(at(501));
         assert_eq!(table.choose(pool(10, 10), mac(1), at(501)), Some(address));
     }
 
@@ -287,6 +338,7 @@ mod tests {
             let mut now = 0;
             for (who, what, passed) in steps {
                 now += passed;
+                table.sweep(at(now));
                 match what {
                     0 | 1 => if let Some(address) = table.choose(pool(10, 17), mac(who), at(now)) {
                         prop_assert!(table.holder(address, at(now)).is_none_or(|holder| holder == mac(who)));

@@ -54,7 +54,7 @@ impl Site {
     ) -> Result<String, Denied> {
         let now = Timestamp::now();
         let host = self.snapshot().inventory.by_mac.get(&mac).cloned();
-        let holds_lease = self.leases().holder(peer, now) == Some(mac);
+        let holds_lease = self.lease_holder(peer) == Some(mac);
         let reserved = host.as_ref().is_some_and(|host| *host.ip == peer);
         let result = match host {
             Some(host) if reserved => self.boot_config(kind, &host, mac, local, now),
@@ -76,14 +76,14 @@ impl Site {
         local: Ipv4Addr,
     ) -> Result<String, Denied> {
         let now = Timestamp::now();
-        let result = match self.machine_at(peer, now) {
+        let result = match self.machine_at(peer) {
             Some(Found {
                 host: Some(host),
                 mac: None,
                 ..
             }) => {
                 // Of several NICs, the one that took the lease asks.
-                let holder = self.leases().holder(peer, now);
+                let holder = self.lease_holder(peer);
                 let mac = holder.unwrap_or(*host.macs[0]);
                 self.boot_config(kind, &host, mac, local, now)
             }

@@ -24,7 +24,7 @@ impl Site {
         fleet
             .reload_success
             .set(i64::from(reload.refused().is_none()));
-        set(&self.metrics.leases.leases, &self.count_leases(now));
+        set(&self.metrics.leases.leases, &self.count_leases());
     }
 
     fn count_machines(
@@ -49,7 +49,8 @@ impl Site {
         (stages, standings, unlisted)
     }
 
-    fn count_leases(&self, now: Timestamp) -> Count<LeaseState> {
+    fn count_leases(&self) -> Count<LeaseState> {
+        let now = self.journal.clock().now();
         let leases = self.leases();
         let mut count = Count::new();
         for (_, lease) in leases.iter() {

@@ -96,8 +96,14 @@ impl Site {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Who holds a lease of the address now.
+    pub fn lease_holder(&self, address: Ipv4Addr) -> Option<MacAddr> {
+        let now = self.journal.clock().now();
+        self.leases().holder(address, now)
+    }
+
     /// Who has this address: a listed host, or the holder of a lease.
-    pub fn machine_at(&self, address: Ipv4Addr, now: Timestamp) -> Option<Found> {
+    pub fn machine_at(&self, address: Ipv4Addr) -> Option<Found> {
         let snapshot = self.snapshot();
         if let Some(host) = snapshot.host_at(address) {
             let id = MachineId(host.name.clone());
@@ -107,7 +113,7 @@ impl Site {
                 mac: None,
             });
         }
-        let mac = self.leases().holder(address, now)?;
+        let mac = self.lease_holder(address)?;
         let host = snapshot.inventory.by_mac.get(&mac).cloned();
         let id = host.as_ref().map_or_else(
             || MachineId::unlisted(mac),
@@ -124,7 +130,7 @@ impl Site {
     pub fn note(&self, peer: Ipv4Addr, stage: Stage, state: StageState, message: String) {
         let now = Timestamp::now();
         let machine = self
-            .machine_at(peer, now)
+            .machine_at(peer)
             .map_or_else(MachineId::wire, |found| found.id);
         self.timeline
             .record(BootEvent::sent(now, machine, stage, state, message));

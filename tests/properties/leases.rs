@@ -46,7 +46,10 @@ async fn check_bytes(bytes: &[u8]) {
     let (journal, again) = Journal::open(state.path()).expect("opened before");
     assert_eq!(held(&again), then);
     let change = bind(1, 2, 3);
-    journal.commit(change).await.expect("a change is taken");
+    journal
+        .commit(vec![change])
+        .await
+        .expect("a change is taken");
     drop(journal);
     let (_, last) = Journal::open(state.path()).expect("opened before");
     let mut table = again;
@@ -61,7 +64,10 @@ async fn check_cut(cut: usize, changes: &[u8]) {
     let (journal, mut table) = Journal::open(state.path()).expect("an empty journal");
     let mut known = vec![held(&table)];
     for change in changes.chunks_exact(3).take(16).map(change) {
-        journal.commit(change).await.expect("a change is taken");
+        journal
+            .commit(vec![change])
+            .await
+            .expect("a change is taken");
         table.apply(&change);
         known.push(held(&table));
     }

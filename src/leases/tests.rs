@@ -1,0 +1,208 @@
+use super::file::{self, push_change};
+use super::*;
+use crate::inventory::model::MacAddr;
+use jiff::Timestamp;
+use std::cell::Cell;
+use std::net::Ipv4Addr;
+
+thread_local! {
+    static FAILING_SYNCS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Fails a sync of this thread, as often as a test asked for.
+pub(super) fn fail_when_told() -> io::Result<()> {
+    let left = FAILING_SYNCS.get();
+    FAILING_SYNCS.set(left.saturating_sub(1));
+    match left {
+        0 => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(5)),
+    }
+}
+
+fn bind(number: u16, expires: i64) -> LeaseChange {
+    let [high, low] = number.to_be_bytes();
+    LeaseChange::Bind {
+        mac: MacAddr([2, 0, 0, 0, high, low]),
+        address: Ipv4Addr::new(10, 0, high, low),
+        expires: Timestamp::from_second(expires).unwrap(),
+    }
+}
+
+fn addresses(table: &LeaseTable) -> Vec<Ipv4Addr> {
+    let mut all: Vec<_> = table.iter().map(|(_, lease)| lease.address).collect();
+    all.sort();
+    all
+}
+
+fn writer(directory: &Path) -> writer::Writer {
+    writer::open(directory.join("leases.jsonl"), Reading::now()).unwrap()
+}
+
+fn on_disk(directory: &Path) -> Vec<Ipv4Addr> {
+    addresses(&file::read(&directory.join("leases.jsonl")).unwrap().table)
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, table) = Journal::open(dir.path()).unwrap();
+    assert_eq!(table.iter().count(), 0);
+    for number in (0..50).step_by(2) {
+        let two = vec![bind(number, 100), bind(number + 1, 100)];
+        journal.commit(two).await.unwrap();
+    }
+    let (_, again) = Journal::open(dir.path()).unwrap();
+    assert_eq!(again.iter().count(), 50);
+}
+
+/// A crash can cut the file at any byte: all whole lines are kept, and writing goes on.
+#[test]
+fn a_cut_at_any_byte_loses_only_the_line_it_cuts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases.jsonl");
+    let mut whole = Vec::new();
+    file::push_mark(&mut whole, writer(dir.path()).clock().mark()).unwrap();
+    let mut ends = Vec::new();
+    for number in 1..=3 {
+        push_change(&mut whole, &bind(number, 100)).unwrap();
+        ends.push(whole.len());
+    }
+    for cut in 0..=whole.len() {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let mut writer = writer(dir.path());
+        let kept = ends.iter().filter(|end| **end <= cut).count();
+        assert_eq!(writer.table().iter().count(), kept, "cut at {cut}");
+        writer.commit(&[bind(9, 100)]).unwrap();
+        assert_eq!(on_disk(dir.path()).len(), kept + 1, "after a cut at {cut}");
+    }
+}
+
+#[test]
+fn damage_in_the_middle_is_named_and_not_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("leases.jsonl"), "{}\n").unwrap();
+    let error = Journal::open(dir.path()).unwrap_err();
+    assert!(
+        matches!(error, JournalError::Damaged { line: 1, .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn rewriting_keeps_the_living_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path()).unwrap();
+    // About 8 MB, of which three lines live.
+    for round in 0..80 {
+        let batch = (0..1000).map(|index| bind(index % 3 + 1, round));
+        journal.commit(batch.collect()).await.unwrap();
+    }
+    let written = std::fs::metadata(dir.path().join("leases.jsonl")).unwrap();
+    assert!(written.len() < 6 << 20, "{}", written.len());
+    let (_, again) = Journal::open(dir.path()).unwrap();
+    assert_eq!(
+        addresses(&again),
+        [1, 2, 3].map(|last| Ipv4Addr::new(10, 0, 0, last))
+    );
+    assert!(!dir.path().join("leases.jsonl.new").exists());
+}
+
+/// Linux takes the pages of a failed sync for clean: a second sync of the same file would
+/// "succeed" without them.
+#[test]
+fn after_a_failed_sync_the_file_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    writer.commit(&[bind(1, 100)]).unwrap();
+    let inode = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path.join("leases.jsonl")).unwrap().ino()
+    };
+    let before = inode(dir.path());
+    FAILING_SYNCS.set(1);
+    writer.commit(&[bind(2, 100)]).unwrap_err();
+    writer.commit(&[bind(3, 100)]).unwrap();
+    assert_ne!(inode(dir.path()), before);
+    // What was refused is not there: the client was not told that it has it.
+    assert_eq!(
+        on_disk(dir.path()),
+        [1, 3].map(|last| Ipv4Addr::new(10, 0, 0, last))
+    );
+}
+
+/// Whichever sync of a rewrite fails: nothing is appended to a file that may have lost its
+/// name, and what was acknowledged is there.
+#[test]
+fn a_rewrite_that_fails_half_way_is_done_again() {
+    for failing in 1..=3 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path());
+        writer.commit(&[bind(1, 100)]).unwrap();
+        FAILING_SYNCS.set(failing);
+        let mut acknowledged = vec![Ipv4Addr::new(10, 0, 0, 1)];
+        for number in 2..40 {
+            if writer.commit(&[bind(number, 100)]).is_ok() {
+                acknowledged.push(Ipv4Addr::from(0x0a00_0000 + u32::from(number)));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(acknowledged.len() > 5, "{failing}: it never recovered");
+        assert_eq!(on_disk(dir.path()), acknowledged, "{failing} syncs failed");
+    }
+}
+
+#[test]
+fn a_wall_clock_that_jumped_changes_no_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = writer(dir.path()).clock().now();
+    for years in [-10, 10] {
+        let mut reading = Reading::now();
+        let jump = jiff::SignedDuration::from_hours(years * 365 * 24);
+        reading.wall = reading.wall.checked_add(jump).unwrap();
+        let path = dir.path().join("leases.jsonl");
+        let clock = writer::open(path, reading).unwrap().clock();
+        let passed = clock.now().duration_since(started).as_secs();
+        assert!((0..60).contains(&passed), "{years} years: {passed} s");
+    }
+}
+
+/// A file system without room: a tmpfs of 64 KiB in a mount namespace of this thread's own.
+#[test]
+fn a_full_disk_withholds_the_ack_until_there_is_room() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: mounting a small tmpfs needs root");
+        return;
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mount = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("mount");
+        assert!(command.args(arguments).status().unwrap().success());
+    };
+    mount(&["--make-rprivate", "/"]);
+    let at = dir.path().to_str().unwrap();
+    mount(&["-t", "tmpfs", "-o", "size=64k", "tmpfs", at]);
+    let ballast = dir.path().join("ballast");
+    std::fs::write(&ballast, [0; 24 << 10]).unwrap();
+    let mut writer = writer(dir.path());
+    let mut acknowledged = Vec::new();
+    let mut refused = 0;
+    for number in 0..600 {
+        match writer.commit(&[bind(number, 100)]) {
+            Ok(()) => acknowledged.push(Ipv4Addr::from(0x0a00_0000 + u32::from(number))),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 100, "{refused}");
+    assert_eq!(on_disk(dir.path()), acknowledged, "while it is full");
+    std::fs::remove_file(&ballast).unwrap();
+    std::thread::sleep(Duration::from_millis(250));
+    writer.commit(&[bind(700, 100)]).unwrap();
+    acknowledged.push(Ipv4Addr::new(10, 0, 2, 188));
+    assert_eq!(on_disk(dir.path()), acknowledged, "after room was made");
+    mount_gone(at);
+}
+
+fn mount_gone(at: &str) {
+    let _ = std::process::Command::new("umount").arg(at).status();
+}

@@ -1,0 +1,212 @@
+//! The thread that writes the journal.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::clock::LeaseClock;
+use super::file;
+use super::{Job, JournalError};
+use crate::policy::lease::{LeaseChange, LeaseTable};
+
+/// Changes per sync, about.
+const GROUP: usize = 4096;
+/// The file is rewritten when it has grown beyond this, bytes.
+const REWRITE_AT: u64 = 4 << 20;
+/// How old the last mark of the lease clock may be when something is written.
+const MARK_EVERY: Duration = Duration::from_secs(60);
+/// A file that failed is replaced at most so often.
+const MEND_EVERY: Duration = Duration::from_millis(200);
+
+/// The file, and the table as it says.
+#[derive(Debug)]
+pub(super) struct Writer {
+    path: PathBuf,
+    /// `None` after a failure that left it unknown what the file holds: then the table is
+    /// written anew before anything else. (After a failed sync Linux takes the lost pages
+    /// for clean, and the next sync would say that all is well.)
+    file: Option<File>,
+    length: u64,
+    table: LeaseTable,
+    clock: LeaseClock,
+    marked: Timestamp,
+    rewrite_at: u64,
+    mended: Option<Instant>,
+    failing_since: Option<Instant>,
+}
+
+impl Writer {
+    /// Takes over what was read. Nothing is open yet: the first thing that is written is the
+    /// whole, so that the file's end, its name and the directory are in a known state.
+    pub(super) fn new(path: PathBuf, table: LeaseTable, clock: LeaseClock) -> Self {
+        Self {
+            path,
+            file: None,
+            length: 0,
+            table,
+            marked: clock.now(),
+            clock,
+            rewrite_at: REWRITE_AT,
+            mended: None,
+            failing_since: None,
+        }
+    }
+
+    /// Serves the queue until every [`Journal`](super::Journal) is gone.
+    pub(super) fn run(mut self, queue: &Receiver<Job>) {
+        while let Ok(first) = queue.recv() {
+            let mut size = first.changes.len();
+            let mut group = vec![first];
+            while size < GROUP
+                && let Ok(job) = queue.try_recv()
+            {
+                size += job.changes.len();
+                group.push(job);
+            }
+            let changes: Vec<_> = group.iter().flat_map(|job| &job.changes).copied().collect();
+            let outcome = self.commit(&changes).map_err(|error| error.to_string());
+            for job in group {
+                // Whoever asked may have gone; the change is durable all the same.
+                let _ = job.done.send(outcome.clone());
+            }
+            self.rewrite_when_grown();
+        }
+    }
+
+    /// Makes the changes durable, or leaves the journal as it was.
+    pub(super) fn commit(&mut self, changes: &[LeaseChange]) -> io::Result<()> {
+        let done = self.open().and_then(|()| self.append(changes));
+        match &done {
+            Ok(()) => {
+                self.works_again();
+                for change in changes {
+                    self.table.apply(change);
+                }
+            }
+            Err(error) => self.fails(error),
+        }
+        done
+    }
+
+    /// Opens the file by writing it anew, where it is not open.
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        if self.mended.is_some_and(|at| at.elapsed() < MEND_EVERY) {
+            return Err(io::Error::other("it failed a moment ago"));
+        }
+        self.mended = Some(Instant::now());
+        self.rewrite()?;
+        self.mended = None;
+        Ok(())
+    }
+
+    fn append(&mut self, changes: &[LeaseChange]) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(changes.len() * 112);
+        let mark = self.clock.mark();
+        let stale = mark.at.duration_since(self.marked).unsigned_abs() >= MARK_EVERY;
+        let marked = if stale { mark.at } else { self.marked };
+        if stale {
+            file::push_mark(&mut bytes, mark)?;
+        }
+        for change in changes {
+            file::push_change(&mut bytes, change)?;
+        }
+        let Some(file) = &mut self.file else {
+            return Err(io::Error::other("it is not open"));
+        };
+        if let Err(error) = file.write_all(&bytes) {
+            // No half line may stand in front of the next group.
+            if file.set_len(self.length).is_err() {
+                self.file = None;
+            }
+            return Err(error);
+        }
+        if let Err(error) = file::sync(file) {
+            self.file = None;
+            return Err(error);
+        }
+        self.length += bytes.len() as u64;
+        self.marked = marked;
+        Ok(())
+    }
+
+    fn rewrite_when_grown(&mut self) {
+        if self.file.is_some()
+            && self.length > self.rewrite_at
+            && let Err(error) = self.rewrite()
+        {
+            tracing::warn!(
+                "cannot rewrite the lease journal {}: {error}; it goes on growing",
+                self.path.display()
+            );
+            self.rewrite_at = self.rewrite_at.saturating_mul(2);
+        }
+    }
+
+    /// Writes the living state in the file's place.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let mark = self.clock.mark();
+        let marked = mark.at;
+        let bytes = file::snapshot(&self.table, mark)?;
+        let file = file::write_beside(&self.path, &bytes)?;
+        // From here on the old one may have no name any more.
+        self.file = None;
+        file::take_place(&self.path)?;
+        self.file = Some(file);
+        self.length = bytes.len() as u64;
+        self.marked = marked;
+        self.rewrite_at = REWRITE_AT.max(self.length * 4);
+        Ok(())
+    }
+
+    /// Said once, not for every change that is refused.
+    fn fails(&mut self, error: &io::Error) {
+        if self.failing_since.is_none() {
+            self.failing_since = Some(Instant::now());
+            tracing::error!(
+                "cannot write the lease journal {}: {error}; no lease is acknowledged until it can be written: make room, or look at the disk",
+                self.path.display()
+            );
+        }
+    }
+
+    fn works_again(&mut self) {
+        if let Some(since) = self.failing_since.take() {
+            tracing::info!(
+                "the lease journal {} works again after {} s",
+                self.path.display(),
+                since.elapsed().as_secs()
+            );
+        }
+    }
+}
+
+/// Reads the journal of a state directory and opens it for writing. Where the disk has no
+/// room, the rest of the daemon serves all the same.
+pub(super) fn open(path: PathBuf, reading: super::clock::Reading) -> Result<Writer, JournalError> {
+    let content = file::read(&path)?;
+    let clock = LeaseClock::start(reading, content.mark.as_ref());
+    let mut writer = Writer::new(path, content.table, clock);
+    if let Err(error) = writer.open() {
+        writer.fails(&error);
+    }
+    Ok(writer)
+}
+
+impl Writer {
+    /// A copy of the table, for those who decide.
+    pub(super) fn table(&self) -> LeaseTable {
+        self.table.clone()
+    }
+
+    /// The clock of its leases.
+    pub(super) fn clock(&self) -> LeaseClock {
+        self.clock.clone()
+    }
+}
