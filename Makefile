@@ -40,7 +40,7 @@ export BRIDGEHEAD_KERNEL := $(KERNEL)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all demo test test-boot fuzz bench bench-initrd run initrd kernel root loaders microcode check lint unit-test clean \
+.PHONY: all demo test test-boot fuzz soak bench bench-initrd run initrd kernel root loaders microcode check lint unit-test clean \
 	distclean help kernel-check daemon options packages packages-compiler packages-build packages-kernel packages-demo \
 	packages-test packages-bench packages-fuzz
 
@@ -75,6 +75,10 @@ SECONDS ?= 1200
 
 fuzz: packages-fuzz ## feed hostile input for SECONDS=1200 each to FUZZ="dhcp tftp http inventory nfs leases"
 	@for target in $(FUZZ); do fuzz/run $$target $(SECONDS) || exit 1; done
+
+soak: packages-test ## good and bad traffic for ten minutes; memory and descriptors must come back (SECONDS=600)
+	@$(as_root_note)
+	SOAK_SECONDS=$(if $(filter file,$(origin SECONDS)),600,$(SECONDS)) $(CARGO) test --release --locked --test soak $(as_root) -- --nocapture
 
 run: daemon loaders initrd root ## serve hosts.yaml on a real interface: make run INTERFACE=eno2
 	@test -n "$(INTERFACE)" || { echo "run: which interface? make run INTERFACE=eno2" >&2; exit 2; }

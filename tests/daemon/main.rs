@@ -11,6 +11,7 @@ mod files;
 mod host_files;
 mod hostile;
 mod metrics;
+mod networkd;
 mod process;
 mod reload;
 
@@ -23,10 +24,15 @@ mod openmetrics;
 ///
 /// `None` (and said so) where there is no root.
 fn site(name: &str) -> Option<lab::Site> {
+    site_with(name, fake::INVENTORY)
+}
+
+/// The same on another inventory.
+fn site_with(name: &str, inventory: &str) -> Option<lab::Site> {
     let lab = lab::Lab::for_test(name)?;
     let data = fake::data_dir(lab.dir()).unwrap_or_else(|error| panic!("{error}"));
     let logs = lab.dir().join("logs");
-    let site = lab::Site::start(lab, fake::INVENTORY, &data, &logs);
+    let site = lab::Site::start(lab, inventory, &data, &logs);
     Some(site.unwrap_or_else(|error| panic!("{error}")))
 }
 

@@ -62,6 +62,11 @@ impl Daemon {
         self.process.log()
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> nix::unistd::Pid {
+        self.process.pid()
+    }
+
     /// Fails with its last words if it ended.
     pub fn check_alive(&mut self) -> Result<()> {
         self.process.check_alive()
