@@ -24,6 +24,9 @@ CARGO ?= cargo
 data := build
 kernel := $(data)/kernels/$(KERNEL)
 from_source := $(if $(shell grep -s '^FRAGMENTS=' kernel-configs/$(KERNEL)/recipe),packages-kernel)
+architecture := $(or $(shell sed -n 's/^ARCHITECTURE=//p' kernel-configs/$(KERNEL)/recipe 2>/dev/null),amd64)
+# BusyBox for a kernel of another architecture than this machine's.
+busybox := $(if $(filter-out amd64,$(architecture)),$(data)/busybox/$(architecture))
 image := $(data)/initrds/$(INITRD).img
 bridgehead := target/release/bridgehead
 setup := .ci/setup
@@ -42,7 +45,7 @@ export BRIDGEHEAD_KERNEL := $(KERNEL)
 .SUFFIXES:
 .PHONY: all demo test test-boot fuzz soak bench bench-initrd run initrd kernel root loaders microcode check lint unit-test clean \
 	distclean help kernel-check daemon options packages packages-compiler packages-build packages-kernel packages-demo \
-	packages-test packages-bench packages-fuzz
+	packages-test packages-arm64 packages-bench packages-fuzz busybox
 
 all: daemon ## build the daemon (the default)
 
@@ -55,6 +58,7 @@ test: lint kernel-check unit-test ## everything that must pass, set-up included
 test-boot: packages-test packages-demo daemon loaders kernel initrd root ## every boot test, most of an hour
 	@$(as_root_note)
 	@$(MAKE) --no-print-directory root ROOT=lab-managers
+	@$(MAKE) --no-print-directory packages-arm64 kernel initrd KERNEL=debian-arm64 INITRD=arm64
 	$(CARGO) test --locked --test boot $(as_root) -- --include-ignored
 
 bench: $(addprefix bench-,$(BENCH)) ## measure on an idle machine (RUNS=5 rounds): BENCH=initrd beside dracut's (half an hour), or a folder of benches/
@@ -106,12 +110,13 @@ root: kernel ## build the root image ROOT=kvm-host (LUSTRE_TREE=DIR adds an inst
 initrd: $(image) ## pack the initrd into build/initrds/ (MODULES=DIR MICROCODE=1 PROCESSORS=06-8f-08 APPEND=FILE MAX_SIZE=20M)
 
 initrd_options = $(strip --kernel $(kernel) $(addprefix --inventory ,$(wildcard hosts.yaml)) $(addprefix --modules ,$(MODULES)) \
+	$(addprefix --busybox ,$(addsuffix /busybox,$(busybox))) \
 	$(if $(MICROCODE),--microcode$(addprefix =,$(filter-out 1,$(MICROCODE))) $(addprefix --processor ,$(PROCESSORS))) \
 	$(addprefix --append ,$(APPEND)) $(addprefix --max-size ,$(MAX_SIZE)))
 # What the image is made of, besides the builder and the kernel; folders, because something may go from one.
 initrd_inputs = $(shell find initrd $(MODULES) $(filter-out 1,$(MICROCODE)) 2>/dev/null) \
 	$(wildcard hosts.yaml $(APPEND) $(shell awk '/^\// { print $$1 }' initrd/files.list 2>/dev/null)) \
-	$(if $(filter 1,$(MICROCODE)),$(data)/microcode/id)
+	$(if $(filter 1,$(MICROCODE)),$(data)/microcode/id) $(addsuffix /id,$(busybox))
 
 # Another kernel, or other options, make another image.
 $(data)/initrds/.$(INITRD).options: options
@@ -132,6 +137,10 @@ $(kernel)/id: kernel
 	@:
 $(data)/microcode/id: microcode
 	@:
+$(data)/busybox/%/id: busybox
+	@:
+busybox: packages-build
+	@$(setup)/busybox $(architecture) $(data)/busybox/$(architecture)
 
 daemon: packages-compiler
 	@$(CARGO) build --release --locked --bin bridgehead
@@ -146,7 +155,7 @@ unit-test: packages-test packages-demo daemon loaders kernel initrd root
 	$(CARGO) test --locked --no-fail-fast $(as_root)
 	$(CARGO) test --locked --test boot $(as_root)
 
-packages: packages-compiler packages-build packages-kernel packages-demo packages-test packages-bench packages-fuzz ## install every Debian package that any verb needs
+packages: packages-compiler packages-build packages-kernel packages-demo packages-test packages-arm64 packages-bench packages-fuzz ## install every Debian package that any verb needs
 
 # With a C compiler of whatever name in place there is nothing to install.
 packages-compiler:
@@ -159,6 +168,8 @@ packages-demo:
 	@$(setup)/packages demo
 packages-test: packages-compiler
 	@$(setup)/packages test
+packages-arm64: packages-demo
+	@$(setup)/packages arm64
 packages-bench:
 	@$(setup)/packages bench
 packages-fuzz: packages-compiler

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 
 use bridgehead::inventory;
+use bridgehead::policy::architecture::Architecture;
 use bridgehead::policy::client::Client;
 use bridgehead::policy::dhcp::{Received, World, answer};
 use bridgehead::policy::lease::LeaseTable;
@@ -25,9 +26,11 @@ networks:
     pool: 10.77.0.100-10.77.0.199
 profiles:
   kvm-host: {kernel: debian, initrd: default, loader: LOADER, root: {nfs: \"/roots/kvm-host\"}}
+  arm-host: {kernel: debian-arm64, initrd: arm64, loader: LOADER, root: {nfs: \"/roots/arm-host\"}}
 hosts:
   kvm01: {mac: \"52:54:00:00:00:01\", ip: 10.77.0.11, profile: kvm-host}
   kvm02: {mac: \"52:54:00:00:00:02\", ip: 10.77.0.12, profile: kvm-host}
+  arm01: {mac: \"52:54:00:00:00:21\", ip: 10.77.0.21, profile: arm-host}
 unknown: {policy: hold}
 ";
 
@@ -45,17 +48,32 @@ fn captured(name: &str) -> Vec<u8> {
 
 /// Request, decision and reply, as text that a person can check.
 fn conversation(name: &str, loader: &str) -> String {
-    let (inventory, _) = inventory::parse("hosts.yaml", &INVENTORY.replace("LOADER", loader))
-        .expect("a sound inventory");
+    conversation_in(&INVENTORY.replace("LOADER", loader), name)
+}
+
+fn conversation_in(inventory: &str, name: &str) -> String {
+    let (inventory, _) = inventory::parse("hosts.yaml", inventory).expect("a sound inventory");
     let request = Request::parse(&captured(name)).expect("firmware sends sound packets");
     let leases = LeaseTable::default();
-    let files = ["undionly.kpxe", "snponly.efi", "pxelinux.0", "shimx64.efi"];
+    let files = [
+        "undionly.kpxe",
+        "snponly.efi",
+        "pxelinux.0",
+        "shimx64.efi",
+        "shimaa64.efi",
+    ];
     let loaders = files.map(str::to_owned).into();
+    let kernels = [
+        ("debian".to_owned(), Architecture::X86),
+        ("debian-arm64".to_owned(), Architecture::Arm64),
+    ];
+    let kernels = kernels.into();
     let world = World {
         inventory: &inventory,
         leases: &leases,
         http_port: 80,
         loaders: &loaders,
+        kernels: &kernels,
     };
     let local = Ipv4Addr::new(10, 77, 0, 1);
     let source = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
@@ -78,7 +96,10 @@ fn conversation(name: &str, loader: &str) -> String {
         Client::of(&request)
     );
     let _ = writeln!(text, "because {}", verdict.because);
-    let transmit = verdict.reply.expect("an answer");
+    let Some(transmit) = verdict.reply else {
+        let _ = writeln!(text, "no answer; {}", verdict.events[0].message);
+        return text;
+    };
     let _ = writeln!(text, "to {:?}", transmit.destination);
     let bytes = transmit.reply.encode(&request);
     for (index, row) in bytes.chunks(16).enumerate() {
@@ -109,9 +130,19 @@ fn real_firmware_gets_the_answers_that_boot_it() {
         "uefi-ipxe-request",
         "uefi-http-discover",
         "uefi-http-request",
+        "uefi-arm64-discover",
+        "uefi-arm64-request",
     ] {
         insta::assert_snapshot!(name, conversation(&format!("{name}.hex"), "ipxe"));
     }
+}
+
+#[test]
+fn a_kernel_for_another_processor_is_refused_in_words() {
+    let inventory = INVENTORY.replace("LOADER", "grub");
+    let inventory = inventory.replace("kernel: debian,", "kernel: debian-arm64,");
+    let refused = conversation_in(&inventory, "uefi-edk2-discover.hex");
+    insta::assert_snapshot!("uefi-other-processor", refused);
 }
 
 #[test]

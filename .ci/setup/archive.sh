@@ -25,12 +25,15 @@ host_mirror() {
         }'
 }
 
-# archive_open SUITE: sets ARCHIVE, the folder of the private configuration, and waits until no one else uses it.
+# archive_open SUITE [ARCHITECTURE]: sets ARCHIVE, the folder of the private configuration, and waits until no one else
+# uses it. The architecture is amd64 if none is given: what boots it, not what builds.
 archive_open() {
+    ARCHIVE_ARCHITECTURE=${2:-amd64}
     mkdir -p "$(cache_dir)/locks"
     exec 8>"$(cache_dir)/locks/archive"
     wait_for_lock 8 archive
     ARCHIVE=$(cache_dir)/apt/$1
+    [ "$ARCHIVE_ARCHITECTURE" = amd64 ] || ARCHIVE=$ARCHIVE-$ARCHIVE_ARCHITECTURE
     _keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e "$_keyring" ] || fail "$_keyring is missing: install the package debian-archive-keyring"
     _main=${BRIDGEHEAD_MIRROR:-$(host_mirror '')}
@@ -67,7 +70,7 @@ archive_apt() {
         -o Dir::State::extended_states="$ARCHIVE/extended_states" \
         -o Dir::Cache::archives="$ARCHIVE/debs" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
         -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts="$ARCHIVE/none" \
-        -o APT::Architecture=amd64 -o APT::Architectures=amd64 -o APT::Default-Release= \
+        -o APT::Architecture="$ARCHIVE_ARCHITECTURE" -o APT::Architectures="$ARCHIVE_ARCHITECTURE" -o APT::Default-Release= \
         -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 -o Acquire::Languages=none \
         -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
         -o Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false "$@"

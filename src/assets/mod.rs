@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use crate::inventory::model::Inventory;
+use crate::policy::architecture::Architecture;
 use crate::policy::event::Stage;
 
 /// A loader directory larger than this is a mistake, bytes.
@@ -74,6 +75,7 @@ pub struct AssetError {
 pub struct Assets {
     files: BTreeMap<String, Arc<Asset>>,
     loaders: BTreeSet<String>,
+    kernels: BTreeMap<String, Architecture>,
 }
 
 impl Assets {
@@ -107,7 +109,12 @@ impl Assets {
         if faults.is_empty() {
             let below = |name: &String| name.strip_prefix("loaders/").map(str::to_owned);
             let loaders = files.keys().filter_map(below).collect();
-            Ok(Self { files, loaders })
+            let kernels = kernels(&files);
+            Ok(Self {
+                files,
+                loaders,
+                kernels,
+            })
         } else {
             Err(faults)
         }
@@ -124,6 +131,11 @@ impl Assets {
         let exact = self.files.get_key_value(name);
         let found = exact.or_else(|| self.files.get_key_value(&format!("loaders/{name}")));
         found.map(|(path, asset)| (path.as_str(), asset))
+    }
+
+    /// What each kernel runs on, by its name, where its image says so.
+    pub fn kernels(&self) -> &BTreeMap<String, Architecture> {
+        &self.kernels
     }
 
     /// The names in `loaders/`.
@@ -203,6 +215,14 @@ fn loaders(data: &Path) -> Result<Vec<String>, AssetError> {
         names.extend(below.to_str().map(str::to_owned));
     }
     Ok(names)
+}
+
+fn kernels(files: &BTreeMap<String, Arc<Asset>>) -> BTreeMap<String, Architecture> {
+    let named = files.iter().filter_map(|(path, asset)| {
+        let name = path.strip_prefix("kernels/")?.strip_suffix("/vmlinuz")?;
+        Some((name.to_owned(), Architecture::of_kernel(&asset.bytes)?))
+    });
+    named.collect()
 }
 
 fn load_one(data: &Path, name: &str, previous: Option<&Arc<Asset>>) -> io::Result<Arc<Asset>> {

@@ -218,6 +218,7 @@ fn decide(
         leases,
         http_port: snapshot.inventory.server.http_port,
         loaders: snapshot.assets.loaders(),
+        kernels: snapshot.assets.kernels(),
     };
     let received = Received {
         request,

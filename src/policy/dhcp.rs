@@ -2,7 +2,7 @@
 
 mod events;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::inventory::model::{DhcpMode, Host, Inventory, Loader, Network, UnknownPolicy};
+use crate::policy::architecture::Architecture;
 use crate::policy::boot_target::{self, BootFile, Choice, Endpoint};
 use crate::policy::client::Client;
 use crate::policy::lease::{DECLINE_REST, LeaseChange, LeaseTable};
@@ -43,6 +44,8 @@ pub struct World<'a> {
     pub http_port: u16,
     /// The names in `loaders/`.
     pub loaders: &'a BTreeSet<String>,
+    /// What each kernel runs on, where its image says so.
+    pub kernels: &'a BTreeMap<String, Architecture>,
 }
 
 /// Decides how to answer one DHCP packet. No I/O, no clock, no randomness.
@@ -383,11 +386,31 @@ impl<'a> Question<'a> {
         options::put_boot_file(&mut reply.options, &self.client, &file, server);
     }
 
-    /// What it boots here; an error where nothing in `loaders/` runs on it.
+    /// A kernel of another architecture would be loaded and then fail without a word.
+    fn check_kernel(&self, network: &Network) -> Result<(), Because> {
+        let (Some(host), Some(firmware)) = (self.reservation(network), self.client.firmware) else {
+            return Ok(());
+        };
+        let kernel = &*host.profile.kernel;
+        match self.world.kernels.get(kernel) {
+            Some(of) if self.client.boots() && !of.runs_on(firmware) => {
+                Err(Because::OtherArchitecture {
+                    host: host.name.clone(),
+                    kernel: kernel.clone(),
+                    of: *of,
+                    firmware,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What it boots here; an error where nothing in `loaders/`, or not its kernel, runs on it.
     fn boot_file<'n>(&self, network: &'n Network) -> Result<Option<BootFile<'n>>, Because>
     where
         'a: 'n,
     {
+        self.check_kernel(network)?;
         boot_target::boot_file(&self.client, &self.choice(network), self.endpoint(network))
             .map_err(Because::NoLoader)
     }
@@ -481,6 +504,7 @@ hosts:
             leases,
             http_port: 80,
             loaders: &["undionly.kpxe", "snponly.efi"].map(str::to_owned).into(),
+            kernels: &[("debian".to_owned(), Architecture::X86)].into(),
         };
         let received = Received {
             request,

@@ -3,6 +3,7 @@
 //! Time, addresses and state are arguments; no socket, file, clock or randomness is
 //! touched here, so any decision can be asked for without a packet being sent.
 
+pub mod architecture;
 pub mod boot_target;
 pub mod client;
 pub mod dhcp;

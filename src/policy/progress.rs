@@ -277,7 +277,8 @@ pub fn stall_reason(event: &BootEvent) -> &'static str {
         Stage::Dhcp => {
             "address offered, no loader asked for: the client did not hear the offer, took another server's, or its firmware is set to boot from disk first"
         }
-        Stage::Loader if event.evidence == Evidence::Sent => {
+        // One that went whole by HTTP is only "sent", but TCP itself takes the way back.
+        Stage::Loader if event.evidence == Evidence::Sent && event.state != StageState::Ok => {
             "loader sent but not acknowledged: the way back from the client is broken (router, firewall, or a reply that leaves by another NIC)"
         }
         Stage::Loader => {
@@ -346,6 +347,14 @@ mod tests {
             machine.attempt().unwrap().current().unwrap().stage,
             Stage::Root
         );
+    }
+
+    #[test]
+    fn a_loader_that_went_by_http_and_never_ran_was_refused() {
+        let by_http = event(1, Stage::Loader, StageState::Ok);
+        assert!(stall_reason(&by_http).contains("Secure Boot"));
+        let cut_off = event(1, Stage::Loader, StageState::Retry);
+        assert!(stall_reason(&cut_off).contains("the way back"));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use jiff::Timestamp;
 
-use crate::inventory::model::MacAddr;
+use crate::inventory::model::{Firmware, MacAddr};
+use crate::policy::architecture::Architecture;
 use crate::policy::boot_target::NoLoader;
 use crate::policy::event::BootEvent;
 use crate::policy::lease::LeaseChange;
@@ -108,6 +109,17 @@ pub enum Because {
     },
     /// Nothing in `loaders/` runs on it.
     NoLoader(NoLoader),
+    /// Its profile's kernel does not run on it.
+    OtherArchitecture {
+        /// Which host.
+        host: String,
+        /// The kernel's name.
+        kernel: String,
+        /// What the kernel runs on.
+        of: Architecture,
+        /// What the machine is.
+        firmware: Firmware,
+    },
     /// Message types that only servers send, and the like.
     NotForServers(MessageType),
     /// A REQUEST that names no address at all.
@@ -124,6 +136,7 @@ impl Because {
                 | Self::NoPool(_)
                 | Self::ReservedInUse { .. }
                 | Self::NoLoader(_)
+                | Self::OtherArchitecture { .. }
                 | Self::NotForServers(_)
                 | Self::NoAddressWanted
         )
@@ -165,6 +178,15 @@ impl fmt::Display for Because {
                 f,
                 "its address {address} is leased to {holder} until {}; then it is given",
                 until.strftime("%H:%M:%S UTC")
+            ),
+            Self::OtherArchitecture {
+                host,
+                kernel,
+                of,
+                firmware,
+            } => write!(
+                f,
+                "its kernel {kernel} is for {of} and it is {firmware}: give {host} a profile with a kernel and an initrd for its processor"
             ),
             Self::NoLoader(none) => none.fmt(f),
             Self::NotForServers(kind) => write!(f, "{kind:?} is not for a server"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::lab::{
     self, Capture, Firmware, Ganesha, HostView, Moosefs, Result, ServerSpec, Site, VirtualServer,
-    cross_read, with_kernel,
+    cross_read, data_dir, require, require_boot_files, with_kernel,
 };
 use super::{AGENT, INITRD_STAGES, INVENTORY, JOIN, SWITCH, check_console, said, scenario, site};
 
@@ -263,4 +263,54 @@ fn check_refused(site: &Site, name: &str) -> Result<()> {
         },
         || said(site, name).unwrap_or_default(),
     )
+}
+
+/// A host of another architecture than the appliance.
+const ARM64: &str = r#"
+site: lab
+networks:
+  boot: {subnet: 10.77.0.0/24, router: 10.77.0.1, dhcp: server, pool: 10.77.0.100-10.77.0.199}
+profiles:
+  arm:
+    kernel: debian-arm64
+    initrd: arm64
+    loader: grub
+    cmdline: ["console=ttyAMA0,115200"]
+    bridge: {name: br0, mtu: 1500}
+    root: {nfs: "/roots/kvm-host", overlay: 512M}
+hosts:
+  arm01: {mac: "52:54:00:00:00:21", ip: 10.77.0.21, profile: arm}
+"#;
+
+/// Up to where the root's programs would have to run: the only root here is of x86.
+#[test]
+#[ignore = "make test-boot"]
+fn an_arm64_server_builds_its_bridge_and_mounts_its_root() {
+    scenario("arm64", |lab, logs| {
+        let data = data_dir();
+        require_boot_files(&data)?;
+        let initrd = "packages-arm64 kernel initrd KERNEL=debian-arm64 INITRD=arm64";
+        require(
+            &data,
+            &[
+                ("kernels/debian-arm64", initrd),
+                ("initrds/arm64.img", initrd),
+            ],
+        )?;
+        let mut site = Site::start(lab, ARM64, &data, &logs)?;
+        let capture = Capture::start(&site.lab, &logs, "wire", "udp")?;
+        let spec = ServerSpec::new("arm01", "52:54:00:00:00:21", Firmware::UefiArm64);
+        let mut server = spec.power_on(&site.lab, &logs)?;
+        for stage in ["bridge", "root", "verify"] {
+            site.wait_stage(&mut server, stage, SWITCH)?;
+        }
+        let said = said(&site, "arm01")?;
+        for loader in [
+            "\"shimaa64.efi\" ended: done",
+            "\"grubaa64.efi\" ended: done",
+        ] {
+            assert!(said.contains(loader), "no {loader}:\n{said}");
+        }
+        capture.stop().map(|_| ())
+    });
 }

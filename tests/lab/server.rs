@@ -132,11 +132,9 @@ impl ServerSpec {
     }
 
     fn arguments(&self, lab: &Lab, place: &Place) -> Result<Vec<String>> {
-        // TCG by name: /dev/kvm may be there and hang. `-cpu max` emulates SVM, so that the host
-        // gets a /dev/kvm of its own.
         let mut args = words(self.firmware.machine());
         args.extend(words(
-            "-nodefaults -no-user-config -cpu max -smp 1 -display none -device virtio-rng-pci \
+            "-nodefaults -no-user-config -accel tcg,thread=multi -smp 1 -display none -device virtio-rng-pci \
              -boot order=n,menu=off,reboot-timeout=5000",
         ));
         let show = |path: &Path| path.display().to_string();

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::LazyLock;
 
 use bridgehead::inventory::model::{Inventory, MacAddr};
+use bridgehead::policy::architecture::Architecture;
 use bridgehead::policy::dhcp::{Received, World, answer};
 use bridgehead::policy::lease::{LeaseChange, LeaseTable};
 use bridgehead::policy::{Destination, Transmit, Verdict};
@@ -68,6 +69,9 @@ static LOADERS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     names.map(str::to_owned).into()
 });
 
+static KERNELS: LazyLock<BTreeMap<String, Architecture>> =
+    LazyLock::new(|| [("debian".to_owned(), Architecture::X86)].into());
+
 fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).expect("in range")
 }
@@ -113,6 +117,7 @@ pub(crate) fn check(bytes: &[u8]) {
                 leases: &table,
                 http_port: 80,
                 loaders: &LOADERS,
+                kernels: &KERNELS,
             };
             let verdict = answer(&world, &received, now());
             check_verdict(bytes, &received, &verdict);
