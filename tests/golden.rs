@@ -10,7 +10,7 @@ use std::path::Path;
 use bridgehead::inventory;
 use bridgehead::policy::architecture::Architecture;
 use bridgehead::policy::client::Client;
-use bridgehead::policy::dhcp::{Received, World, answer};
+use bridgehead::policy::dhcp::{Port, Received, World, answer};
 use bridgehead::policy::lease::LeaseTable;
 use bridgehead::wire::dhcp::Request;
 use jiff::Timestamp;
@@ -81,8 +81,10 @@ fn conversation_in(inventory: &str, name: &str) -> String {
         &world,
         &Received {
             request: &request,
-            local,
+            locals: &[local],
+            to: Ipv4Addr::BROADCAST,
             source,
+            port: Port::Dhcp,
         },
         Timestamp::UNIX_EPOCH,
     );

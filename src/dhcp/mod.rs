@@ -222,8 +222,10 @@ fn decide(
     };
     let received = Received {
         request,
-        local,
+        locals: &[local],
+        to: Ipv4Addr::BROADCAST,
         source,
+        port: dhcp::Port::Dhcp,
     };
     let mut verdict = dhcp::answer(&world, &received, now);
     let given = verdict.reply.as_ref().map(|transmit| transmit.reply.yiaddr);

@@ -9,6 +9,7 @@
 pub mod artefacts;
 mod bonds;
 mod bridges;
+mod dhcp_options;
 mod faults;
 mod fields;
 mod firmware;

@@ -185,6 +185,17 @@ pub struct Network {
     pub pool: Option<AddressRange>,
     /// Lease time (option 51) for pool addresses.
     pub lease_time: Duration,
+    /// Domains to search for short names (option 119).
+    pub search: Vec<String>,
+    /// Routes beside the default one (option 121): to where, by whom.
+    pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// Further options, by code, as bytes.
+    pub options: BTreeMap<u8, Vec<u8>>,
+    /// Whether no other DHCP server is here: then addresses that we know nothing of are judged
+    /// too (RFC 2131 §4.3.2).
+    pub authoritative: bool,
+    /// How long replies to booting firmware are held back.
+    pub reply_delay: BTreeMap<Firmware, Duration>,
     /// Files of `loaders/` for kinds of firmware, in place of those that profiles imply.
     pub loaders: LoaderFiles,
 }

@@ -80,6 +80,11 @@ fn build_one(written: &WrittenNetwork, faults: &mut Faults) -> Option<Placed> {
         dhcp: written.dhcp.map_or(DhcpMode::Server, |at| at.value),
         pool: written.pool.map(|at| at.value),
         lease_time: written.lease_time,
+        search: written.dhcp_options.search.clone(),
+        routes: routes(written),
+        options: written.dhcp_options.options.clone(),
+        authoritative: written.dhcp_options.authoritative,
+        reply_delay: written.dhcp_options.reply_delay.clone(),
         loaders: firmware::sourced(&written.loaders, &written.layer, faults),
     };
     Some(Placed {
@@ -88,6 +93,11 @@ fn build_one(written: &WrittenNetwork, faults: &mut Faults) -> Option<Placed> {
         pool: written.pool.map(|at| at.span),
         taken: taken(written),
     })
+}
+
+fn routes(written: &WrittenNetwork) -> Vec<(ipnet::Ipv4Net, Ipv4Addr)> {
+    let routes = written.dhcp_options.routes.iter();
+    routes.map(|(to, by)| (*to, by.value)).collect()
 }
 
 /// The addresses that the network's own machines have.
@@ -104,10 +114,12 @@ fn taken(written: &WrittenNetwork) -> Vec<(&'static str, At<Ipv4Addr>)> {
         .collect()
 }
 
-/// Router and server are machines on this very subnet.
+/// Routers and server are machines on this very subnet.
 fn check_addresses(written: &WrittenNetwork, subnet: ipnet::Ipv4Net, faults: &mut Faults) {
     let own = [("router", written.router), ("server", written.server)];
-    for (key, at) in own {
+    let routes = written.dhcp_options.routes.iter();
+    let routers = routes.map(|(_, by)| ("routes", Some(*by)));
+    for (key, at) in own.into_iter().chain(routers) {
         let Some(at) = at else { continue };
         if let Some(why) = unusable(subnet, at.value) {
             let message = format!("`{key}` {} {why}", at.value);

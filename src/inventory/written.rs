@@ -16,7 +16,7 @@ use super::nics::{self, Named};
 use super::scalars::Bad;
 use super::settings::Settings;
 use super::tree::{At, Entry, Node, Scalar, Span};
-use super::{fields, names, scalars};
+use super::{dhcp_options, fields, names, scalars};
 use crate::diagnostic::Diagnostic;
 
 const DHCP_MODES: &[(&str, DhcpMode)] = &[
@@ -61,6 +61,7 @@ pub(super) struct WrittenNetwork {
     pub(super) dhcp: Option<At<DhcpMode>>,
     pub(super) pool: Option<At<AddressRange>>,
     pub(super) lease_time: Duration,
+    pub(super) dhcp_options: dhcp_options::Written,
     pub(super) loaders: firmware::Written,
     pub(super) layer: Arc<str>,
 }
@@ -203,6 +204,7 @@ fn read_network(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenNetwork
         lease_time: fields
             .get("lease_time", faults, lease_time)
             .map_or(DEFAULT_LEASE, |at| at.value),
+        dhcp_options: dhcp_options::read(&mut fields, faults),
         loaders: firmware::read(&mut fields, faults),
         layer: fields.layer().clone(),
     };

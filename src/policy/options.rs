@@ -8,7 +8,8 @@ use crate::policy::boot_target::BootFile;
 use crate::policy::client::{Asker, Client, Firmware};
 use crate::wire::pxe;
 
-type Options = BTreeMap<u8, Vec<u8>>;
+/// Options by code, as bytes.
+pub type Options = BTreeMap<u8, Vec<u8>>;
 
 fn put_addresses(options: &mut Options, code: u8, addresses: &[Ipv4Addr]) {
     if !addresses.is_empty() {
@@ -21,6 +22,34 @@ fn put_text(options: &mut Options, code: u8, text: &str) {
     if !text.is_empty() {
         options.insert(code, text.as_bytes().to_vec());
     }
+}
+
+/// Domain names as DNS writes them (RFC 3397), without compression: every client reads that.
+fn domain_names(names: &[String]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for label in names.iter().flat_map(|name| name.split('.').chain([""])) {
+        // Labels have at most 63 bytes; the inventory took them.
+        bytes.push(u8::try_from(label.len()).unwrap_or(0));
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes
+}
+
+/// Classless routes (RFC 3442). A client that takes them ignores option 3, so the default route
+/// is among them, and first.
+fn classless_routes(network: &Network) -> Vec<u8> {
+    let default = network
+        .router
+        .map(|router| (ipnet::Ipv4Net::default(), router));
+    let routes = default.into_iter().chain(network.routes.iter().copied());
+    let mut bytes = Vec::new();
+    for (to, by) in routes {
+        let significant = usize::from(to.prefix_len().div_ceil(8));
+        bytes.push(to.prefix_len());
+        bytes.extend_from_slice(&to.network().octets()[..significant]);
+        bytes.extend_from_slice(&by.octets());
+    }
+    bytes
 }
 
 /// What every client of the network is told (RFC 2132 by number).
@@ -38,7 +67,23 @@ pub fn network_options(network: &Network, host: Option<&Host>) -> Options {
     }
     put_addresses(&mut options, 28, &[network.subnet.broadcast()]);
     put_addresses(&mut options, 42, &network.ntp);
+    if !network.search.is_empty() {
+        options.insert(119, domain_names(&network.search));
+    }
+    if !network.routes.is_empty() {
+        options.insert(121, classless_routes(network));
+    }
+    for (code, data) in &network.options {
+        options.insert(*code, data.clone());
+    }
     options
+}
+
+/// Option 43 with the boot item that a boot server's client chose (71: type and layer), echoed
+/// as PXE 2.1 §2.2.4 wants it; `None` where it chose none.
+pub fn boot_item(vendor: &[u8]) -> Option<Vec<u8>> {
+    let (_, item) = pxe::sub_options(vendor).find(|(code, _)| *code == 71)?;
+    (item.len() == 4).then(|| [&[71, 4], item, &[255]].concat())
 }
 
 /// Lease time and its two timers (options 51, 58, 59), seconds.
@@ -76,5 +121,43 @@ pub fn put_boot_file(
             options.insert(43, pxe::RASPBERRY_PI_BOOT.to_vec());
         }
         Asker::PxeRom | Asker::Other => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(keys: &str) -> Network {
+        let text = format!("networks: {{boot: {{subnet: 10.77.0.0/24, {keys}}}}}\n");
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", &text).unwrap();
+        (*inventory.networks["boot"]).clone()
+    }
+
+    #[test]
+    fn routes_come_with_the_default_one_first() {
+        let routes =
+            "router: 10.77.0.1, routes: {10.88.0.0/16: 10.77.0.254, 192.0.2.7/32: 10.77.0.253}";
+        let options = network_options(&network(routes), None);
+        let expected = [
+            &[0, 10, 77, 0, 1][..],
+            &[16, 10, 88, 10, 77, 0, 254],
+            &[32, 192, 0, 2, 7, 10, 77, 0, 253],
+        ];
+        assert_eq!(options[&121], expected.concat());
+        assert_eq!(options[&3], [10, 77, 0, 1]);
+    }
+
+    #[test]
+    fn search_domains_are_written_as_dns_does() {
+        let options = network_options(&network("search: [lab.org, b]"), None);
+        assert_eq!(options[&119], b"\x03lab\x03org\0\x01b\0");
+    }
+
+    #[test]
+    fn any_option_goes_by_its_number() {
+        let options = network_options(&network("options: {150: [10.77.0.5], 43: hex:01}"), None);
+        assert_eq!(options[&150], [10, 77, 0, 5]);
+        assert_eq!(options[&43], [1]);
     }
 }

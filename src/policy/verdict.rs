@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -47,6 +48,10 @@ pub struct Transmit {
     pub reply: Reply,
     /// The way to the client.
     pub destination: Destination,
+    /// The address of ours that it comes from.
+    pub from: Ipv4Addr,
+    /// How long it is held back; zero but for firmware that misses a quick reply.
+    pub delay: Duration,
 }
 
 /// The way to the client (RFC 2131 §4.1).
@@ -92,6 +97,18 @@ pub enum Because {
     NoNetwork(Ipv4Addr),
     /// `dhcp: off` for the network.
     DhcpOff(String),
+    /// `dhcp: proxy` for the network, and it does not boot.
+    Proxied(String),
+    /// A boot answer: another server gives the address.
+    Beside {
+        /// Which host, if it is listed.
+        host: Option<String>,
+    },
+    /// What port 4011 is not for.
+    NotForPxe(MessageType),
+    /// INIT-REBOOT or REBINDING with an address that we know nothing of, where another server
+    /// may.
+    NotKnown(Ipv4Addr),
     /// `unknown: {policy: ignore}`, and it is not listed.
     UnknownIgnored,
     /// Every address of the pool is in use.
@@ -138,6 +155,7 @@ impl Because {
                 | Self::NoLoader(_)
                 | Self::OtherArchitecture { .. }
                 | Self::NotForServers(_)
+                | Self::NotForPxe(_)
                 | Self::NoAddressWanted
         )
     }
@@ -158,6 +176,20 @@ impl fmt::Display for Because {
                 write!(f, "no network in the inventory covers {address}")
             }
             Self::DhcpOff(network) => write!(f, "dhcp is off for network {network}"),
+            Self::Proxied(network) => write!(
+                f,
+                "another server gives the addresses of network {network} (dhcp: proxy), and it does not boot"
+            ),
+            Self::Beside { host: Some(host) } => write!(f, "its MAC is listed as {host}"),
+            Self::Beside { host: None } => f.write_str("it is not listed"),
+            Self::NotForPxe(kind) => write!(
+                f,
+                "port 4011 takes REQUEST and INFORM of booting clients, and no {kind:?}"
+            ),
+            Self::NotKnown(address) => write!(
+                f,
+                "{address} may be another server's lease, and this one is not authoritative here"
+            ),
             Self::UnknownIgnored => {
                 f.write_str("it is not listed, and the policy for unknown machines is ignore")
             }

@@ -14,7 +14,7 @@ use dhcproto::v4::{self, DhcpOption, Encodable, Encoder, Flags, Opcode, OptionCo
 pub use dhcproto::v4::MessageType;
 
 use crate::inventory::model::MacAddr;
-use crate::wire::pxe::ClientArch;
+use crate::wire::pxe::{self, ClientArch};
 
 /// BOOTP relay agents drop shorter replies (RFC 1542 §2.1; dnsmasq `MIN_PACKETSZ`).
 const MIN_REPLY: usize = 300;
@@ -163,6 +163,39 @@ impl Request {
         }
     }
 
+    /// Subnet selection (option 118, RFC 3011).
+    pub fn subnet_selection(&self) -> Option<Ipv4Addr> {
+        self.option_address(118)
+    }
+
+    /// A sub-option of the relay's option 82 (RFC 3046).
+    fn relay_info(&self, code: u8) -> Option<&[u8]> {
+        let mut found = pxe::sub_options(self.bytes(82));
+        found
+            .find(|(found, _)| *found == code)
+            .map(|(_, data)| data)
+    }
+
+    fn relay_address(&self, code: u8) -> Option<Ipv4Addr> {
+        let octets: [u8; 4] = self.relay_info(code)?.try_into().ok()?;
+        Some(octets.into())
+    }
+
+    /// Link selection (82.5, RFC 3527): the client's link, where `giaddr` is on another.
+    pub fn link_selection(&self) -> Option<Ipv4Addr> {
+        self.relay_address(5)
+    }
+
+    /// Server identifier override (82.11, RFC 5107).
+    pub fn server_override(&self) -> Option<Ipv4Addr> {
+        self.relay_address(11)
+    }
+
+    /// Whether the relay wants replies on the port that it sends from (82.19, RFC 8357).
+    pub fn has_relay_port(&self) -> bool {
+        self.relay_info(19).is_some()
+    }
+
     /// An option's bytes; empty where the client sent none.
     pub fn bytes(&self, code: u8) -> &[u8] {
         self.options.get(&code).map_or(&[], Vec::as_slice)
@@ -250,8 +283,11 @@ pub struct Reply {
 }
 
 /// Options that a client can do without, the least needed first: words, NTP, domain, broadcast,
-/// hostname, MTU, the lease's timers, DNS, and what `siaddr` and iPXE's patience make good.
-pub const DISPENSABLE: [u8; 11] = [56, 42, 15, 28, 12, 26, 59, 58, 6, 66, 175];
+/// hostname, MTU, the lease's timers, routes, DNS, and what `siaddr` and iPXE's patience make good.
+/// Options that are neither here nor in [`KEPT`] are the operator's, and go before these.
+pub const DISPENSABLE: [u8; 13] = [56, 42, 119, 15, 28, 12, 26, 59, 58, 121, 6, 66, 175];
+/// What a lease or a boot needs.
+const KEPT: [u8; 9] = [1, 3, 43, 51, 54, 60, 67, 97, 118];
 
 /// `file` without its final NUL.
 const MAX_FILE: usize = 127;
@@ -269,7 +305,9 @@ impl Reply {
             .saturating_sub(relay_info.len() + 3)
             .max(MIN_REPLY);
         let mut options = self.options.clone();
-        let mut dispensable = DISPENSABLE.iter();
+        let extra = |code: &u8| !KEPT.contains(code) && !DISPENSABLE.contains(code);
+        let extra = self.options.keys().rev().copied().filter(extra);
+        let mut dispensable = extra.chain(DISPENSABLE);
         loop {
             let mut bytes = self.encode_with(request, &options);
             let next = dispensable.next().filter(|_| bytes.len() > budget);
@@ -277,15 +315,15 @@ impl Reply {
                 finish(&mut bytes, relay_info);
                 return bytes;
             };
-            options.remove(code);
+            options.remove(&code);
         }
     }
 
     fn encode_with(&self, request: &Request, options: &BTreeMap<u8, Vec<u8>>) -> Vec<u8> {
-        // A relay must broadcast a NAK: the client may not use its address (RFC 2131 §4.3.2).
-        let nak_by_relay =
-            self.message_type == MessageType::Nak && !request.giaddr.is_unspecified();
-        let flags = if request.broadcast || nak_by_relay {
+        // A relay must broadcast what names no address to send it to: a NAK (RFC 2131 §4.3.2), a
+        // proxy's OFFER, an ACK to an INFORM without `ciaddr`.
+        let by_relay = !request.giaddr.is_unspecified() && self.yiaddr.is_unspecified();
+        let flags = if request.broadcast || by_relay {
             Flags::default().set_broadcast()
         } else {
             Flags::default()
@@ -470,11 +508,13 @@ mod tests {
         reply.options.insert(42, vec![7; 200]);
         reply.options.insert(15, vec![b'd'; 200]);
         reply.options.insert(67, b"snponly.efi".to_vec());
+        reply.options.insert(150, vec![b'x'; 100]);
         let bytes = reply.encode(&request);
         assert!(bytes.len() <= 548);
         for kept in [[54, 4], [67, 11], [15, 200]] {
             assert!(bytes.windows(2).any(|w| w == kept), "{kept:?}");
         }
+        assert!(!bytes.windows(2).any(|w| w == [150, 100]), "the operator's");
     }
 
     proptest! {

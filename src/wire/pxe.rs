@@ -73,6 +73,22 @@ impl fmt::Debug for ClientArch {
     }
 }
 
+/// The sub-options of option 43 or 82: code, length, bytes; ends at 255 or where one is cut off.
+pub fn sub_options(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        while let [0, padded @ ..] = rest {
+            rest = padded;
+        }
+        let [code, length, data @ ..] = rest else {
+            return None;
+        };
+        let (value, behind) = data.split_at_checked(usize::from(*length))?;
+        rest = behind;
+        (*code != 255).then_some((*code, value))
+    })
+}
+
 /// Whether a user class (option 77) says iPXE.
 ///
 /// RFC 3004 wants length-prefixed entries, iPXE sends the bare text; both are taken.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bridgehead::inventory::model::{Inventory, MacAddr};
 use bridgehead::policy::architecture::Architecture;
-use bridgehead::policy::dhcp::{Received, World, answer};
+use bridgehead::policy::dhcp::{Port, Received, World, answer};
 use bridgehead::policy::lease::{LeaseChange, LeaseTable};
 use bridgehead::policy::{Destination, Transmit, Verdict};
 use bridgehead::wire::dhcp::{MessageType, Request};
@@ -104,30 +104,44 @@ pub(crate) fn check(bytes: &[u8]) {
     };
     assert!(bytes.len() >= FIXED && bytes[0] == 1, "only requests pass");
     for (local, source, port) in RECEPTIONS {
-        let received = Received {
-            request: &request,
-            local: local.into(),
-            source: SocketAddrV4::new(source.into(), port),
-        };
-        let mut table = leases();
-        // The second time with what the first has changed, as a client that asks again.
-        for _ in 0..2 {
-            let world = World {
-                inventory: &WORLD,
-                leases: &table,
-                http_port: 80,
-                loaders: &LOADERS,
-                kernels: &KERNELS,
+        let local = Ipv4Addr::from(local);
+        let source = SocketAddrV4::new(source.into(), port);
+        for (to, port) in [
+            (Ipv4Addr::BROADCAST, Port::Dhcp),
+            (local, Port::Dhcp),
+            (local, Port::Pxe),
+        ] {
+            let received = Received {
+                request: &request,
+                locals: &[local],
+                to,
+                source,
+                port,
             };
-            let verdict = answer(&world, &received, now());
-            check_verdict(bytes, &received, &verdict);
-            if let Some(change) = verdict.lease_change {
-                table.apply(&change);
-            }
-            if let Some(address) = verdict.offered {
-                let until = now() + SignedDuration::from_secs(60);
-                table.offer(request.chaddr, address, until);
-            }
+            check_received(bytes, &received);
+        }
+    }
+}
+
+fn check_received(bytes: &[u8], received: &Received<'_>) {
+    let mut table = leases();
+    // The second time with what the first has changed, as a client that asks again.
+    for _ in 0..2 {
+        let world = World {
+            inventory: &WORLD,
+            leases: &table,
+            http_port: 80,
+            loaders: &LOADERS,
+            kernels: &KERNELS,
+        };
+        let verdict = answer(&world, received, now());
+        check_verdict(bytes, received, &verdict);
+        if let Some(change) = verdict.lease_change {
+            table.apply(&change);
+        }
+        if let Some(address) = verdict.offered {
+            let until = now() + SignedDuration::from_secs(60);
+            table.offer(received.request.chaddr, address, until);
         }
     }
 }
@@ -260,7 +274,7 @@ fn check_address(received: &Received<'_>, transmit: &Transmit, options: &Options
         .values()
         .find(|network| network.subnet.contains(&yiaddr));
     let subnet = network.expect("an address of a network").subnet;
-    let server: [Ipv4Addr; 2] = [received.local, Ipv4Addr::new(10, 80, 0, 9)];
+    let server: [Ipv4Addr; 2] = [received.locals[0], Ipv4Addr::new(10, 80, 0, 9)];
     for taken in [subnet.network(), subnet.broadcast()].iter().chain(&server) {
         assert_ne!(yiaddr, *taken, "not a client's");
     }

@@ -1,0 +1,544 @@
+//! Who gets an answer of which network, from where and to where: every row of RFC 2131 §4.1,
+//! relays, several networks on a link, and a server beside another.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use jiff::Timestamp;
+
+use super::{Port, Received, World, answer};
+use crate::inventory::model::{Inventory, MacAddr};
+use crate::policy::architecture::Architecture;
+use crate::policy::lease::{LeaseChange, LeaseTable};
+use crate::policy::verdict::{Because, Destination, Transmit, Verdict};
+use crate::wire::dhcp::{MessageType as Kind, Request};
+
+const INVENTORY: &str = "
+networks:
+  boot: {subnet: 10.77.0.0/24, pool: 10.77.0.100-10.77.0.199, reply_delay: {bios: 500ms}}
+  far: {subnet: 10.88.0.0/24, pool: 10.88.0.100-10.88.0.199}
+  farther: {subnet: 10.89.0.0/24, pool: 10.89.0.100-10.89.0.199}
+  second: {subnet: 10.99.0.0/24}
+  beside: {subnet: 10.66.0.0/24, dhcp: proxy}
+  shared: {subnet: 10.55.0.0/24, pool: 10.55.0.100-10.55.0.199, authoritative: false}
+  quiet: {subnet: 10.44.0.0/24, dhcp: \"off\"}
+profiles:
+  kvm: {kernel: debian, initrd: default, root: {nfs: /roots/kvm}}
+hosts:
+  kvm01: {mac: \"52:54:00:00:00:01\", ip: 10.77.0.11, profile: kvm}
+  kvm02: {mac: \"52:54:00:00:00:02\", ip: 10.99.0.12, profile: kvm}
+  kvm03: {mac: \"52:54:00:00:00:03\", ip: 10.88.0.13, profile: kvm}
+  kvm04: {mac: \"52:54:00:00:00:04\", ip: 10.66.0.14, profile: kvm}
+";
+
+const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+const ALL: Ipv4Addr = Ipv4Addr::BROADCAST;
+const US: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const US_TOO: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+const BESIDE: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
+const RELAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 254);
+
+/// A packet, with what the tables change.
+#[derive(Clone)]
+struct Packet {
+    request: Request,
+    locals: Vec<Ipv4Addr>,
+    to: Ipv4Addr,
+    source: SocketAddrV4,
+    port: Port,
+}
+
+fn packet(kind: Kind, who: u8) -> Packet {
+    Packet {
+        request: Request {
+            message_type: kind,
+            xid: 7,
+            secs: 0,
+            broadcast: false,
+            ciaddr: ANY,
+            giaddr: ANY,
+            chaddr: mac(who),
+            options: [].into(),
+        },
+        locals: vec![US, US_TOO],
+        to: ALL,
+        source: SocketAddrV4::new(ANY, 68),
+        port: Port::Dhcp,
+    }
+}
+
+impl Packet {
+    fn option(mut self, code: u8, data: &[u8]) -> Self {
+        self.request.options.insert(code, data.to_vec());
+        self
+    }
+
+    fn broadcast(mut self) -> Self {
+        self.request.broadcast = true;
+        self
+    }
+
+    /// From a client that has an address, to one of ours or to all.
+    fn from(mut self, client: Ipv4Addr, port: u16, to: Ipv4Addr) -> Self {
+        self.request.ciaddr = client;
+        self.source = SocketAddrV4::new(client, port);
+        self.to = to;
+        self
+    }
+
+    fn relayed(mut self, relay: Ipv4Addr) -> Self {
+        self.request.giaddr = relay;
+        self.source = SocketAddrV4::new(relay, 67);
+        self.to = US;
+        self
+    }
+
+    fn at(mut self, local: Ipv4Addr) -> Self {
+        self.locals = vec![local];
+        self
+    }
+
+    fn wants(self, address: Ipv4Addr) -> Self {
+        self.option(50, &address.octets())
+    }
+
+    fn firmware(self, arch: u8) -> Self {
+        self.option(60, b"PXEClient:Arch").option(93, &[0, arch])
+    }
+
+    fn ask(&self) -> Verdict {
+        self.ask_with(&LeaseTable::default())
+    }
+
+    fn ask_with(&self, leases: &LeaseTable) -> Verdict {
+        let inventory = inventory();
+        let loaders: BTreeSet<String> = ["undionly.kpxe", "snponly.efi"].map(str::to_owned).into();
+        let world = World {
+            inventory: &inventory,
+            leases,
+            http_port: 80,
+            loaders: &loaders,
+            kernels: &[("debian".to_owned(), Architecture::X86)].into(),
+        };
+        let received = Received {
+            request: &self.request,
+            locals: &self.locals,
+            to: self.to,
+            source: self.source,
+            port: self.port,
+        };
+        answer(&world, &received, Timestamp::from_second(50).unwrap())
+    }
+
+    fn sent(&self) -> Transmit {
+        let verdict = self.ask();
+        let because = verdict.because.to_string();
+        verdict
+            .reply
+            .unwrap_or_else(|| panic!("no answer: {because}"))
+    }
+}
+
+fn inventory() -> Inventory {
+    let (inventory, _) = crate::inventory::parse("hosts.yaml", INVENTORY)
+        .unwrap_or_else(|faults| panic!("{faults}"));
+    inventory
+}
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr([0x52, 0x54, 0, 0, 0, last])
+}
+
+fn ip(net: u8, last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, net, 0, last)
+}
+
+fn unicast(address: Ipv4Addr, port: u16) -> Destination {
+    Destination::Unicast(SocketAddrV4::new(address, port))
+}
+
+fn leased(who: u8, address: Ipv4Addr) -> LeaseTable {
+    let mut leases = LeaseTable::default();
+    leases.apply(&LeaseChange::Bind {
+        mac: mac(who),
+        address,
+        expires: Timestamp::from_second(100).unwrap(),
+    });
+    leases
+}
+
+#[test]
+fn replies_go_where_the_client_can_hear_them() {
+    let frame = |address| Destination::Frame {
+        mac: mac(1),
+        address,
+    };
+    let own = ip(77, 11);
+    let discover = || packet(Kind::Discover, 1);
+    let request = || packet(Kind::Request, 1);
+    let inform = || packet(Kind::Inform, 1);
+    for (row, packet, to) in [
+        ("no address", discover(), frame(own)),
+        (
+            "no address, broadcast",
+            discover().broadcast(),
+            Destination::Broadcast,
+        ),
+        (
+            "relay",
+            discover().relayed(ip(77, 254)),
+            unicast(ip(77, 254), 67),
+        ),
+        (
+            "relay, broadcast",
+            discover().broadcast().relayed(ip(77, 254)),
+            unicast(ip(77, 254), 67),
+        ),
+        (
+            "selecting",
+            request().wants(own).option(54, &US.octets()),
+            frame(own),
+        ),
+        ("init-reboot", request().wants(own), frame(own)),
+        ("renewing", request().from(own, 68, US), unicast(own, 68)),
+        (
+            "renewing, another port",
+            request().from(own, 1068, US),
+            unicast(own, 1068),
+        ),
+        ("rebinding", request().from(own, 68, ALL), unicast(own, 68)),
+        (
+            "rebinding by a relay",
+            request().from(own, 68, ALL).relayed(ip(77, 254)),
+            unicast(ip(77, 254), 67),
+        ),
+        ("NAK", request().wants(ip(77, 99)), Destination::Broadcast),
+        (
+            "NAK while renewing",
+            request().from(ip(77, 99), 68, US),
+            Destination::Broadcast,
+        ),
+        (
+            "NAK by a relay",
+            request().wants(ip(77, 99)).relayed(ip(77, 254)),
+            unicast(ip(77, 254), 67),
+        ),
+        ("INFORM", inform().from(own, 68, ALL), unicast(own, 68)),
+        (
+            "INFORM by a relay",
+            inform().from(own, 68, ALL).relayed(ip(77, 254)),
+            unicast(own, 68),
+        ),
+        (
+            "INFORM by a relay without ciaddr",
+            inform().relayed(ip(77, 254)),
+            unicast(ip(77, 254), 67),
+        ),
+        (
+            "INFORM without any address",
+            inform(),
+            Destination::Broadcast,
+        ),
+    ] {
+        assert_eq!(packet.sent().destination, to, "{row}");
+    }
+    let mut informs = inform();
+    informs.source = SocketAddrV4::new(own, 40_000);
+    assert_eq!(
+        informs.sent().destination,
+        unicast(own, 40_000),
+        "INFORM, source"
+    );
+}
+
+#[test]
+fn what_a_relay_must_broadcast_says_so() {
+    let flags = |packet: &Packet| {
+        let bytes = packet.sent().reply.encode(&packet.request);
+        u16::from_be_bytes([bytes[10], bytes[11]])
+    };
+    let nak = packet(Kind::Request, 1)
+        .wants(ip(77, 99))
+        .relayed(ip(77, 254));
+    assert_eq!(flags(&nak), 0x8000);
+    assert_eq!(flags(&packet(Kind::Inform, 1).relayed(ip(77, 254))), 0x8000);
+    assert_eq!(flags(&packet(Kind::Discover, 1).relayed(ip(77, 254))), 0);
+}
+
+#[test]
+fn a_relays_port_is_the_one_it_sends_from_if_it_says_so() {
+    let mut relayed = packet(Kind::Discover, 9).relayed(RELAY);
+    relayed.source.set_port(40_067);
+    assert_eq!(relayed.sent().destination, unicast(RELAY, 67));
+    let relayed = relayed.option(82, &[1, 2, 3, 4, 19, 0]);
+    assert_eq!(relayed.sent().destination, unicast(RELAY, 40_067));
+}
+
+/// Which network, by the address that is given.
+#[test]
+fn the_network_is_that_of_the_link_the_relay_or_the_lease() {
+    let link = [5, 4, 10, 89, 0, 1];
+    for (row, packet, given) in [
+        ("the link", packet(Kind::Discover, 9), ip(77, 0)),
+        (
+            "giaddr",
+            packet(Kind::Discover, 9).relayed(RELAY),
+            ip(88, 0),
+        ),
+        (
+            "link selection before giaddr",
+            packet(Kind::Discover, 9).relayed(RELAY).option(82, &link),
+            ip(89, 0),
+        ),
+        (
+            "link selection without a relay is nobody's",
+            packet(Kind::Discover, 9).option(82, &link),
+            ip(77, 0),
+        ),
+        (
+            "subnet selection",
+            packet(Kind::Discover, 9).option(118, &[10, 88, 0, 0]),
+            ip(88, 0),
+        ),
+        (
+            "link before subnet selection",
+            packet(Kind::Discover, 9)
+                .relayed(RELAY)
+                .option(82, &link)
+                .option(118, &[10, 77, 0, 0]),
+            ip(89, 0),
+        ),
+        (
+            "a host of the link's second network",
+            packet(Kind::Discover, 2),
+            ip(99, 0),
+        ),
+        ("a host elsewhere", packet(Kind::Discover, 3), ip(77, 0)),
+        (
+            "a client in a network behind a relay that renews",
+            packet(Kind::Request, 3).from(ip(88, 13), 68, US),
+            ip(88, 0),
+        ),
+    ] {
+        let octets = packet.sent().reply.yiaddr.octets();
+        assert_eq!(&octets[..3], &given.octets()[..3], "{row}");
+    }
+}
+
+#[test]
+fn subnet_selection_is_echoed() {
+    let sent = packet(Kind::Discover, 9)
+        .option(118, &[10, 88, 0, 0])
+        .sent();
+    assert_eq!(sent.reply.options[&118], [10, 88, 0, 0]);
+}
+
+#[test]
+fn a_client_that_moved_and_asks_everybody_is_told_no() {
+    // Its lease is of the network behind the relay; now it is on our link.
+    let leases = leased(9, ip(88, 120));
+    let moved = packet(Kind::Request, 9).from(ip(88, 120), 68, ALL);
+    let nak = moved.ask_with(&leases).reply.unwrap();
+    assert_eq!(nak.reply.message_type, Kind::Nak);
+    // By unicast it could be where its lease says.
+    let renews = packet(Kind::Request, 9).from(ip(88, 120), 68, US);
+    let ack = renews.ask_with(&leases).reply.unwrap();
+    assert_eq!(
+        (ack.reply.message_type, ack.reply.yiaddr),
+        (Kind::Ack, ip(88, 120))
+    );
+}
+
+#[test]
+fn answers_come_from_the_address_that_was_asked_or_the_clients_own_network() {
+    for (row, packet, from) in [
+        ("first network", packet(Kind::Discover, 1), US),
+        ("second network", packet(Kind::Discover, 2), US_TOO),
+        ("relay", packet(Kind::Discover, 9).relayed(RELAY), US),
+        (
+            "renewing",
+            packet(Kind::Request, 1).from(ip(77, 11), 68, US_TOO),
+            US_TOO,
+        ),
+    ] {
+        let sent = packet.sent();
+        assert_eq!(sent.from, from, "{row}");
+        assert_eq!(sent.reply.options[&54], from.octets(), "{row}");
+    }
+}
+
+#[test]
+fn a_relay_can_put_itself_between() {
+    let info = [11, 4, 10, 88, 0, 254];
+    let relayed = packet(Kind::Discover, 9).relayed(RELAY).option(82, &info);
+    let sent = relayed.sent();
+    assert_eq!(sent.reply.options[&54], RELAY.octets());
+    assert_eq!(sent.from, US);
+    // The REQUEST names the relay then, and means us.
+    let request = packet(Kind::Request, 9)
+        .relayed(RELAY)
+        .option(82, &info)
+        .option(54, &RELAY.octets())
+        .wants(ip(88, 150));
+    assert_eq!(request.sent().reply.message_type, Kind::Ack);
+    let plain = packet(Kind::Request, 9)
+        .option(54, &RELAY.octets())
+        .wants(ip(77, 150));
+    assert_eq!(plain.ask().because, Because::OtherServer(RELAY));
+}
+
+#[test]
+fn where_another_server_may_be_what_is_not_known_gets_no_answer() {
+    let us = ip(55, 1);
+    let wants = || packet(Kind::Request, 9).at(us).wants(ip(55, 120));
+    assert_eq!(wants().ask().because, Because::NotKnown(ip(55, 120)));
+    let rebinds = packet(Kind::Request, 9).at(us).from(ip(55, 120), 68, ALL);
+    assert_eq!(rebinds.ask().because, Because::NotKnown(ip(55, 120)));
+    let ack = wants().ask_with(&leased(9, ip(55, 120))).reply.unwrap();
+    assert_eq!(ack.reply.message_type, Kind::Ack);
+    let nak = wants().ask_with(&leased(9, ip(55, 130))).reply;
+    // The address is free and in the pool, so it may have it.
+    assert_eq!(nak.unwrap().reply.message_type, Kind::Ack);
+    let elsewhere = packet(Kind::Request, 9).at(us).wants(ip(44, 120));
+    let nak = elsewhere.ask_with(&leased(9, ip(55, 130))).reply.unwrap();
+    assert_eq!(nak.reply.message_type, Kind::Nak);
+    // It renews with us alone: the lease was ours.
+    let renews = packet(Kind::Request, 9).at(us).from(ip(55, 120), 68, us);
+    assert_eq!(renews.sent().reply.message_type, Kind::Ack);
+    // Where no other server is, an unknown client with a free address may have it.
+    assert_eq!(
+        packet(Kind::Request, 9)
+            .wants(ip(77, 120))
+            .sent()
+            .reply
+            .yiaddr,
+        ip(77, 120)
+    );
+}
+
+#[test]
+fn off_is_silent() {
+    let asks = packet(Kind::Discover, 9).firmware(7).at(ip(44, 1));
+    assert_eq!(asks.ask().because, Because::DhcpOff("quiet".into()));
+}
+
+#[test]
+fn firmware_that_misses_quick_replies_gets_them_later() {
+    let delay = |packet: Packet| packet.sent().delay.as_millis();
+    assert_eq!(delay(packet(Kind::Discover, 1).firmware(0)), 500);
+    assert_eq!(delay(packet(Kind::Discover, 1).firmware(7)), 0);
+    assert_eq!(delay(packet(Kind::Discover, 1)), 0);
+}
+
+/// `dhcp: proxy`.
+mod beside {
+    use super::*;
+
+    fn discover(who: u8, arch: u8) -> Packet {
+        packet(Kind::Discover, who).at(BESIDE).firmware(arch)
+    }
+
+    #[test]
+    fn firmware_is_told_what_to_boot_and_given_no_address() {
+        for (arch, file, vendor) in [
+            (0, "undionly.kpxe", Some(&[6, 1, 8, 255][..])),
+            (7, "snponly.efi", None),
+        ] {
+            let guid = [&[0][..], &[5; 16]].concat();
+            let sent = discover(4, arch).option(97, &guid).sent();
+            assert_eq!(sent.destination, Destination::Broadcast);
+            let reply = sent.reply;
+            assert_eq!((reply.message_type, reply.yiaddr), (Kind::Offer, ANY));
+            assert_eq!(reply.boot_file, file);
+            assert_eq!(reply.next_server, BESIDE);
+            assert_eq!(reply.options[&60], b"PXEClient");
+            assert_eq!(reply.options[&97], guid);
+            assert_eq!(reply.options.get(&43).map(Vec::as_slice), vendor);
+            for given in [1, 3, 6, 51] {
+                assert!(!reply.options.contains_key(&given), "option {given}");
+            }
+        }
+    }
+
+    #[test]
+    fn http_boot_and_ipxe_get_urls() {
+        let http = discover(4, 16).option(60, b"HTTPClient:Arch:00016");
+        let reply = http.sent().reply;
+        assert_eq!(reply.options[&60], b"HTTPClient");
+        assert!(reply.boot_file.ends_with("/files/loaders/snponly.efi"));
+        let ipxe = discover(4, 0).option(77, b"iPXE");
+        let reply = ipxe.sent().reply;
+        assert_eq!(
+            reply.boot_file,
+            "http://10.66.0.1/boot/52:54:00:00:00:04/script.ipxe"
+        );
+        assert_eq!(reply.options[&60], b"PXEClient");
+        assert!(!reply.options.contains_key(&175) && !reply.options.contains_key(&43));
+    }
+
+    #[test]
+    fn by_a_relay_too() {
+        let relayed = discover(4, 7).relayed(ip(66, 254));
+        let sent = relayed.sent();
+        assert_eq!(sent.destination, unicast(ip(66, 254), 67));
+        let bytes = sent.reply.encode(&relayed.request);
+        assert_eq!(bytes[10] & 0x80, 0x80);
+    }
+
+    #[test]
+    fn nobody_else_is_answered() {
+        let system = packet(Kind::Discover, 4).at(BESIDE);
+        assert_eq!(system.ask().because, Because::Proxied("beside".into()));
+        let other = ip(66, 9);
+        let request = packet(Kind::Request, 4).at(BESIDE).firmware(7);
+        let request = request.option(54, &other.octets()).wants(ip(66, 14));
+        assert_eq!(request.ask().because, Because::OtherServer(other));
+        let release = packet(Kind::Release, 4)
+            .at(BESIDE)
+            .from(ip(66, 14), 68, BESIDE);
+        let verdict = release.ask();
+        assert!(verdict.reply.is_none() && verdict.lease_change.is_none());
+    }
+
+    #[test]
+    fn port_4011_names_the_file_again() {
+        let mut asks = packet(Kind::Request, 4).at(BESIDE).firmware(7);
+        asks = asks.from(ip(66, 200), 68, BESIDE);
+        asks.port = Port::Pxe;
+        let sent = asks.sent();
+        assert_eq!(sent.destination, unicast(ip(66, 200), 68));
+        assert_eq!(
+            (sent.reply.message_type, sent.reply.yiaddr),
+            (Kind::Ack, ANY)
+        );
+        assert_eq!(sent.reply.boot_file, "snponly.efi");
+        assert_eq!(sent.reply.options[&54], BESIDE.octets());
+        assert!(asks.ask().lease_change.is_none());
+        // Without ciaddr it goes back to where it came from.
+        asks.request.ciaddr = ANY;
+        asks.source.set_port(2070);
+        assert_eq!(asks.sent().destination, unicast(ip(66, 200), 2070));
+    }
+
+    #[test]
+    fn a_bios_rom_that_chose_a_boot_item_hears_of_it() {
+        let mut asks = packet(Kind::Request, 1)
+            .firmware(0)
+            .from(ip(77, 11), 68, US);
+        asks.port = Port::Pxe;
+        let chosen = asks.option(43, &[71, 4, 0, 1, 0, 0, 255]);
+        let reply = chosen.sent().reply;
+        assert_eq!(reply.options[&43], [71, 4, 0, 1, 0, 0, 255]);
+        assert_eq!(reply.boot_file, "undionly.kpxe");
+    }
+
+    #[test]
+    fn other_packets_to_port_4011_get_none() {
+        let mut asks = packet(Kind::Discover, 4).at(BESIDE).firmware(7);
+        asks.port = Port::Pxe;
+        assert_eq!(asks.ask().because, Because::NotForPxe(Kind::Discover));
+        let mut system = packet(Kind::Request, 4).at(BESIDE);
+        system.port = Port::Pxe;
+        assert_eq!(system.ask().because, Because::NotForPxe(Kind::Request));
+    }
+}

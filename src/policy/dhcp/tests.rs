@@ -1,0 +1,247 @@
+//! Decisions on single packets.
+
+use super::*;
+use crate::inventory::model::MacAddr;
+use crate::policy::event::StageState;
+use crate::policy::verdict::Destination;
+use crate::wire::dhcp::MessageType as Kind;
+use crate::wire::dhcp::Reply;
+
+fn ip(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 0, last)
+}
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr([0x52, 0x54, 0, 0, 0, last])
+}
+
+const INVENTORY: &str = "
+networks:
+  boot:
+    subnet: 10.77.0.0/24
+    router: 10.77.0.1
+    dns: [10.77.0.1]
+    pool: 10.77.0.100-10.77.0.101
+    lease_time: 8m
+profiles:
+  kvm-host: {kernel: debian, initrd: default, root: {nfs: /roots/kvm-host}}
+hosts:
+  kvm01: {mac: \"52:54:00:00:00:01\", ip: 10.77.0.11, profile: kvm-host}
+";
+
+fn inventory() -> Inventory {
+    let (inventory, _) = crate::inventory::parse("hosts.yaml", INVENTORY).unwrap();
+    inventory
+}
+
+fn request(kind: Kind, who: u8, options: &[(u8, &[u8])]) -> Request {
+    Request {
+        message_type: kind,
+        xid: 7,
+        secs: 0,
+        broadcast: false,
+        ciaddr: Ipv4Addr::UNSPECIFIED,
+        giaddr: Ipv4Addr::UNSPECIFIED,
+        chaddr: mac(who),
+        options: options
+            .iter()
+            .map(|(code, data)| (*code, data.to_vec()))
+            .collect(),
+    }
+}
+
+fn ask_at(leases: &LeaseTable, request: &Request, second: i64) -> Verdict {
+    let inventory = inventory();
+    let world = World {
+        inventory: &inventory,
+        leases,
+        http_port: 80,
+        loaders: &["undionly.kpxe", "snponly.efi"].map(str::to_owned).into(),
+        kernels: &[("debian".to_owned(), Architecture::X86)].into(),
+    };
+    let received = Received {
+        request,
+        locals: &[ip(1)],
+        to: Ipv4Addr::BROADCAST,
+        source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+        port: Port::Dhcp,
+    };
+    answer(&world, &received, Timestamp::from_second(second).unwrap())
+}
+
+fn ask(request: &Request) -> Verdict {
+    ask_at(&LeaseTable::default(), request, 0)
+}
+
+fn reply(verdict: &Verdict) -> &Reply {
+    &verdict.reply.as_ref().expect("an answer").reply
+}
+
+#[test]
+fn a_listed_host_is_offered_its_address_and_loader() {
+    let verdict = ask(&request(
+        Kind::Discover,
+        1,
+        &[
+            (60, b"PXEClient:Arch:00007:UNDI:003000"),
+            (93, &[0, 7]),
+            (61, b"\0whatever"),
+        ],
+    ));
+    let offer = reply(&verdict);
+    assert_eq!(offer.yiaddr, ip(11));
+    assert_eq!(offer.next_server, ip(1));
+    assert_eq!(offer.boot_file, "snponly.efi");
+    assert_eq!(offer.options[&51], 480_u32.to_be_bytes(), "not longer");
+    assert_eq!(offer.options[&67], b"snponly.efi\0");
+    assert!(
+        !offer.options.contains_key(&60),
+        "EDK2 would look for port 4011"
+    );
+    assert!(verdict.lease_change.is_none(), "an OFFER touches no disk");
+    let to = verdict.reply.as_ref().unwrap().destination;
+    assert_eq!(
+        to,
+        Destination::Frame {
+            mac: mac(1),
+            address: ip(11)
+        }
+    );
+}
+
+#[test]
+fn ipxe_is_told_its_script_and_not_to_wait_for_proxies() {
+    let verdict = ask(&request(Kind::Discover, 1, &[(77, b"iPXE"), (93, &[0, 0])]));
+    let offer = reply(&verdict);
+    assert!(offer.boot_file.ends_with("/script.ipxe"));
+    assert_eq!(offer.options[&175], [176, 1, 1]);
+}
+
+#[test]
+fn http_boot_clients_get_their_class_echoed() {
+    let verdict = ask(&request(
+        Kind::Discover,
+        1,
+        &[(60, b"HTTPClient:Arch:00016"), (93, &[0, 16])],
+    ));
+    assert_eq!(reply(&verdict).options[&60], b"HTTPClient");
+    assert!(reply(&verdict).boot_file.starts_with("http://10.77.0.1/"));
+}
+
+#[test]
+fn an_unlisted_machine_gets_a_pool_address_that_is_durable_first() {
+    let verdict = ask(&request(Kind::Request, 9, &[(50, &[10, 77, 0, 100])]));
+    assert_eq!(reply(&verdict).message_type, Kind::Ack);
+    assert!(matches!(
+        verdict.lease_change,
+        Some(LeaseChange::Bind { .. })
+    ));
+    assert_eq!(verdict.events[0].machine.0, "mac-525400000009");
+}
+
+#[test]
+fn a_machine_that_was_listed_since_is_moved_from_the_pool() {
+    let verdict = ask(&request(Kind::Request, 1, &[(50, &[10, 77, 0, 100])]));
+    let nak = reply(&verdict);
+    assert_eq!(nak.message_type, Kind::Nak);
+    assert_eq!(
+        verdict.because,
+        Because::WrongAddress {
+            wanted: ip(100),
+            right: ip(11)
+        }
+    );
+    assert_eq!(
+        verdict.reply.as_ref().unwrap().destination,
+        Destination::Broadcast
+    );
+}
+
+#[test]
+fn an_address_in_use_is_naked_and_a_full_pool_is_said() {
+    let mut leases = LeaseTable::default();
+    for (who, last) in [(20, 100), (21, 101)] {
+        leases.apply(&LeaseChange::Bind {
+            mac: mac(who),
+            address: ip(last),
+            expires: Timestamp::from_second(100).unwrap(),
+        });
+    }
+    let wants = request(Kind::Request, 9, &[(50, &[10, 77, 0, 100])]);
+    assert_eq!(reply(&ask_at(&leases, &wants, 50)).message_type, Kind::Nak);
+    let verdict = ask_at(&leases, &request(Kind::Discover, 9, &[]), 50);
+    assert!(verdict.reply.is_none());
+    assert_eq!(verdict.because, Because::PoolFull("boot".into()));
+    assert_eq!(verdict.events[0].state, StageState::Ignored);
+}
+
+#[test]
+fn another_servers_client_is_left_alone() {
+    let verdict = ask(&request(
+        Kind::Request,
+        1,
+        &[(54, &[10, 77, 0, 99]), (50, &[10, 77, 0, 11])],
+    ));
+    assert!(verdict.reply.is_none());
+    assert_eq!(verdict.because, Because::OtherServer(ip(99)));
+}
+
+#[test]
+fn relays_get_the_answer_and_unknown_networks_none() {
+    let mut relayed = request(Kind::Discover, 9, &[]);
+    relayed.giaddr = ip(254);
+    let to = ask(&relayed).reply.unwrap().destination;
+    assert_eq!(to, Destination::Unicast(SocketAddrV4::new(ip(254), 67)));
+    relayed.giaddr = Ipv4Addr::new(10, 99, 0, 1);
+    assert!(matches!(ask(&relayed).because, Because::NoNetwork(_)));
+}
+
+#[test]
+fn a_reserved_address_that_somebody_still_holds_is_not_given_twice() {
+    let mut leases = LeaseTable::default();
+    leases.apply(&LeaseChange::Bind {
+        mac: mac(20),
+        address: ip(11),
+        expires: Timestamp::from_second(100).unwrap(),
+    });
+    let discover = request(Kind::Discover, 1, &[]);
+    assert_eq!(
+        ask_at(&leases, &discover, 50).because,
+        Because::ReservedInUse {
+            address: ip(11),
+            holder: mac(20),
+            until: Timestamp::from_second(100).unwrap(),
+        }
+    );
+    assert!(ask_at(&leases, &discover, 101).reply.is_some());
+}
+
+#[test]
+fn release_and_decline_are_believed_of_the_senders_own_address_alone() {
+    let mut leases = LeaseTable::default();
+    leases.apply(&LeaseChange::Bind {
+        mac: mac(9),
+        address: ip(100),
+        expires: Timestamp::from_second(100).unwrap(),
+    });
+    let foreign = request(Kind::Decline, 8, &[(50, &[10, 77, 0, 100])]);
+    assert!(ask_at(&leases, &foreign, 1).lease_change.is_none());
+    let own = request(Kind::Decline, 9, &[(50, &[10, 77, 0, 100])]);
+    assert!(ask_at(&leases, &own, 1).lease_change.is_some());
+    let mut release = request(Kind::Release, 8, &[]);
+    release.ciaddr = ip(100);
+    assert!(ask_at(&leases, &release, 1).lease_change.is_none());
+    release.chaddr = mac(9);
+    assert!(ask_at(&leases, &release, 1).lease_change.is_some());
+}
+
+#[test]
+fn inform_gets_options_and_no_address() {
+    let mut inform = request(Kind::Inform, 1, &[]);
+    inform.ciaddr = ip(11);
+    let verdict = ask(&inform);
+    let ack = reply(&verdict);
+    assert_eq!(ack.yiaddr, Ipv4Addr::UNSPECIFIED);
+    assert!(!ack.options.contains_key(&51));
+    assert!(verdict.lease_change.is_none());
+}
