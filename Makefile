@@ -73,6 +73,8 @@ bench-%: packages-bench daemon
 	@$(as_root_note)
 	BENCH_RUNS=$(RUNS) $(CARGO) bench --locked --bench $* $(as_root)
 
+bench-tftp: peers
+
 # What to fuzz (several words: one after the other), and for how long each.
 FUZZ ?= dhcp tftp http inventory nfs leases
 SECONDS ?= 1200
@@ -100,6 +102,10 @@ kernel-check: packages-build packages-kernel ## hold every line of kernel-config
 
 loaders: packages-build ## get the boot loaders into build/loaders/
 	@$(setup)/loaders $(data)/loaders
+
+.PHONY: peers
+peers: packages-build
+	@$(setup)/peers $(data)/peers
 
 microcode: packages-build ## get Debian's microcode into build/microcode/ (for make initrd MICROCODE=1)
 	@$(setup)/microcode $(data)/microcode

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use super::worker::Bell;
 
 /// A late copy of a request may come this long after the first; see [`Desk::admit`].
 const DOUBT: Duration = Duration::from_millis(500);
@@ -27,20 +27,27 @@ pub(super) enum Command {
 #[derive(Debug, Default)]
 pub(super) struct Line {
     commands: AtomicU8,
-    rang: Notify,
+    /// Wakes the transfer's thread; none before it has one, which looks here when it begins.
+    bell: OnceLock<Bell>,
     progress: AtomicU64,
 }
 
 impl Line {
     /// Gives a command to the transfer.
     pub(super) fn tell(&self, command: Command) {
-        self.commands.fetch_or(command as u8, Ordering::AcqRel);
-        self.rang.notify_one();
+        let before = self.commands.fetch_or(command as u8, Ordering::AcqRel);
+        // A bell that rings already isn't rung again, so that nobody can fill the thread's inbox.
+        if let Some(bell) = self.bell.get()
+            && before == 0
+        {
+            bell.ring();
+        }
     }
 
-    /// Waits until a command may be there.
-    pub(super) async fn ring(&self) {
-        self.rang.notified().await;
+    /// Tells which bell to ring.
+    pub(super) fn hang(&self, bell: Bell) {
+        // A session is given to a thread once.
+        let _ = self.bell.set(bell);
     }
 
     /// True where a command waits.

@@ -4,8 +4,8 @@
 //! - `contract`: what the rest of the house gives to it ([`Source`]) and gets from it ([`Observer`]);
 //! - `transfer`: one read transfer as a state machine without I/O or clock, with its `round_trip` and its `outcome`;
 //! - `negotiate`: what a client asks for, cut to what we allow;
-//! - `serve`: takes requests, refuses or admits them by the `desk`, and starts a `session` for each: a transfer on a
-//!   `socket` of its own.
+//! - `serve`: takes requests, refuses or admits them by the `desk`, and makes a `session` of each: a transfer on a
+//!   `socket` of its own, which one of the `worker`s carries.
 
 mod contract;
 mod desk;
@@ -16,6 +16,7 @@ mod serve;
 mod session;
 mod socket;
 mod transfer;
+mod worker;
 
 pub use contract::{Ignored, Observer, Refusal, Request, Source, TransferEvent, What};
 pub use negotiate::{Ceiling, Terms};

@@ -92,6 +92,13 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// True where the client ended it before its time.
+    pub(super) fn is_by_client(&self) -> bool {
+        matches!(self.ended, Ended::ClientError { .. } | Ended::Unreachable)
+    }
+}
+
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -15,10 +15,11 @@ use tokio_util::task::TaskTracker;
 use super::contract::{Ignored, Observer, Refusal, Request, Source, TransferEvent, What};
 use super::desk::{Admission, Desk, Seat};
 use super::negotiate::{Ceiling, Terms};
-use super::outcome::Patience;
-use super::session;
+use super::outcome::{Outcome, Patience};
+use super::session::Session;
 use super::socket::{self, Received};
 use super::transfer::Transfer;
+use super::worker::{self, Crew};
 use crate::wire::tftp::{self as wire, ErrorCode, Malformed, Packet};
 
 /// Rest after a failed receive, so that a broken socket doesn't burn a core.
@@ -135,25 +136,36 @@ impl Server {
             source,
             observer,
             sessions: TaskTracker::new(),
+            crew: Crew::new().map_err(|source| BindError::Prepare { source })?,
         });
         let stop_all = StopAll(office.clone());
-        let mut listeners = JoinSet::new();
+        let (mut listeners, mut workers) = (JoinSet::new(), JoinSet::new());
+        for post in office.crew.posts() {
+            workers.spawn_blocking(|| worker::work(post));
+        }
         for socket in self.sockets {
             let socket =
                 UdpSocket::from_std(socket).map_err(|source| BindError::Prepare { source })?;
             listeners.spawn(office.clone().listen(Arc::new(socket), shutdown.clone()));
         }
-        while let Some(ended) = listeners.join_next().await {
-            // A panic of the source or the observer is the house's fault, and not to be hidden here.
-            if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
-                std::panic::resume_unwind(panic);
-            }
+        tokio::select! {
+            () = all(&mut listeners) => {}
+            () = all(&mut workers) => {}
         }
         office.sessions.close();
         let _ = timeout(drain, office.sessions.wait()).await;
         drop(stop_all);
-        office.sessions.wait().await;
+        all(&mut workers).await;
         Ok(())
+    }
+}
+
+/// Waits for the end of all. A panic of the source or the observer is the house's fault, and not to be hidden here.
+async fn all(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+            std::panic::resume_unwind(panic);
+        }
     }
 }
 
@@ -164,6 +176,7 @@ impl Drop for StopAll {
     fn drop(&mut self) {
         self.0.sessions.close();
         self.0.desk.stop_all();
+        self.0.crew.close();
     }
 }
 
@@ -174,6 +187,7 @@ struct Office {
     source: Arc<dyn Source>,
     observer: Arc<dyn Observer>,
     sessions: TaskTracker,
+    crew: Crew,
 }
 
 impl Office {
@@ -255,16 +269,19 @@ impl Office {
         self.report(&received, What::Started { name, size, terms });
         let transfer = Transfer::new(file, terms, self.limits.patience, Instant::now());
         let (office, listener) = (self.clone(), listener.clone());
-        self.sessions.spawn(async move {
-            let finished = |outcome| {
-                let name = request.name.clone();
-                office.report(&received, What::Finished { name, outcome });
-            };
-            let asked_again = session::run(socket, transfer, seat, finished).await;
-            if asked_again && !office.sessions.is_closed() {
+        let running = self.sessions.token();
+        let finished = move |seat: Seat, outcome: Outcome| {
+            let by_client = outcome.is_by_client();
+            let name = request.name.clone();
+            office.report(&received, What::Finished { name, outcome });
+            // The very same request came after the client had ended this one: it waits for an answer.
+            if seat.leave() && by_client && !office.sessions.is_closed() {
                 office.read(&listener, received, request);
             }
-        });
+            drop(running);
+        };
+        self.crew
+            .start(Session::new(socket, transfer, seat, finished));
     }
 
     fn refuse(&self, listener: &UdpSocket, received: &Received, name: Arc<str>, because: Refusal) {

@@ -1,15 +1,16 @@
-//! One transfer on its socket: carries datagrams and time between [`Transfer`] and the kernel.
+//! One transfer on its socket: carries datagrams and time between [`Transfer`] and the kernel. Nothing here waits.
 
+use std::fmt;
 use std::io;
-use std::pin::{Pin, pin};
+use std::net::UdpSocket;
+use std::ops::Range;
 use std::time::Instant;
 
-use tokio::net::UdpSocket;
-use tokio::time::{Sleep, sleep_until};
+use nix::sys::epoll::EpollFlags;
 
-use super::desk::{Command, Seat};
+use super::desk::{Command, Line, Seat};
 use super::outcome::{Ended, Outcome};
-use super::socket;
+use super::socket::Sender;
 use super::transfer::Transfer;
 use crate::wire::tftp::{ErrorCode, Packet};
 
@@ -19,134 +20,220 @@ const LARGEST: usize = 600;
 /// Socket errors in a row, other than a closed port, that end a transfer. A route that flaps gives some.
 const MOST_FAILURES: u32 = 64;
 
-/// Runs `transfer` to its end and reports how it ended, before the client's place is free for another.
-/// True where the client ended it and sent the very same request again, and so waits for an answer.
-pub(super) async fn run(
-    socket: UdpSocket,
-    transfer: Transfer,
-    seat: Seat,
-    report: impl FnOnce(Outcome),
-) -> bool {
-    let mut session = Session {
-        socket,
-        transfer,
-        seat,
-        failures: 0,
-    };
-    let outcome = session.drive().await;
-    session.say_goodbye(&outcome.ended);
-    let by_client = matches!(
-        outcome.ended,
-        Ended::ClientError { .. } | Ended::Unreachable
-    );
-    report(outcome);
-    session.seat.leave() && by_client
+/// What the thread does next with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Nothing.
+    GoOn,
+    /// Watches the socket for these.
+    Watch(EpollFlags),
+    /// Ends it.
+    End,
 }
 
-struct Session {
+/// A transfer under way.
+pub(super) struct Session {
     socket: UdpSocket,
     transfer: Transfer,
     seat: Seat,
+    /// Who is told what became of it, and gives the seat back.
+    finished: Box<dyn FnOnce(Seat, Outcome) + Send>,
+    sender: Sender,
+    /// What the socket had no room for.
+    unsent: Range<u64>,
+    waits_for_room: bool,
     failures: u32,
+    /// The earliest alarm that is set.
+    alarm: Option<Instant>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("socket", &self.socket)
+            .field("transfer", &self.transfer)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {
-    async fn drive(&mut self) -> Outcome {
-        let mut alarm = pin!(sleep_until(self.transfer.deadline().into()));
-        loop {
-            self.send_pending().await;
-            if let Some(outcome) = self.transfer.outcome() {
-                return outcome;
-            }
-            self.seat.line.show_progress(self.transfer.progress());
-            // A deadline mostly moves away: then the alarm may ring early, which costs less than to set it each time.
-            if alarm.deadline().into_std() > self.transfer.deadline() {
-                alarm.as_mut().reset(self.transfer.deadline().into());
-            }
-            self.wait(alarm.as_mut()).await;
+    /// Nothing is sent before [`Self::begin`].
+    pub(super) fn new(
+        socket: UdpSocket,
+        transfer: Transfer,
+        seat: Seat,
+        finished: impl FnOnce(Seat, Outcome) + Send + 'static,
+    ) -> Self {
+        Self {
+            sender: Sender::new(transfer.terms()),
+            socket,
+            transfer,
+            seat,
+            finished: Box::new(finished),
+            unsent: 0..0,
+            waits_for_room: false,
+            failures: 0,
+            alarm: None,
         }
     }
 
-    /// Waits for whatever comes first, and hands it to the transfer.
-    async fn wait(&mut self, mut alarm: Pin<&mut Sleep>) {
-        let mut buffer = [0; LARGEST];
-        tokio::select! {
-            biased;
-            received = self.socket.recv(&mut buffer) => self.take(received, &buffer),
-            () = self.seat.line.ring() => {}
-            () = alarm.as_mut() => {}
+    pub(super) fn line(&self) -> &Line {
+        &self.seat.line
+    }
+
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// An alarm that is needed and not set.
+    pub(super) fn new_alarm(&mut self) -> Option<Instant> {
+        let deadline = self.transfer.deadline();
+        let is_set = self.alarm.is_some_and(|at| at <= deadline);
+        (!is_set).then(|| *self.alarm.insert(deadline))
+    }
+
+    /// Sends the first datagrams, unless the socket can't be watched.
+    pub(super) fn begin(&mut self, watched: nix::Result<()>, now: Instant) -> Then {
+        if let Err(errno) = watched {
+            let kind = io::Error::from(errno).kind();
+            self.transfer.end(Ended::Socket(kind), now);
         }
-        // Both are looked at after each event, so that a flood of packets can't hold up time or commands.
-        if self.seat.line.is_ringing() {
-            self.obey();
+        self.go_on(now)
+    }
+
+    /// The socket has something for us, or room.
+    pub(super) fn on_ready(&mut self, events: EpollFlags, now: Instant) -> Then {
+        if events != EpollFlags::EPOLLOUT {
+            let mut buffer = [0; LARGEST];
+            let received = self.socket.recv(&mut buffer);
+            self.take(received, &buffer, now);
         }
-        let now = Instant::now();
+        // After each event, so that a flood of packets can't hold up time.
         self.transfer.on_deadline(now);
-        if alarm.is_elapsed() {
-            alarm.reset(self.transfer.deadline().into());
-        }
+        self.go_on(now)
     }
 
-    fn take(&mut self, received: io::Result<usize>, buffer: &[u8]) {
+    /// The alarm that was set for `at` rings. It may be an old one, or the deadline has moved.
+    pub(super) fn on_alarm(&mut self, at: Instant, now: Instant) -> Then {
+        if self.alarm == Some(at) {
+            self.alarm = None;
+        }
+        self.transfer.on_deadline(now);
+        self.go_on(now)
+    }
+
+    /// The desk has told the transfer something.
+    pub(super) fn on_command(&mut self, now: Instant) -> Then {
+        self.go_on(now)
+    }
+
+    /// Says goodbye, reports, and gives the seat back.
+    pub(super) fn end(self: Box<Self>) {
+        let Some(outcome) = self.transfer.outcome() else {
+            return;
+        };
+        self.say_goodbye(&outcome.ended);
+        // The socket goes last: a copy of the client's packets that comes now finds no closed port.
+        let Self { seat, finished, .. } = *self;
+        finished(seat, outcome);
+    }
+
+    fn go_on(&mut self, now: Instant) -> Then {
+        while self.line().is_ringing() && !self.transfer.has_ended() {
+            self.obey(now);
+        }
+        self.send_pending(now);
+        if self.transfer.has_ended() {
+            return Then::End;
+        }
+        self.line().show_progress(self.transfer.progress());
+        let waits = !self.unsent.is_empty();
+        if waits == self.waits_for_room {
+            return Then::GoOn;
+        }
+        self.waits_for_room = waits;
+        let room = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
+        Then::Watch(if waits { room } else { EpollFlags::EPOLLIN })
+    }
+
+    fn take(&mut self, received: io::Result<usize>, buffer: &[u8], now: Instant) {
         match received {
             Ok(length) => {
                 self.failures = 0;
-                self.transfer.on_datagram(&buffer[..length], Instant::now());
+                self.transfer.on_datagram(&buffer[..length], now);
             }
-            Err(error) => self.count(&error),
+            // A datagram whose checksum is wrong announces itself, and isn't there.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.count(&error, now),
         }
     }
 
-    fn obey(&mut self) {
-        let now = Instant::now();
-        if self.seat.line.take(Command::Shutdown) {
+    fn obey(&mut self, now: Instant) {
+        if self.line().take(Command::Shutdown) {
             self.transfer.end(Ended::Shutdown, now);
         }
-        if self.seat.line.take(Command::Replaced) {
-            self.take_waiting();
+        if self.line().take(Command::Replaced) {
+            self.take_waiting(now);
             self.transfer.end(Ended::Replaced, now);
         }
-        if self.seat.line.take(Command::RequestAgain) {
+        if self.line().take(Command::RequestAgain) {
             self.repeat(now);
         }
     }
 
     fn repeat(&mut self, now: Instant) {
-        self.take_waiting();
-        if self.transfer.outcome().is_none() {
-            self.transfer.on_request_again(now);
-        } else {
+        self.take_waiting(now);
+        if self.transfer.has_ended() {
             // Left for the one who gives up the seat: this client waits for a new transfer.
-            self.seat.line.tell(Command::RequestAgain);
+            self.line().tell(Command::RequestAgain);
+        } else {
+            self.transfer.on_request_again(now);
         }
     }
 
     /// What the client sent before it asked anew, above all an ERROR, waits in the socket and counts first. Bounded
     /// against a peer that sends faster than we read.
-    fn take_waiting(&mut self) {
+    fn take_waiting(&mut self, now: Instant) {
         let mut buffer = [0; LARGEST];
         for _ in 0..64 {
-            match self.socket.try_recv(&mut buffer) {
+            match self.socket.recv(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                received => self.take(received, &buffer),
+                received => self.take(received, &buffer, now),
             }
         }
     }
 
-    async fn send_pending(&mut self) {
-        let deadline = self.transfer.deadline();
-        for unit in self.transfer.take_pending() {
-            let datagram = self.transfer.datagram(unit);
-            if let Err(error) = socket::send(&self.socket, datagram, deadline).await {
-                // The datagram counts as lost: the transfer sends it again.
-                self.count(&error);
+    /// Puts on the wire what is due, as far as there is room.
+    fn send_pending(&mut self, now: Instant) {
+        let due = self.transfer.take_pending();
+        if !due.is_empty() {
+            // What follows on what waits is sent behind it; what goes back makes it void.
+            let follows = due.start == self.unsent.end && !self.unsent.is_empty();
+            let start = if follows {
+                self.unsent.start
+            } else {
+                due.start
+            };
+            self.unsent = start..due.end;
+        }
+        while !self.unsent.is_empty() && !self.transfer.has_ended() {
+            let sent = self
+                .sender
+                .send(&self.socket, &self.transfer, self.unsent.clone());
+            match sent {
+                Ok(count) => self.unsent.start += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // All of it counts as lost: the transfer sends it again. One failure, not one for each block.
+                    self.unsent = 0..0;
+                    self.count(&error, now);
+                }
             }
         }
     }
 
-    fn count(&mut self, error: &io::Error) {
+    fn count(&mut self, error: &io::Error, now: Instant) {
         self.failures += 1;
-        let now = Instant::now();
         if error.kind() == io::ErrorKind::ConnectionRefused {
             self.transfer.end(Ended::Unreachable, now);
         } else if self.failures >= MOST_FAILURES {
@@ -163,6 +250,6 @@ impl Session {
         let code = ErrorCode::NotDefined;
         let _ = self
             .socket
-            .try_send(&Packet::Error { code, message }.to_bytes());
+            .send(&Packet::Error { code, message }.to_bytes());
     }
 }

@@ -2,11 +2,11 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket as StdUdpSocket};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::time::Instant;
 
 use nix::cmsg_space;
-use nix::libc::in_pktinfo;
+use nix::libc::{self, in_pktinfo};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, getsockopt, recvmsg, setsockopt, sockopt,
 };
@@ -14,7 +14,8 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use super::transfer::Datagram;
+use super::negotiate::Terms;
+use super::transfer::{Datagram, Transfer};
 use crate::wire::tftp::{ErrorCode, MAX_REQUEST, Packet};
 
 /// Room for the requests of a whole hall that powers on at once: some 10,000 of them.
@@ -92,15 +93,15 @@ fn address(raw: u32) -> Ipv4Addr {
 ///
 /// # Errors
 /// What the kernel says; `EMFILE` where the process has no descriptor left.
-pub(super) fn transfer_socket(local: Ipv4Addr, peer: SocketAddrV4) -> io::Result<UdpSocket> {
+pub(super) fn transfer_socket(local: Ipv4Addr, peer: SocketAddrV4) -> io::Result<StdUdpSocket> {
     let socket = StdUdpSocket::bind((local, 0))?;
     socket.connect(peer)?;
     socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket)
+    Ok(socket)
 }
 
 /// MTU of the route that a connected socket sends on, bytes (ip(7), `IP_MTU`).
-pub(super) fn route_mtu(socket: &UdpSocket) -> u32 {
+pub(super) fn route_mtu(socket: &StdUdpSocket) -> u32 {
     getsockopt(socket, sockopt::IpMtu)
         .ok()
         .and_then(|mtu| u32::try_from(mtu).ok())
@@ -119,27 +120,104 @@ pub(super) fn send_error(listener: &UdpSocket, received: &Received, code: ErrorC
     }
 }
 
-/// Sends one datagram on a connected socket, without copying the file; waits for room until `deadline` at most, after
-/// which the datagram counts as lost.
-///
-/// # Errors
-/// What the kernel says, errors of earlier datagrams (ICMP) included.
-pub(super) async fn send(
-    socket: &UdpSocket,
-    datagram: Datagram<'_>,
-    deadline: Instant,
-) -> io::Result<()> {
-    let parts = [
-        IoSlice::new(&datagram.header),
-        IoSlice::new(datagram.payload),
-    ];
-    let gather = || SockRef::from(socket).send_vectored(&parts).map(drop);
-    match socket.try_io(Interest::WRITABLE, gather) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        sent => return sent,
+/// Blocks that one system call takes. Clients' windows are four to sixteen.
+const BATCH: usize = 16;
+
+/// Sends with UDP_SEGMENT hold one IP packet's worth of data at most (udp(7)).
+const LARGEST_SEND: usize = 65_507;
+
+/// Below it, an ERROR or OACK could be longer than a block, and the kernel would cut it.
+const SMALLEST_SEGMENT: u16 = 512;
+
+/// Puts blocks on the wire, a window with one system call where the kernel cuts it into datagrams itself (UDP GSO,
+/// `UDP_SEGMENT`, Linux 4.18). The last of them may be shorter, just as a file's last block.
+#[derive(Debug)]
+pub(super) struct Sender {
+    /// Length of a datagram with a whole block.
+    segment: i32,
+    /// Datagrams that go at once.
+    most: u64,
+    /// The socket was told to cut.
+    cuts: bool,
+}
+
+impl Sender {
+    /// For blocks and windows of `terms`.
+    pub(super) fn new(terms: &Terms) -> Self {
+        let segment = usize::from(terms.block_size) + 4;
+        let fits = (LARGEST_SEND / segment).min(BATCH);
+        let many = terms.window_size > 1 && terms.block_size >= SMALLEST_SEGMENT;
+        Self {
+            segment: segment as i32,
+            most: if many { fits.max(1) as u64 } else { 1 },
+            cuts: false,
+        }
     }
-    let patient = socket.async_io(Interest::WRITABLE, gather);
-    tokio::time::timeout_at(deadline.into(), patient)
-        .await
-        .unwrap_or(Ok(()))
+
+    /// Sends the first of `units`, as many as go at once, without copying the file; gives their number.
+    ///
+    /// # Errors
+    /// What the kernel says, errors of earlier datagrams (ICMP) included; `WouldBlock` where there is no room.
+    pub(super) fn send(
+        &mut self,
+        socket: &StdUdpSocket,
+        transfer: &Transfer,
+        units: Range<u64>,
+    ) -> io::Result<u64> {
+        // The OACK goes alone.
+        let count = match units.start {
+            0 => 1,
+            start => self.most.min(units.end - start),
+        };
+        if count == 1 {
+            let Datagram { header, payload } = transfer.datagram(units.start);
+            let parts = [IoSlice::new(&header), IoSlice::new(payload)];
+            return SockRef::from(socket).send_vectored(&parts).map(|_| 1);
+        }
+        match self.send_many(socket, transfer, units.start..units.start + count) {
+            Err(error) if cannot_cut(&error) => {
+                let _ = self.cut(socket, 0);
+                self.most = 1;
+                self.send(socket, transfer, units)
+            }
+            sent => sent.map(|()| count),
+        }
+    }
+
+    fn send_many(
+        &mut self,
+        socket: &StdUdpSocket,
+        transfer: &Transfer,
+        units: Range<u64>,
+    ) -> io::Result<()> {
+        if !self.cuts {
+            self.cut(socket, self.segment)?;
+            self.cuts = true;
+        }
+        let mut headers = [[0; 4]; BATCH];
+        for (header, unit) in headers.iter_mut().zip(units.clone()) {
+            *header = transfer.datagram(unit).header;
+        }
+        let mut parts = [IoSlice::new(&[]); 2 * BATCH];
+        let pairs = parts.chunks_exact_mut(2).zip(&headers).zip(units.clone());
+        for ((pair, header), unit) in pairs {
+            pair[0] = IoSlice::new(header);
+            pair[1] = IoSlice::new(transfer.datagram(unit).payload);
+        }
+        let used = 2 * (units.end - units.start) as usize;
+        let sent = SockRef::from(socket).send_vectored(&parts[..used]);
+        sent.map(drop)
+    }
+
+    fn cut(&self, socket: &StdUdpSocket, segment: i32) -> io::Result<()> {
+        setsockopt(socket, sockopt::UdpGsoSegment, &segment)?;
+        Ok(())
+    }
+}
+
+/// EIO: the interface can't checksum what it cuts. EINVAL: a block doesn't fit the path's MTU any more. ENOPROTOOPT:
+/// the kernel is older than that.
+fn cannot_cut(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    matches!(code, Some(libc::EIO | libc::EINVAL | libc::ENOPROTOOPT))
 }

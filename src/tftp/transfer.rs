@@ -138,6 +138,18 @@ impl Transfer {
         self.acked - self.first
     }
 
+    /// What was agreed.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// True once it has ended, one way or another.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// What became of it, once it has ended.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
