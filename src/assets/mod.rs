@@ -3,9 +3,12 @@
 //! What is served is what was read at load time: no request opens a file, so no request
 //! can reach one that is not served.
 
+mod sealed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +25,9 @@ use crate::policy::event::Stage;
 const MAX_LOADERS: u64 = 256 << 20;
 /// A kernel or initrd larger than this is a mistake, bytes.
 const MAX_FILE: u64 = 1 << 30;
+
+/// From this size on the kernel sends a file by itself; a smaller one is copied as fast, and needs no descriptor, bytes.
+const SEALED: u64 = 256 << 10;
 
 /// What tells one version of a file from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +57,21 @@ impl From<&fs::Metadata> for Fingerprint {
 }
 
 /// One file, whole.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Asset {
     /// Its bytes.
     pub bytes: Bytes,
     /// SHA-256, hexadecimal; also its entity tag.
     pub sha256: String,
     fingerprint: Fingerprint,
+    memory: Option<File>,
+}
+
+impl Asset {
+    /// The memory file that holds the same bytes, if the file is large: for sendfile(2).
+    pub fn memory(&self) -> Option<BorrowedFd<'_>> {
+        self.memory.as_ref().map(File::as_fd)
+    }
 }
 
 /// A file that should be served and can't be.
@@ -234,7 +248,7 @@ fn load_one(data: &Path, name: &str, previous: Option<&Arc<Asset>>) -> io::Resul
             "it is a link out of the data directory, to {target}; put the file itself there"
         )));
     }
-    let mut file = File::open(&path)?;
+    let file = File::open(&path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is no regular file"));
@@ -246,17 +260,28 @@ fn load_one(data: &Path, name: &str, previous: Option<&Arc<Asset>>) -> io::Resul
     if let Some(previous) = previous.filter(|previous| previous.fingerprint == fingerprint) {
         return Ok(previous.clone());
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    file.read_to_end(&mut bytes)?;
+    let (memory, bytes) = read(file, metadata.len())?;
     let sha256 = Sha256::digest(&bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
     Ok(Arc::new(Asset {
-        bytes: bytes.into(),
+        bytes,
         sha256,
         fingerprint,
+        memory,
     }))
+}
+
+fn read(file: File, length: u64) -> io::Result<(Option<File>, Bytes)> {
+    let mut file = file.take(MAX_FILE);
+    if length >= SEALED {
+        let (memory, bytes) = sealed::read(&mut file, length)?;
+        return Ok((Some(memory), bytes));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok((None, bytes.into()))
 }
 
 #[cfg(test)]
@@ -268,11 +293,7 @@ mod tests {
     fn inventory() -> Inventory {
         Inventory {
             site: String::new(),
-            server: Server {
-                http_port: 80,
-                nfs_port: 2049,
-                tftp_port: 69,
-            },
+            server: Server::default(),
             networks: BTreeMap::new(),
             profiles: BTreeMap::new(),
             hosts: BTreeMap::new(),

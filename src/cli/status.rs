@@ -7,7 +7,7 @@ use clap::Args;
 use super::table::{span, table};
 use super::{Daemon, Failure, client, print, print_json};
 use crate::policy::event::Stage;
-use crate::site::report::{FleetStatus, MachineStatus};
+use crate::site::report::{FleetStatus, MachineStatus, Transfers};
 
 /// How often `--wait` and `--watch` ask.
 const ASK: Duration = Duration::from_millis(500);
@@ -175,6 +175,12 @@ fn text(fleet: &FleetStatus) -> String {
     if let Some(why) = &fleet.refused_edit {
         text += &format!(
             "\nThe last edit of the inventory is NOT served; the one before it is:\n{why}\n"
+        );
+    }
+    if fleet.transfers.waiting > 0 {
+        let Transfers { running, waiting } = fleet.transfers;
+        text += &format!(
+            "\n{running} large transfers by HTTP are running, {waiting} wait for their turn\n"
         );
     }
     if fleet.suppressed > 0 {

@@ -1,7 +1,6 @@
 //! Wiring: bind everything, drop privileges, serve, reload, drain.
 
 mod interfaces;
-mod neighbours;
 mod observe;
 mod port_holder;
 mod privileges;
@@ -37,6 +36,9 @@ pub use state::{StateError, control_path};
 
 /// How long everything together may take to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(15);
+
+/// Connections that the kernel keeps until they are taken; it takes `net.core.somaxconn` if that is less.
+const BACKLOG: i32 = 4096;
 
 /// How long TFTP transfers may take to finish at shutdown.
 const TRANSFER_DRAIN: Duration = Duration::from_secs(10);
@@ -119,7 +121,6 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     let interfaces = interfaces::choose(&options.interfaces, &snapshot.inventory)?;
     let lock = state::prepare(&options.state)?;
     privileges::raise_open_files();
-    neighbours::warn_if_few(&snapshot.inventory);
     let sockets = Sockets::bind(&interfaces, &snapshot.inventory, options)?;
     let metrics = Arc::new(Metrics::new());
     sockets.watch(&metrics);
@@ -127,11 +128,13 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     let roots = Roots::open(&snapshot, &options.state).map_err(ServeError::Roots)?;
     let (journal, leases) = Journal::open(&options.state)?;
     let timeline = Timeline::open(&options.state)?.counting(metrics.timeline.clone());
+    let turns = Arc::new(http::Turns::new(metrics.http.clone()));
     let site = Arc::new(Site::new(snapshot, leases, journal, timeline, metrics));
     let app = App {
         site,
         consoles: Arc::new(Consoles::new(&options.state)),
         reload: Arc::new(ReloadState::default()),
+        turns,
     };
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
     let result = runtime.block_on(serve(options, sockets, app, roots));
@@ -215,6 +218,8 @@ fn bind_tcp(address: SocketAddr, what: &str) -> Result<TcpListener, ServeError> 
     // std sets SO_REUSEADDR for listeners: a restart need not wait for TIME_WAIT.
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
+        // std's queue is of 128: of a row of racks that power on together most would come again a second later.
+        socket2::SockRef::from(&listener).listen(BACKLOG)?;
         Ok(listener)
     });
     bound.map_err(|source| ServeError::Bind {
@@ -287,13 +292,17 @@ async fn start(
     let router = http::router(app.clone());
     for listener in sockets.http {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start HTTP"))?;
-        let malformed = observe::http_observer(&app.site);
+        let trouble = observe::http_observer(&app.site);
         let (router, shutdown) = (router.clone(), shutdown.clone());
-        tasks.spawn(http::serve_tcp(listener, router, malformed, shutdown));
+        let metrics = app.site.metrics.http.clone();
+        tasks.spawn(http::serve_tcp(
+            listener, router, metrics, trouble, shutdown,
+        ));
     }
     let control = tokio::net::UnixListener::from_std(sockets.control)
         .map_err(system("start the control socket"))?;
-    tasks.spawn(http::serve_unix(control, router, shutdown.clone()));
+    let metrics = app.site.metrics.http.clone();
+    tasks.spawn(http::serve_unix(control, router, metrics, shutdown.clone()));
     Ok(())
 }
 

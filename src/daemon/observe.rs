@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::assets::stage_of;
-use crate::http::{Ends, Malformed};
+use crate::http::{Ends, Trouble};
 use crate::inventory::model::MacAddr;
 use crate::nfs;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
@@ -62,13 +62,12 @@ pub(super) fn nfs_observer(site: &Arc<Site>) -> nfs::Observer {
     })
 }
 
-/// Peers that do not speak HTTP.
-pub(super) fn http_observer(site: &Arc<Site>) -> Malformed {
+/// Peers that do not speak HTTP, or too much of it.
+pub(super) fn http_observer(site: &Arc<Site>) -> Trouble {
     let site = site.clone();
     Arc::new(move |ends, why| {
         if let Ends::Network { peer, .. } = ends {
-            let message = format!("no answer to what {peer} sent by HTTP: {why}");
-            site.note(peer, Stage::Script, StageState::Ignored, message);
+            site.note(peer, Stage::Script, StageState::Ignored, why);
         }
     })
 }

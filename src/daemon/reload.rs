@@ -136,7 +136,11 @@ impl Reloader {
 
 /// Sockets stay where they are until a restart, and hosts have their root by them.
 fn moved_ports(old: &Inventory, new: &Inventory) -> Option<String> {
-    (old.server != new.server).then(|| {
+    let ports = |inventory: &Inventory| {
+        let server = inventory.server;
+        (server.http_port, server.nfs_port, server.tftp_port)
+    };
+    (ports(old) != ports(new)).then(|| {
         "the ports under `server:` changed: restart the daemon, a reload can't move it".to_owned()
     })
 }

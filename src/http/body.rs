@@ -1,44 +1,96 @@
-//! A response body that knows how far it got.
+//! A response body that knows how far it got, and waits for its turn.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::turns::Place;
 
 /// Handed to the kernel at once, bytes; a slice of the file, never a copy.
-const CHUNK: usize = 512 << 10;
+const CHUNK: usize = 1 << 20;
+/// Who waits gets this much now and then, bytes: a body that says nothing at all is given up.
+const SIGN_OF_LIFE: usize = 1 << 10;
+/// EDK2 waits 5 s for a piece of the body (`PcdHttpIoTimeout`), GRUB half a minute, iPXE for ever.
+const BEAT: Duration = Duration::from_secs(2);
+
+/// What became of a body.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// Handed to the connection.
+    pub(super) bytes: usize,
+    /// In the queue.
+    pub(super) waited: Duration,
+}
 
 /// Bytes of a file, and what to do when they are sent or the client has gone.
-pub(super) struct Served<F: FnOnce(usize)> {
+pub(super) struct Served<F: FnOnce(Sent)> {
     rest: Bytes,
     sent: usize,
+    place: Option<Place>,
+    wait: Option<Wait>,
+    waited: Duration,
     done: Option<F>,
 }
 
-impl<F: FnOnce(usize)> Served<F> {
-    /// `done` is called once, with the bytes that were handed to the connection.
-    pub(super) fn new(bytes: Bytes, done: F) -> Self {
+/// Waiting for its turn.
+struct Wait {
+    since: Instant,
+    beat: Pin<Box<Sleep>>,
+}
+
+impl<F: FnOnce(Sent)> Served<F> {
+    /// The body begins when it is the turn of `place`. `done` is called once.
+    pub(super) fn new(bytes: Bytes, place: Option<Place>, done: F) -> Self {
+        let waits = place.as_ref().is_some_and(|place| place.before().is_some());
+        let wait = || Wait {
+            since: Instant::now(),
+            beat: Box::pin(sleep(BEAT)),
+        };
         Self {
             rest: bytes,
             sent: 0,
+            wait: waits.then(wait),
+            waited: Duration::ZERO,
+            place,
             done: Some(done),
         }
     }
+
+    /// How much may be sent now.
+    fn allowance(&mut self, context: &mut Context<'_>) -> Poll<usize> {
+        let (Some(place), Some(wait)) = (&mut self.place, &mut self.wait) else {
+            return Poll::Ready(CHUNK);
+        };
+        self.waited = wait.since.elapsed();
+        if place.poll(context).is_ready() {
+            self.wait = None;
+            return Poll::Ready(CHUNK);
+        }
+        std::task::ready!(wait.beat.as_mut().poll(context));
+        wait.beat.as_mut().reset(Instant::now() + BEAT);
+        place.look();
+        Poll::Ready(SIGN_OF_LIFE)
+    }
 }
 
-impl<F: FnOnce(usize) + Unpin> Body for Served<F> {
+impl<F: FnOnce(Sent) + Unpin> Body for Served<F> {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
-        let length = self.rest.len().min(CHUNK);
+        let allowed = std::task::ready!(self.allowance(context));
+        let length = self.rest.len().min(allowed);
         let chunk = self.rest.split_to(length);
         self.sent += length;
         Poll::Ready(Some(Ok(Frame::data(chunk))))
@@ -53,10 +105,13 @@ impl<F: FnOnce(usize) + Unpin> Body for Served<F> {
     }
 }
 
-impl<F: FnOnce(usize)> Drop for Served<F> {
+impl<F: FnOnce(Sent)> Drop for Served<F> {
     fn drop(&mut self) {
         if let Some(done) = self.done.take() {
-            done(self.sent);
+            done(Sent {
+                bytes: self.sent,
+                waited: self.waited,
+            });
         }
     }
 }

@@ -8,24 +8,27 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use super::Ends;
+use super::addresses::{Addresses, PER_ADDRESS, Seat, TooMany};
+use super::outlet::{InHand, Outlet};
+use crate::metrics::{Gauge, HttpMetrics, StatusClass};
 
 /// Connections at once; beyond, they wait in the kernel's queue. A rack that boots
 /// together opens one or two per host.
-const CONNECTIONS: usize = 8192;
+pub(super) const CONNECTIONS: usize = 8192;
 /// A client that has not sent its request by then is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request must be complete, and answered, by then.
@@ -34,57 +37,75 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const STUCK_MS: u32 = 60_000;
 /// How long running transfers may take to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Refusals that are said in words at once; further ones are a closed connection.
+const REFUSALS: usize = 64;
+/// How long a refusal may take to be sent.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Takes the ends of a connection and why what came by it, or the connection itself, is not served.
+pub type Trouble = Arc<dyn Fn(Ends, String) + Send + Sync>;
 
 /// Serves machines until `shutdown`, then lets transfers finish.
 ///
-/// `malformed` is told of every peer that does not speak HTTP.
+/// `trouble` is told of peers that do not speak HTTP, or that take more connections than is fair.
 pub async fn serve_tcp(
     listener: TcpListener,
     router: Router,
-    malformed: Malformed,
+    metrics: HttpMetrics,
+    trouble: Trouble,
     shutdown: CancellationToken,
 ) {
-    let mut connections = Connections::new(router, shutdown.clone());
-    connections.malformed = malformed;
+    let server = Server::new(router, metrics, trouble, shutdown.clone());
+    let addresses = Arc::new(Addresses::default());
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
     loop {
-        let permit = connections.permit().await;
+        let permit = server.permit().await;
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, ends) = match accepted {
+            Ok((stream, peer)) => {
+                let (peer, local) = (v4(Ok(peer)), v4(stream.local_addr()));
+                (stream, Ends::Network { peer, local })
+            }
+            Err(error) => {
+                pause_after(&error).await;
+                continue;
+            }
+        };
+        match addresses.admit(ends.peer()) {
+            Ok(seat) => server.accept(stream, ends, Held::new(&server.metrics, permit, Some(seat))),
+            Err(why) => server.refuse(stream, ends, &why, refusals.clone()),
+        }
+    }
+    server.drain().await;
+}
+
+/// Serves the operator's commands on the machine itself.
+pub async fn serve_unix(
+    listener: UnixListener,
+    router: Router,
+    metrics: HttpMetrics,
+    shutdown: CancellationToken,
+) {
+    let server = Server::new(router, metrics, Arc::new(|_, _| {}), shutdown.clone());
+    loop {
+        let permit = server.permit().await;
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let local = stream.local_addr();
-                // Both only make things better; a socket without them still serves.
-                let _ = stream.set_nodelay(true);
-                let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &STUCK_MS);
-                let ends = Ends::Network {
-                    peer: v4(Ok(peer)),
-                    local: v4(local),
-                };
-                connections.serve(stream, ends, permit);
+            Ok((stream, _)) => {
+                let held = Held::new(&server.metrics, permit, None);
+                let talk = server.clone().talk(stream, InHand::default(), Ends::Local);
+                tokio::spawn(held.during(talk));
             }
             Err(error) => pause_after(&error).await,
         }
     }
-    connections.drain().await;
-}
-
-/// Serves the operator's commands on the machine itself.
-pub async fn serve_unix(listener: UnixListener, router: Router, shutdown: CancellationToken) {
-    let connections = Connections::new(router, shutdown.clone());
-    loop {
-        let permit = connections.permit().await;
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => connections.serve(stream, Ends::Local, permit),
-            Err(error) => pause_after(&error).await,
-        }
-    }
-    connections.drain().await;
+    server.drain().await;
 }
 
 /// Out of file descriptors, most likely: they come back as connections end.
@@ -101,73 +122,167 @@ fn v4(address: io::Result<SocketAddr>) -> Ipv4Addr {
     }
 }
 
-/// Takes the ends of a connection and what was wrong with what came by it.
-pub type Malformed = Arc<dyn Fn(Ends, String) + Send + Sync>;
+/// What a connection holds while it lasts.
+struct Held {
+    open: Gauge,
+    _permit: Option<OwnedSemaphorePermit>,
+    _seat: Option<Seat>,
+}
 
-struct Connections {
+impl Held {
+    fn new(
+        metrics: &HttpMetrics,
+        permit: Option<OwnedSemaphorePermit>,
+        seat: Option<Seat>,
+    ) -> Self {
+        let open = metrics.connections.clone();
+        open.inc();
+        Self {
+            open,
+            _permit: permit,
+            _seat: seat,
+        }
+    }
+
+    async fn during(self, work: impl Future<Output = ()>) {
+        work.await;
+        drop(self);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+/// What all connections of a socket share.
+#[derive(Clone)]
+struct Server {
     router: Router,
-    malformed: Malformed,
+    metrics: HttpMetrics,
+    trouble: Trouble,
     permits: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
-type Permit = Option<tokio::sync::OwnedSemaphorePermit>;
-
-impl Connections {
-    fn new(router: Router, shutdown: CancellationToken) -> Self {
+impl Server {
+    fn new(
+        router: Router,
+        metrics: HttpMetrics,
+        trouble: Trouble,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self {
             router,
-            malformed: Arc::new(|_, _| {}),
+            metrics,
+            trouble,
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             shutdown,
         }
     }
 
     /// `None` only after the semaphore was closed, which it never is.
-    async fn permit(&self) -> Permit {
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         self.permits.clone().acquire_owned().await.ok()
     }
 
-    fn serve<S>(&self, stream: S, ends: Ends, permit: Permit)
+    fn accept(&self, stream: TcpStream, ends: Ends, held: Held) {
+        // Both only make things better; a socket without them still serves.
+        let _ = stream.set_nodelay(true);
+        let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &STUCK_MS);
+        let in_hand = InHand::default();
+        let outlet = Outlet::new(stream, in_hand.clone());
+        tokio::spawn(held.during(self.clone().talk(outlet, in_hand, ends)));
+    }
+
+    /// Says no, once in words to the operator, and to the client as often as there is room for.
+    fn refuse(&self, stream: TcpStream, ends: Ends, why: &TooMany, refusals: Arc<Semaphore>) {
+        self.metrics.refused.inc();
+        if *why == TooMany::First {
+            let peer = ends.peer();
+            let message = format!(
+                "{peer} has {PER_ADDRESS} HTTP connections, as many as one address may: further ones are refused"
+            );
+            (self.trouble)(ends, message);
+        }
+        if let Ok(room) = refusals.try_acquire_owned() {
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(REFUSAL_TIMEOUT, say_no(stream)).await;
+                drop(room);
+            });
+        }
+    }
+
+    /// Answers requests until the client is done.
+    async fn talk<S>(self, stream: S, in_hand: InHand, ends: Ends)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (router, shutdown) = (self.router.clone(), self.shutdown.clone());
-        let malformed = self.malformed.clone();
+        let (router, metrics) = (self.router, self.metrics);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ends);
+            request.extensions_mut().insert(in_hand.clone());
             let answer = router.clone().call(request.map(Body::new));
-            // A body that never comes must not hold its place; files are sent after this.
+            let metrics = metrics.clone();
             async move {
-                let answered = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-                answered.unwrap_or_else(|_| Ok(StatusCode::REQUEST_TIMEOUT.into_response()))
+                let answer = answer_in_time(answer).await?;
+                metrics.responses.of(StatusClass::of(answer.status())).inc();
+                Ok::<_, std::convert::Infallible>(answer)
             }
         });
-        tokio::spawn(async move {
-            let mut builder = http1::Builder::new();
-            builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT);
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            tokio::pin!(connection);
-            let outcome = tokio::select! {
-                outcome = &mut connection => outcome,
-                () = shutdown.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            match outcome {
-                Err(error) if error.is_parse() => malformed(ends, error.to_string()),
-                Err(error) => tracing::debug!("an HTTP connection ended: {error}"),
-                Ok(()) => {}
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let outcome = tokio::select! {
+            outcome = &mut connection => outcome,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
-            drop(permit);
-        });
+        };
+        match outcome {
+            Err(error) if error.is_parse() => {
+                let peer = ends.peer();
+                let message = format!("no answer to what {peer} sent by HTTP: {error}");
+                (self.trouble)(ends, message);
+            }
+            Err(error) => tracing::debug!("an HTTP connection ended: {error}"),
+            Ok(()) => {}
+        }
     }
 
     async fn drain(&self) {
         let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
         let _ = tokio::time::timeout(DRAIN, self.permits.acquire_many(all)).await;
     }
+}
+
+/// A body that never comes must not hold its place; files are sent after this.
+async fn answer_in_time<E>(
+    answer: impl Future<Output = Result<Response, E>>,
+) -> Result<Response, E> {
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+    answered.unwrap_or_else(|_| {
+        let words = "the request was not complete in time\n";
+        Ok((StatusCode::REQUEST_TIMEOUT, words).into_response())
+    })
+}
+
+/// iPXE comes again by itself after `Retry-After`.
+async fn say_no(mut stream: TcpStream) -> io::Result<()> {
+    let words = format!("your address has {PER_ADDRESS} connections to this server already\n");
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
+         Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{words}",
+        words.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    // A socket that is closed with something unread resets the connection, and the answer may be lost.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    Ok(())
 }

@@ -1,12 +1,16 @@
 //! Boot files, loader scripts and the daemon's API over HTTP/1.1.
 
+mod addresses;
 mod body;
 mod boot_api;
+mod conditions;
 mod files;
 mod host_files;
 mod listen;
 mod metrics;
+mod outlet;
 mod status;
+mod turns;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,7 +21,8 @@ use axum::routing::{get, post};
 
 use crate::site::Site;
 
-pub use listen::{Malformed, serve_tcp, serve_unix};
+pub use listen::{Trouble, serve_tcp, serve_unix};
+pub use turns::Turns;
 
 /// The ends of the connection that a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +38,16 @@ pub enum Ends {
     Local,
 }
 
+impl Ends {
+    /// Whose address it is; unspecified for the daemon's own socket.
+    pub(crate) fn peer(self) -> Ipv4Addr {
+        match self {
+            Self::Network { peer, .. } => peer,
+            Self::Local => Ipv4Addr::UNSPECIFIED,
+        }
+    }
+}
+
 /// What handlers share.
 #[derive(Debug, Clone)]
 pub struct App {
@@ -42,6 +57,8 @@ pub struct App {
     pub consoles: Arc<crate::timeline::Consoles>,
     /// Why the last edit is not served, if it is not.
     pub reload: Arc<crate::site::ReloadState>,
+    /// Whose turn it is to transfer something large.
+    pub turns: Arc<Turns>,
 }
 
 /// Every route.

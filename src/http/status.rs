@@ -8,10 +8,13 @@ use jiff::Timestamp;
 
 use super::App;
 use crate::policy::event::MachineId;
-use crate::site::report::{self, FleetStatus, HostLog};
+use crate::site::report::{self, FleetStatus, HostLog, Transfers};
 
 pub(super) async fn status(State(app): State<App>) -> Json<FleetStatus> {
-    Json(report::fleet(&app.site, &app.reload, Timestamp::now()))
+    let mut fleet = report::fleet(&app.site, &app.reload, Timestamp::now());
+    let (running, waiting) = app.turns.count();
+    fleet.transfers = Transfers { running, waiting };
+    Json(fleet)
 }
 
 pub(super) async fn host_log(

@@ -138,7 +138,7 @@ pub struct Inventory {
     pub by_mac: HashMap<MacAddr, Arc<Host>>,
 }
 
-/// The ports that the daemon listens on; DHCP's (67, 4011) are fixed by its clients.
+/// The ports that the daemon listens on, and what it does at once; DHCP's (67, 4011) are fixed by its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Server {
     /// TCP port of boot files and API.
@@ -147,6 +147,8 @@ pub struct Server {
     pub nfs_port: u16,
     /// UDP port of TFTP; firmware asks on 69 only.
     pub tftp_port: u16,
+    /// Large transfers by HTTP that run at once; others wait their turn.
+    pub transfers: usize,
 }
 
 impl Default for Server {
@@ -155,6 +157,7 @@ impl Default for Server {
             http_port: 80,
             nfs_port: 2049,
             tftp_port: 69,
+            transfers: 128,
         }
     }
 }

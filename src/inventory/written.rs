@@ -164,11 +164,17 @@ fn read_server(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
     let http = server.get("http", faults, port());
     let nfs = server.get("nfs", faults, port());
     let tftp = server.get("tftp", faults, port());
+    let transfers = server.get(
+        "transfers",
+        faults,
+        scalars::number("a number of transfers", 1..=8192),
+    );
     let value = |at: Option<At<u16>>, default| at.map_or(default, |at| at.value);
     let ports = Server {
         http_port: value(http, default.http_port),
         nfs_port: value(nfs, default.nfs_port),
         tftp_port: value(tftp, default.tftp_port),
+        transfers: transfers.map_or(default.transfers, |at| usize::from(at.value)),
     };
     if ports.http_port == ports.nfs_port {
         let span = nfs.or(http).map_or(server.place(), |at| at.span);

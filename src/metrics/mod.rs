@@ -12,6 +12,7 @@
 //! fill the memory of the daemon and of whoever reads this.
 
 mod fleet;
+mod http;
 mod label;
 mod leases;
 mod process;
@@ -19,6 +20,7 @@ mod timeline;
 mod udp;
 
 pub use fleet::FleetMetrics;
+pub use http::{HttpMetrics, StatusClass};
 pub use label::{Each, Label};
 pub use leases::{LeaseMetrics, LeaseState};
 pub use timeline::{BootResult, TimelineMetrics};
@@ -40,6 +42,8 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub struct Metrics {
     /// Where hosts stand; set when somebody asks.
     pub fleet: FleetMetrics,
+    /// HTTP.
+    pub http: HttpMetrics,
     /// Leases; set when somebody asks.
     pub leases: LeaseMetrics,
     /// Boot events.
@@ -59,12 +63,15 @@ impl Metrics {
         own.register("build", "The version that runs", version);
         let (fleet, leases) = (FleetMetrics::default(), LeaseMetrics::default());
         let (timeline, sockets) = (TimelineMetrics::default(), WatchedSockets::default());
+        let http = HttpMetrics::default();
         fleet.register(own);
+        http.register(own);
         leases.register(own);
         timeline.register(own);
         own.register_collector(Box::new(sockets.clone()));
         Self {
             fleet,
+            http,
             leases,
             timeline,
             sockets,

@@ -114,6 +114,15 @@ fn message(fields: &BTreeMap<&str, &str>) -> String {
     clean(&text, MAX_MESSAGE)
 }
 
+/// Large transfers by HTTP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfers {
+    /// Have their turn.
+    pub running: usize,
+    /// Wait for it.
+    pub waiting: usize,
+}
+
 /// Where every machine stands.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FleetStatus {
@@ -129,6 +138,9 @@ pub struct FleetStatus {
     pub unknown: Vec<MachineStatus>,
     /// Packets without an answer that were counted and not kept.
     pub suppressed: u64,
+    /// Large transfers by HTTP.
+    #[serde(default)]
+    pub transfers: Transfers,
 }
 
 /// Where one machine stands.
@@ -244,6 +256,7 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
         hosts,
         unknown,
         suppressed: site.timeline.suppressed(),
+        transfers: Transfers::default(),
     }
 }
 

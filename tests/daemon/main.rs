@@ -10,6 +10,7 @@ mod fake;
 mod files;
 mod host_files;
 mod hostile;
+mod http;
 mod metrics;
 mod networkd;
 mod process;

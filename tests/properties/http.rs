@@ -7,8 +7,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridgehead::http::{App, router, serve_tcp};
+use bridgehead::http::{App, Turns, router, serve_tcp};
 use bridgehead::leases::Journal;
+use bridgehead::metrics::HttpMetrics;
 use bridgehead::policy::event::MachineId;
 use bridgehead::site::{Paths, ReloadState, Site, Snapshot};
 use bridgehead::timeline::{Consoles, Timeline};
@@ -89,6 +90,7 @@ impl World {
         runtime.spawn(serve_tcp(
             listener,
             router(app),
+            site.metrics.http.clone(),
             told,
             CancellationToken::new(),
         ));
@@ -165,6 +167,7 @@ fn app(dir: &Path, loader: &[u8]) -> App {
         )),
         consoles: Arc::new(Consoles::new(&state)),
         reload: Arc::new(ReloadState::default()),
+        turns: Arc::new(Turns::new(HttpMetrics::default())),
     }
 }
 

@@ -1,0 +1,95 @@
+//! HTTP.
+
+use axum::http::StatusCode;
+
+use super::{Counter, Each, Gauge, Label, Registry};
+
+/// The first digit of a response's status code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusClass {
+    /// 1xx, 2xx.
+    Success,
+    /// 3xx: mostly 304.
+    Redirection,
+    /// 4xx.
+    ClientError,
+    /// 5xx.
+    ServerError,
+}
+
+impl StatusClass {
+    /// Of this status.
+    pub fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            0..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+}
+
+impl Label for StatusClass {
+    const NAME: &'static str = "code";
+    const ALL: &'static [Self] = &[
+        Self::Success,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+    ];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+        }
+    }
+}
+
+/// Connections, answers, transfers.
+#[derive(Debug, Clone, Default)]
+pub struct HttpMetrics {
+    /// Answers by status.
+    pub responses: Each<StatusClass, Counter>,
+    /// Bytes of boot files that were handed to connections.
+    pub sent_bytes: Counter,
+    /// Boot files that clients did not take whole.
+    pub cut_off: Counter,
+    /// Open connections.
+    pub connections: Gauge,
+    /// Connections that were refused, because their address had too many.
+    pub refused: Counter,
+    /// Large transfers that keep others waiting.
+    pub transfers_running: Gauge,
+    /// Large transfers that wait for their turn.
+    pub transfers_waiting: Gauge,
+}
+
+impl HttpMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let responses = "Answers by HTTP by the class of their status";
+        registry.register("http_responses", responses, self.responses.clone());
+        let sent = "Bytes of boot files sent by HTTP";
+        registry.register("http_sent_bytes", sent, self.sent_bytes.clone());
+        let cut_off = "Boot files by HTTP that clients did not take whole";
+        registry.register("http_cut_off", cut_off, self.cut_off.clone());
+        let connections = "Open HTTP connections";
+        registry.register("http_connections", connections, self.connections.clone());
+        let refused = "HTTP connections refused, because their address had too many";
+        registry.register("http_refused_connections", refused, self.refused.clone());
+        let running = "Large transfers by HTTP that have their turn";
+        registry.register(
+            "http_transfers_running",
+            running,
+            self.transfers_running.clone(),
+        );
+        let waiting = "Large transfers by HTTP that wait for their turn";
+        registry.register(
+            "http_transfers_waiting",
+            waiting,
+            self.transfers_waiting.clone(),
+        );
+    }
+}
