@@ -1,6 +1,7 @@
 //! Wiring: bind everything, drop privileges, serve, reload, drain.
 
 mod interfaces;
+mod neighbours;
 mod observe;
 mod port_holder;
 mod privileges;
@@ -121,6 +122,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     let interfaces = interfaces::choose(&options.interfaces, &snapshot.inventory)?;
     let lock = state::prepare(&options.state)?;
     privileges::raise_open_files();
+    neighbours::warn_if_few(&snapshot.inventory);
     let sockets = Sockets::bind(&interfaces, &snapshot.inventory, options)?;
     let metrics = Arc::new(Metrics::new());
     sockets.watch(&metrics);

@@ -256,6 +256,12 @@ impl BootEvent {
         }
     }
 
+    /// Whether anybody on the wire can cause it, and it tells little: what a host reports needs its token.
+    pub fn is_cheap(&self) -> bool {
+        let cheap = matches!(self.state, StageState::Ignored | StageState::Info);
+        cheap && self.evidence != Evidence::Reported
+    }
+
     /// The same, seen from a certain MAC.
     pub fn from_mac(mut self, mac: MacAddr) -> Self {
         self.mac = Some(mac);

@@ -30,6 +30,9 @@ const MAX_MESSAGE: usize = 600;
 const FOLLOWERS: usize = 1024;
 /// Events that anybody on the wire can cause, kept per second; a flood is counted instead.
 const IGNORED_PER_SECOND: u32 = 20;
+/// So many of them every boot of a listed host may have besides: a thousand hosts that power on together are no flood,
+/// and the story of each is to be whole.
+const IGNORED_PER_BOOT: usize = 20;
 
 /// The timeline can't be kept.
 #[derive(Debug, thiserror::Error)]
@@ -127,9 +130,7 @@ impl Timeline {
         // File names and reports come from the wire, and end on terminals.
         event.message = clean(&event.message, MAX_MESSAGE);
         let mut inner = self.lock();
-        // Anybody can cause these; what a host reports needs its token.
-        let cheap = matches!(event.state, StageState::Ignored | StageState::Info);
-        if cheap && event.evidence != Evidence::Reported && !inner.admit_ignored(event.at) {
+        if event.is_cheap() && !inner.has_room(&event.machine) && !inner.admit_ignored(event.at) {
             self.metrics.suppressed.inc();
             return;
         }
@@ -287,6 +288,13 @@ impl Timeline {
 }
 
 impl Inner {
+    /// Whether a listed host's boot may have one more of the events that anybody can cause.
+    fn has_room(&self, machine: &MachineId) -> bool {
+        let attempt = self.machines.get(machine).and_then(Machine::attempt);
+        let told = attempt.map(|attempt| attempt.events.iter().filter(|e| e.is_cheap()).count());
+        machine.unlisted_mac().is_none() && told.is_some_and(|told| told < IGNORED_PER_BOOT)
+    }
+
     fn admit_ignored(&mut self, at: Timestamp) -> bool {
         if at.as_second() != self.second {
             self.second = at.as_second();
@@ -404,6 +412,45 @@ mod tests {
         assert!(timeline.authorize(&host(), &old).is_ok());
         timeline.report(event(1001, Stage::Identity), &new).unwrap();
         assert_eq!(timeline.authorize(&host(), &old), Err(Refusal::WrongToken));
+    }
+
+    #[test]
+    fn a_flood_is_cut_and_the_boots_of_listed_hosts_keep_their_stories() {
+        let dir = tempfile::tempdir().unwrap();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        let hosts = 0..100;
+        let info = |machine: MachineId| {
+            let (at, said) = (at(1), "said".to_owned());
+            timeline.record(BootEvent::sent(
+                at,
+                machine,
+                Stage::Config,
+                StageState::Info,
+                said,
+            ));
+        };
+        for host in hosts.clone() {
+            let mut began = event(1, Stage::Dhcp);
+            began.machine = MachineId(format!("kvm{host}"));
+            timeline.record_asking(began, Asker::PxeRom);
+            (0..5).for_each(|_| info(MachineId(format!("kvm{host}"))));
+        }
+        assert_eq!(timeline.suppressed(), 0);
+        let events = |name: &str| {
+            let machine = timeline.machine(&MachineId(name.into())).unwrap();
+            machine.attempt().unwrap().events.len()
+        };
+        assert!(
+            hosts
+                .into_iter()
+                .all(|host| events(&format!("kvm{host}")) == 6)
+        );
+        // Who asks without an end is cut, whoever it says it is.
+        (0..1000).for_each(|_| info(MachineId("kvm7".into())));
+        (0..1000).for_each(|_| info(MachineId("mac-525400000009".into())));
+        let kept = IGNORED_PER_BOOT - 5 + IGNORED_PER_SECOND as usize;
+        assert_eq!(timeline.suppressed(), 2000 - kept as u64);
+        assert_eq!(events("kvm7"), 6 + kept);
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn storm(
         loss_percent,
         delay,
         seed: 20,
+        report: true,
         files: site.files.clone(),
     };
     let watch = ours.server.watch();
@@ -86,6 +87,11 @@ fn storm(
         0,
         "datagrams dropped at the simulator"
     );
+    assert_eq!(
+        ok(sim::refused_connections(&wire)),
+        0,
+        "connections that the daemon's listeners had no room for"
+    );
     assert_eq!(ok(ours.standing("done")), usize::from(hosts));
     assert_eq!(
         value("bridgehead_boots_total{result=\"joined\"}"),
@@ -102,6 +108,7 @@ fn storm(
     for sample in [
         "bridgehead_boots_total{result=\"failed\"}",
         "bridgehead_events_unwritten_total",
+        "bridgehead_events_suppressed_total",
         "bridgehead_udp_receive_drops_total{protocol=\"dhcp\"}",
         "bridgehead_udp_receive_drops_total{protocol=\"tftp\"}",
         "bridgehead_unlisted_machines",

@@ -28,12 +28,14 @@ const RECEIVE_BUFFER: usize = 64 << 20;
 /// The packet socket, and who waits for what it hears.
 pub(super) struct Air {
     socket: AsyncFd<OwnedFd>,
+    /// Of the interface, for machines that have an address.
+    mac: [u8; 6],
     to: Vec<mpsc::Sender<Vec<u8>>>,
     ears: Vec<Mutex<mpsc::Receiver<Vec<u8>>>>,
 }
 
 impl Air {
-    pub(super) fn open(interface: &str, hosts: u16) -> io::Result<Self> {
+    pub(super) fn open(interface: &str, mac: [u8; 6], hosts: u16) -> io::Result<Self> {
         // Of the protocol that only a bind names: until then it hears nothing, and nothing goes unfiltered.
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let none: Option<SockProtocol> = None;
@@ -49,6 +51,7 @@ impl Air {
         let socket = unsafe { AsyncFd::register(socket) };
         Ok(Self {
             socket: socket.map_err(|error| error.into_parts().1)?,
+            mac,
             to,
             ears: ears.into_iter().map(Mutex::new).collect(),
         })
@@ -56,9 +59,17 @@ impl Air {
 
     /// Broadcasts a DHCP message from 0.0.0.0 port 68 to port 67.
     pub(super) async fn broadcast(&self, mac: [u8; 6], message: &[u8]) -> io::Result<()> {
-        let frame = frame(mac, message);
-        let sent = |fd: &OwnedFd| send(fd.as_raw_fd(), &frame, MsgFlags::empty());
-        let sent = |fd: &OwnedFd| sent(fd).map_err(io::Error::from);
+        self.send(&frame(mac, message)).await
+    }
+
+    /// Asks for the server's MAC, as firmware does once it has an address: the server learns where the address is.
+    pub(super) async fn resolve(&self, from: Ipv4Addr, server: Ipv4Addr) -> io::Result<()> {
+        self.send(&arp_request(self.mac, from, server)).await
+    }
+
+    async fn send(&self, frame: &[u8]) -> io::Result<()> {
+        let sent =
+            |fd: &OwnedFd| send(fd.as_raw_fd(), frame, MsgFlags::empty()).map_err(io::Error::from);
         self.socket
             .async_io(Interest::WRITABLE, sent)
             .await
@@ -140,6 +151,21 @@ fn frame(mac: [u8; 6], message: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(&[0, 0]);
     frame.extend_from_slice(message);
     frame
+}
+
+/// An ARP request (RFC 826) to all.
+fn arp_request(mac: [u8; 6], from: Ipv4Addr, wanted: Ipv4Addr) -> Vec<u8> {
+    let types = [0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 1];
+    [
+        &[0xff; 6][..],
+        &mac,
+        &types,
+        &mac,
+        &from.octets(),
+        &[0; 6],
+        &wanted.octets(),
+    ]
+    .concat()
 }
 
 /// The Internet checksum (RFC 1071) of a header.

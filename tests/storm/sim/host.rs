@@ -111,6 +111,7 @@ pub(super) struct Host {
     weather: Weather,
     boot: Boot,
     stage: Stage,
+    report: bool,
 }
 
 /// What a loader's script says.
@@ -131,6 +132,7 @@ impl Host {
             weather: Weather::new(storm.seed, number, storm.loss_percent, storm.delay),
             boot: Boot::default(),
             stage: Stage::Dhcp,
+            report: storm.report,
         }
     }
 
@@ -167,6 +169,8 @@ impl Host {
         };
         let mut at = Instant::now();
         let lease = self.lease(rom).await?;
+        let resolved = self.air.resolve(lease.address, server_address()).await;
+        resolved.map_err(|error| format!("cannot ask for the server's MAC: {error}"))?;
         self.done(Stage::Dhcp, Stage::Loader, &mut at);
         self.loader(&lease).await?;
         self.done(Stage::Loader, Stage::IpxeDhcp, &mut at);
@@ -199,7 +203,7 @@ impl Host {
         .await?;
         drop(connection);
         self.done(Stage::Initrd, Stage::Report, &mut at);
-        if script.of("bridgehead.token").is_some() {
+        if self.report {
             self.report(lease.address, server, &script).await?;
             self.done(Stage::Report, Stage::Report, &mut at);
         }
@@ -230,10 +234,9 @@ impl Host {
         } else {
             (tftp::LOCK_STEP, &self.files.bios_loader)
         };
-        let address: Ipv4Addr = SERVER.parse().map_err(|_| "the server's address")?;
         let mut fetching = Fetching {
             address: lease.address,
-            server: SocketAddrV4::new(address, 69),
+            server: SocketAddrV4::new(server_address(), 69),
             weather: &mut self.weather,
             retries: 0,
         };
@@ -357,6 +360,10 @@ impl Host {
         }
         Ok(())
     }
+}
+
+fn server_address() -> Ipv4Addr {
+    SERVER.parse().unwrap_or(Ipv4Addr::UNSPECIFIED)
 }
 
 /// An event as initrd/tree writes it.

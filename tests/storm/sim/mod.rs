@@ -30,7 +30,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use tokio::task::JoinSet;
 
 use crate::lab::{LabError, Result, io_error};
-use crate::rig::{INTERFACE, SERVER, Wire};
+use crate::rig::{SERVER, Wire};
 
 pub use host::{Failure, Stage};
 pub use place::{Files, Ours, Site, answers_http};
@@ -50,6 +50,8 @@ pub struct Storm {
     pub delay: Duration,
     /// The same seed loses the same datagrams of the same host.
     pub seed: u64,
+    /// What initrd and root ask of our API and tell it, too.
+    pub report: bool,
     /// What is served, to hold against what arrives.
     pub files: Files,
 }
@@ -64,10 +66,11 @@ impl Storm {
         // A machine without an address of its own answers ARP for all of theirs, and may bind them.
         wire.client()
             .ip(&["route", "replace", "local", RANGE, "dev", "lo"])?;
-        wire.client().enter(|| self.run())?
+        let mac = mac_of(wire)?;
+        wire.client().enter(|| self.run(mac))?
     }
 
-    fn run(&self) -> Result<Tally> {
+    fn run(&self, mac: [u8; 6]) -> Result<Tally> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -76,8 +79,8 @@ impl Storm {
         let before = cpu_seconds();
         let began = Instant::now();
         let mut tally = runtime.block_on(async {
-            let air =
-                air::Air::open("eth0", self.hosts).map_err(failed("open a packet socket for"))?;
+            let air = air::Air::open("eth0", mac, self.hosts)
+                .map_err(failed("open a packet socket for"))?;
             Ok::<_, LabError>(self.all(Arc::new(air)).await)
         })?;
         tally.wall = began.elapsed();
@@ -155,6 +158,39 @@ unknown: {{policy: hold}}
     )
 }
 
+/// Connections that the server's listeners had no room for since the wire was made (`ListenDrops`, per namespace).
+///
+/// # Errors
+/// Where the namespace can't be asked.
+pub fn refused_connections(wire: &Wire) -> Result<u64> {
+    let text = wire.server().run(&["cat", "/proc/net/netstat"])?;
+    let mut tcp = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, values) = (tcp.next().unwrap_or(""), tcp.next().unwrap_or(""));
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let found = pairs.find(|(name, _)| *name == "ListenDrops");
+    let count = found.and_then(|(_, value)| value.parse().ok());
+    count.ok_or_else(|| LabError::Answer {
+        peer: "/proc/net/netstat".to_owned(),
+        answer: text,
+    })
+}
+
+/// The MAC of the clients' end.
+fn mac_of(wire: &Wire) -> Result<[u8; 6]> {
+    let text = wire.client().ip(&["-o", "link", "show", "eth0"])?;
+    let after = text.split("link/ether ").nth(1).unwrap_or_default();
+    let octets = after.split([':', ' ']).take(6);
+    let octets: Vec<u8> = octets
+        .filter_map(|hex| u8::from_str_radix(hex, 16).ok())
+        .collect();
+    octets.try_into().map_err(|_| LabError::Answer {
+        peer: "ip link show eth0".to_owned(),
+        answer: text,
+    })
+}
+
 /// Each host has two or three descriptors at once.
 fn raise_open_files() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -170,6 +206,3 @@ fn cpu_seconds() -> f64 {
     let seconds = times.map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6);
     seconds.iter().sum()
 }
-
-/// The server's interface is the wire's.
-pub const SERVED: &str = INTERFACE;
