@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bridgehead::diagnostic::{Severity, render};
 use bridgehead::inventory::model::{
-    Inventory, Loader, NfsVersion, OnFailure, PoolKind, RootSource,
+    Boots, Inventory, Loader, Menu, NfsVersion, OnFailure, PoolKind, RootSource,
 };
 use bridgehead::inventory::{Loaded, artefacts, load, parse};
 use proptest::prelude::*;
@@ -98,12 +98,45 @@ fn describe(inventory: &Inventory) -> String {
         lines.extend(interfaces.map(|interface| format!("  {interface:?}")));
         let loaders = host.loaders.iter();
         lines.extend(loaders.map(|(firmware, file)| format!("  {firmware}: {}", file.value)));
+        lines.extend(profile.menu.as_ref().map(menu));
         if host.home.address.addr() != host.ip.value {
             let network = &host.home.network.name;
             lines.push(format!("  lives at {} on {network}", host.home.address));
         }
     }
     lines.join("\n")
+}
+
+/// A menu with what its entries boot.
+fn menu(menu: &Menu) -> String {
+    let mut text = format!(
+        "  menu {:?}, {} in {:?}, serial {}",
+        menu.title, menu.default, menu.timeout, menu.serial
+    );
+    for entry in &menu.entries {
+        let boots = match &entry.boots {
+            Boots::LocalDisk => "local disk".to_owned(),
+            Boots::Kernel { kernel, cmdline } => {
+                format!("kernel {} alone, {} arguments", **kernel, cmdline.len())
+            }
+            Boots::Profile(profile) => {
+                assert_eq!(profile.menu, None, "menus do not nest");
+                let cmdline = profile.cmdline.iter().map(|at| at.value.as_str());
+                format!(
+                    "{} {} {} {:?} {:?} rescue {} {:?}",
+                    profile.name,
+                    *profile.kernel,
+                    *profile.initrd,
+                    profile.root.source,
+                    *profile.on_failure,
+                    profile.rescue.is_some(),
+                    cmdline.collect::<Vec<_>>()
+                )
+            }
+        };
+        text += &format!("\n    {} {:?}: {boots}", entry.name, entry.label);
+    }
+    text
 }
 
 #[test]

@@ -193,11 +193,14 @@ pub fn stage_of(path: &str) -> Stage {
 }
 
 fn wanted(data: &Path, inventory: &Inventory) -> Result<Vec<String>, AssetError> {
-    let profiles = inventory.hosts.values().map(|host| &host.profile);
-    let profiles = profiles.chain(inventory.profiles.values());
-    let mut names: Vec<String> = profiles
+    let mut names: Vec<String> = inventory
+        .all_profiles()
         .flat_map(|profile| [kernel_path(&profile.kernel), initrd_path(&profile.initrd)])
         .collect();
+    let bare = inventory
+        .all_profiles()
+        .flat_map(|profile| profile.bare_kernels());
+    names.extend(bare.map(|kernel| kernel_path(kernel)));
     names.extend(loaders(data)?);
     names.sort();
     names.dedup();

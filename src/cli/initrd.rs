@@ -142,7 +142,11 @@ fn nics(path: &Path, image: &Path) -> Result<initrd::Nics, Failure> {
     let stem = image.file_stem().unwrap_or_default().to_string_lossy();
     let mut nics = initrd::Nics::new();
     let hosts = loaded.inventory.hosts.values();
-    for host in hosts.filter(|host| *host.profile.initrd.value == *stem) {
+    let hosts = hosts.filter(|host| {
+        let mut variants = host.variants();
+        variants.any(|variant| *variant.profile.initrd.value == *stem)
+    });
+    for host in hosts {
         for id in &host.profile.pci {
             let owners = nics.entry(id.value).or_default();
             if owners.last() != Some(&host.name) {

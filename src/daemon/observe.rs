@@ -13,6 +13,7 @@ use crate::nfs;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::render::ConfigKind;
 use crate::site::Site;
+use crate::site::boot::Denied;
 use crate::tftp::{Ended, Observer, Outcome, Refusal, Request, Source, TransferEvent, What};
 use crate::wire::tftp::ErrorCode;
 
@@ -85,42 +86,54 @@ impl Desk {
 
     fn config(&self, wanted: Config, peer: Ipv4Addr, local: Ipv4Addr) -> Result<Bytes, Refusal> {
         let (kind, rendered) = match wanted {
-            Config::Pxelinux(mac) => {
+            Config::Pxelinux(mac, entry) => {
                 let kind = ConfigKind::Pxelinux;
-                (kind, self.site.config_for_mac(kind, mac, peer, local))
+                let config = self.site.config_for_mac(kind, mac, entry, peer, local);
+                (kind, config)
             }
-            Config::Grub => {
+            Config::Grub(entry) => {
                 let kind = ConfigKind::Grub;
-                (kind, self.site.config_for_peer(kind, peer, local))
+                (kind, self.site.config_for_peer(kind, entry, peer, local))
             }
         };
-        let text = rendered
-            .map_err(|_| Refusal::new(ErrorCode::AccessViolation, "not for this address"))?;
-        self.site.note(
-            peer,
-            Stage::Script,
-            StageState::Ok,
-            format!("{kind} sent to {peer} by TFTP"),
-        );
-        Ok(text.into())
+        let config = rendered.map_err(|denied| refusal(&denied))?;
+        self.site.config_sent(kind, peer, &config, " by TFTP");
+        Ok(config.text.into())
+    }
+}
+
+fn refusal(denied: &Denied) -> Refusal {
+    match denied {
+        Denied::NoEntry { .. } => Refusal::new(ErrorCode::FileNotFound, "not in this menu"),
+        _ => Refusal::new(ErrorCode::AccessViolation, "not for this address"),
     }
 }
 
 /// A config that a loader looks for by a fixed name.
 #[derive(Debug, PartialEq, Eq)]
-enum Config {
-    /// `pxelinux.cfg/01-52-54-…`: hardware type and MAC (PXELINUX looks for it after the UUID).
-    Pxelinux(MacAddr),
-    /// `grub/grub.cfg`, below the prefix that the distribution's netboot GRUB has built in.
-    Grub,
+enum Config<'n> {
+    /// `pxelinux.cfg/01-52-54-…`: hardware type and MAC (PXELINUX looks for it after the UUID);
+    /// `pxelinux.cfg/01-52-54-…/ENTRY` for an entry of the menu.
+    Pxelinux(MacAddr, Option<&'n str>),
+    /// `grub/grub.cfg`, below the prefix that the distribution's netboot GRUB has built in;
+    /// `grub/menu/ENTRY.cfg`.
+    Grub(Option<&'n str>),
 }
 
-impl Config {
-    fn named(name: &str) -> Option<Self> {
-        match name.strip_prefix("pxelinux.cfg/01-") {
-            Some(mac) => mac.parse().ok().map(Self::Pxelinux),
-            None => matches!(name, "grub/grub.cfg" | "grub.cfg").then_some(Self::Grub),
+impl<'n> Config<'n> {
+    fn named(name: &'n str) -> Option<Self> {
+        if let Some(rest) = name.strip_prefix("pxelinux.cfg/01-") {
+            let (mac, entry) = match rest.split_once('/') {
+                Some((mac, entry)) => (mac, Some(entry)),
+                None => (rest, None),
+            };
+            return mac.parse().ok().map(|mac| Self::Pxelinux(mac, entry));
         }
+        if matches!(name, "grub/grub.cfg" | "grub.cfg") {
+            return Some(Self::Grub(None));
+        }
+        let entry = name.strip_prefix("grub/menu/")?.strip_suffix(".cfg")?;
+        Some(Self::Grub(Some(entry)))
     }
 }
 
@@ -203,9 +216,17 @@ mod tests {
         let mac = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
         assert_eq!(
             Config::named("pxelinux.cfg/01-52-54-00-00-00-01"),
-            Some(Config::Pxelinux(mac))
+            Some(Config::Pxelinux(mac, None))
         );
-        assert_eq!(Config::named("grub/grub.cfg"), Some(Config::Grub));
+        assert_eq!(
+            Config::named("pxelinux.cfg/01-52-54-00-00-00-01/rescue"),
+            Some(Config::Pxelinux(mac, Some("rescue")))
+        );
+        assert_eq!(Config::named("grub/grub.cfg"), Some(Config::Grub(None)));
+        assert_eq!(
+            Config::named("grub/menu/rescue.cfg"),
+            Some(Config::Grub(Some("rescue")))
+        );
         for other in [
             "pxelinux.cfg/default",
             "pxelinux.cfg/01-52",

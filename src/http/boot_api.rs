@@ -14,6 +14,7 @@ use super::{App, Ends, host_files};
 use crate::inventory::model::{Host, MacAddr};
 use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
 use crate::render::ConfigKind;
+use crate::site::boot::Denied;
 use crate::site::{host_config, report};
 use crate::timeline::{Refusal, TokenKind};
 
@@ -40,7 +41,16 @@ pub(super) async fn ipxe_script(
     ends: Extension<Ends>,
     mac: Path<String>,
 ) -> Reply {
-    loader_config(&state, *ends, ConfigKind::Ipxe, &mac)
+    loader_config(&state, *ends, ConfigKind::Ipxe, &mac, None)
+}
+
+/// What an entry of the machine's menu boots: that it asks is how we know what was chosen.
+pub(super) async fn ipxe_entry(
+    state: State<App>,
+    ends: Extension<Ends>,
+    Path((mac, entry)): Path<(String, String)>,
+) -> Reply {
+    loader_config(&state, *ends, ConfigKind::Ipxe, &mac, Some(&entry))
 }
 
 pub(super) async fn grub_config(
@@ -48,25 +58,27 @@ pub(super) async fn grub_config(
     ends: Extension<Ends>,
     mac: Path<String>,
 ) -> Reply {
-    loader_config(&state, *ends, ConfigKind::Grub, &mac)
+    loader_config(&state, *ends, ConfigKind::Grub, &mac, None)
 }
 
-fn loader_config(app: &App, ends: Ends, kind: ConfigKind, mac: &str) -> Reply {
+fn loader_config(app: &App, ends: Ends, kind: ConfigKind, mac: &str, entry: Option<&str>) -> Reply {
     let (peer, local) = network(ends)?;
     let mac: MacAddr = mac
         .parse()
         .map_err(|bad| (StatusCode::BAD_REQUEST, format!("{bad}\n")))?;
     let config = app
         .site
-        .config_for_mac(kind, mac, peer, local)
-        .map_err(|denied| (StatusCode::FORBIDDEN, format!("{denied}\n")))?;
-    app.site.note(
-        peer,
-        Stage::Script,
-        StageState::Ok,
-        format!("{kind} sent to {peer}"),
-    );
-    Ok(text(config))
+        .config_for_mac(kind, mac, entry, peer, local)
+        .map_err(|denied| (status_of(&denied), format!("{denied}\n")))?;
+    app.site.config_sent(kind, peer, &config, "");
+    Ok(text(config.text))
+}
+
+fn status_of(denied: &Denied) -> StatusCode {
+    match denied {
+        Denied::NoEntry { .. } => StatusCode::NOT_FOUND,
+        Denied::NotYours { .. } | Denied::Nobody(_) | Denied::Render(_) => StatusCode::FORBIDDEN,
+    }
 }
 
 pub(super) fn network(ends: Ends) -> Result<(Ipv4Addr, Ipv4Addr), (StatusCode, String)> {
@@ -99,7 +111,7 @@ pub(super) fn listed(app: &App, name: &str) -> Result<Arc<Host>, (StatusCode, St
 /// Somebody who asks for what is one host's alone.
 pub(super) struct Asker<'a> {
     pub app: &'a App,
-    pub host: &'a Host,
+    pub host: &'a Arc<Host>,
     pub peer: Ipv4Addr,
     /// What was asked for belongs to this stage.
     pub stage: Stage,
@@ -118,6 +130,14 @@ impl Asker<'_> {
         let id = MachineId(self.host.name.clone());
         let authorized = self.app.site.timeline.authorize(&id, token(headers));
         authorized.map_err(|refusal| self.deny(refusal.to_string()))
+    }
+
+    /// The host as the entry makes it that this attempt took from its menu.
+    pub(super) fn booted(&self, attempt: &AttemptId) -> Result<Arc<Host>, (StatusCode, String)> {
+        let id = MachineId(self.host.name.clone());
+        let entry = self.app.site.timeline.entry(&id, attempt);
+        let booted = self.host.booted(entry.as_deref());
+        booted.map_err(|gone| self.deny(gone.to_string()))
     }
 
     /// Gives nothing, and leaves an event that says why.
@@ -159,10 +179,11 @@ pub(super) async fn config(
         stage: Stage::Config,
     };
     let (attempt, _) = asker.authorize(&headers)?;
+    let host = asker.booted(&attempt)?;
     let server = host.home.network.server.unwrap_or(local);
     let report_token = app.site.timeline.report_token(&attempt);
     let snapshot = app.site.snapshot();
-    let files = host_files::announce(&app, &snapshot, &name, &attempt, peer)?;
+    let files = host_files::announce(&app, &snapshot, &host, &attempt, peer)?;
     let config = host_config::host_config(&snapshot, &host, server, &report_token, files.as_ref());
     app.site.note(
         peer,

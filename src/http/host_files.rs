@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::boot_api::{Asker, Reply, listed, network};
 use super::{App, Ends};
+use crate::inventory::model::Host;
 use crate::policy::event::{AttemptId, Stage, StageState};
 use crate::site::handout::{Announced, Delivery};
 use crate::site::{Site, Snapshot};
@@ -27,14 +28,13 @@ const CHUNK: usize = 64 << 10;
 pub(super) fn announce(
     app: &App,
     snapshot: &Snapshot,
-    name: &str,
+    host: &Host,
     attempt: &AttemptId,
     peer: Ipv4Addr,
 ) -> Result<Option<Announced>, (StatusCode, String)> {
-    let host = snapshot.inventory.hosts.get(name);
-    let bundle = host.map(|host| snapshot.files.bundle(&snapshot.inventory, host));
-    match bundle.transpose() {
-        Ok(bundle) => Ok(app.site.handout.announce(name, attempt, bundle.flatten())),
+    let name = &host.name;
+    match snapshot.files.bundle(&snapshot.inventory, host) {
+        Ok(bundle) => Ok(app.site.handout.announce(name, attempt, bundle)),
         Err(error) => {
             let why = format!("the files of {name} could not be rendered: {error}");
             app.site
@@ -63,6 +63,7 @@ pub(super) async fn files(
     if kind != TokenKind::Report {
         return Err(asker.deny("it takes the report token of the configuration".into()));
     }
+    let host = asker.booted(&attempt)?;
     let snapshot = app.site.snapshot();
     let again = || snapshot.files.bundle(&snapshot.inventory, &host).ok()?;
     let delivery = app.site.handout.begin(&name, &attempt, again);

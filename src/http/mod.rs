@@ -66,6 +66,10 @@ pub fn router(app: App) -> Router {
     Router::new()
         .route("/files/{*path}", get(files::file))
         .route("/boot/{mac}/script.ipxe", get(boot_api::ipxe_script))
+        .route(
+            "/boot/{mac}/menu/{entry}/script.ipxe",
+            get(boot_api::ipxe_entry),
+        )
         .route("/boot/{mac}/grub.cfg", get(boot_api::grub_config))
         .route("/v1/boot/{host}/config", get(boot_api::config))
         .route("/v1/boot/{host}/files", get(host_files::files))

@@ -42,8 +42,9 @@ pub fn check(inventory: &Inventory, data: &Path, sources: &Sources) -> Vec<Diagn
 fn profiles(inventory: &Inventory) -> Vec<(Arc<Profile>, Severity)> {
     let mut seen = HashSet::new();
     let booted = inventory.hosts.values().map(|host| &host.profile);
+    let booted = booted.flat_map(|profile| std::iter::once(profile).chain(profile.offered()));
     let booted = booted.map(|profile| (profile.clone(), Severity::Error));
-    let idle = inventory.profiles.values();
+    let idle = inventory.all_profiles();
     let idle = idle.map(|profile| (profile.clone(), Severity::Warning));
     booted
         .chain(idle)
@@ -74,7 +75,10 @@ struct Wanted<'a> {
 
 impl Check<'_> {
     fn profile(&mut self, profile: &Profile, severity: Severity) {
-        let kernel = self.want(severity, &kernel(profile));
+        for bare in profile.bare_kernels() {
+            self.want(severity, &kernel(bare));
+        }
+        let kernel = self.want(severity, &kernel(&profile.kernel));
         let initrd = self.want(severity, &initrd(profile));
         if let RootSource::Embedded { name } = &profile.root.source {
             self.root(profile, name, severity);
@@ -220,7 +224,11 @@ impl Check<'_> {
 
     fn loader(&mut self, profile: &Profile, severity: Severity) {
         let (word, files) = required(*profile.loader);
-        for alternatives in files {
+        let of_menu = match (&profile.menu, *profile.loader) {
+            (Some(_), Loader::Pxelinux) => PXELINUX_MENU,
+            _ => &[],
+        };
+        for alternatives in files.iter().chain(of_menu) {
             let path = |name: &&str| format!("loaders/{name}");
             let mut paths = alternatives.iter().map(path);
             if paths.any(|path| self.data.join(path).is_file()) {
@@ -284,14 +292,14 @@ pub(crate) fn label(origin: &Origin, sources: &Sources, text: &str) -> Label {
     }
 }
 
-fn kernel(profile: &Profile) -> Wanted<'_> {
-    let name = profile.kernel.as_str();
+fn kernel(at: &Sourced<String>) -> Wanted<'_> {
+    let name = at.as_str();
     Wanted {
         what: format!("kernel {name}"),
         code: "artefacts::missing_kernel",
         path: format!("kernels/{name}/vmlinuz"),
         help: "run `make kernel` to get it",
-        origin: profile.kernel.origin.as_ref(),
+        origin: at.origin.as_ref(),
         siblings: ("kernels", ""),
         name,
     }
@@ -309,6 +317,9 @@ fn initrd(profile: &Profile) -> Wanted<'_> {
         name,
     }
 }
+
+/// What PXELINUX shows a menu with.
+const PXELINUX_MENU: &[&[&str]] = &[&["menu.c32"], &["libutil.c32"]];
 
 /// A loader's word and its files: of each group one must be there.
 fn required(loader: Loader) -> (&'static str, &'static [&'static [&'static str]]) {

@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use super::faults::Faults;
 use super::firmware;
 use super::hostlist::{self, Seed};
+use super::menu_settings::Base;
 use super::model::{Home, Host, MacAddr, Network, Profile, Sourced};
 use super::networks::{Networks, Placed, unusable};
 use super::nics::{self, Named};
@@ -66,6 +67,9 @@ impl Check<'_> {
         let profile = self.profile(written, faults);
         if let Some(profile) = &profile {
             nics::check(written, profile, faults);
+            for offered in profile.offered() {
+                nics::check_offered(written, profile, offered, faults);
+            }
         }
         for seed in hostlist::expand(written, faults) {
             self.host(written, seed, profile.as_ref(), faults);
@@ -279,9 +283,16 @@ impl Check<'_> {
             return resolved.complete.clone();
         }
         let settings = written.settings.over(&resolved.settings);
-        let profile = settings.profile(&name.value, &resolved.extends);
-        if profile.is_some() {
+        let mut profile = settings.profile(&name.value, &resolved.extends);
+        if let Some(profile) = &mut profile {
             settings.report_stack(faults);
+            let base = Base {
+                settings: &settings,
+                host: Some(&written.settings),
+                name: &name.value,
+                extends: &resolved.extends,
+            };
+            profile.menu = base.menu(self.profiles, faults);
         }
         if profile.is_none() && !settings.broken && self.incomplete.insert(name.value.clone()) {
             report_incomplete(name, resolved, &settings.missing(), faults);

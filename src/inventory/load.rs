@@ -122,7 +122,11 @@ fn warn(written: &Written, profiles: &Profiles, faults: &mut Faults) {
         .hosts
         .iter()
         .filter_map(|host| host.profile.as_ref());
-    let used: HashSet<&str> = wanted.map(|at| at.value.as_str()).collect();
+    let mut used: HashSet<&str> = wanted.map(|at| at.value.as_str()).collect();
+    let of_profiles = written.profiles.iter().map(|profile| &profile.settings);
+    let settings = of_profiles.chain(written.hosts.iter().map(|host| &host.settings));
+    let menus = settings.filter_map(|settings| settings.menu());
+    used.extend(menus.flat_map(|menu| menu.profiles()));
     profiles.warn_unused(&used, faults);
 }
 

@@ -18,6 +18,8 @@ mod hosts;
 mod interfaces;
 mod links;
 mod load;
+pub mod menu;
+mod menu_settings;
 pub mod model;
 mod names;
 mod networks;

@@ -15,6 +15,7 @@ use ipnet::Ipv4Net;
 
 pub use super::firmware::{Firmware, LoaderFiles};
 pub use super::links::{BOOT_ROLE, Bond, BondMode, Bridge, Interface, InterfaceKind};
+pub use super::menu::{Boots, EntryGone, Menu, MenuEntry};
 use super::pci::PciId;
 use super::rescue::PasswordHash;
 
@@ -305,6 +306,8 @@ pub struct Profile {
     pub on_failure: Sourced<OnFailure>,
     /// Root's password for a rescue boot, which stays in the initrd; `None`: an ordinary boot.
     pub rescue: Option<Sourced<PasswordHash>>,
+    /// What it offers on the console first; `None`: it boots at once.
+    pub menu: Option<Menu>,
     /// NICs that these hosts have; `initrd build` warns of one that nothing drives.
     pub pci: Vec<Sourced<PciId>>,
 }

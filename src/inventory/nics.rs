@@ -88,7 +88,34 @@ fn needed(profile: &Profile) -> Vec<(&str, &str)> {
     all.filter(|(role, _)| *role != BOOT_ROLE).collect()
 }
 
-fn check_roles(written: &WrittenHost, profile: &Profile, faults: &mut Faults) {
+/// Holds it against a profile that its menu offers: that one may use fewer NICs and interfaces, and
+/// can't give the host another address.
+pub(super) fn check_offered(
+    written: &WrittenHost,
+    profile: &Profile,
+    offered: &Profile,
+    faults: &mut Faults,
+) {
+    check_missing(written, offered, faults);
+    let (own, other) = (&profile.bridge.name, &offered.bridge.name);
+    let named = |(name, _): &&(At<String>, At<Ipv4Net>)| [own, other].contains(&&name.value);
+    let Some((name, _)) = written
+        .addresses
+        .iter()
+        .find(named)
+        .filter(|_| own != other)
+    else {
+        return;
+    };
+    let message = format!(
+        "{} has an address on its boot bridge, which is {own} in profile {} and {other} in profile {} of its menu",
+        written.layer, profile.name, offered.name
+    );
+    let help = "give both bridges one name";
+    faults.error("inventory::menu_bridge", name.span, message, "", help);
+}
+
+fn check_missing(written: &WrittenHost, profile: &Profile, faults: &mut Faults) {
     let needed = needed(profile);
     let has = |role: &str| written.nics.iter().any(|(at, _)| at.value == role);
     for (role, user) in needed.iter().filter(|(role, _)| !has(role)) {
@@ -105,8 +132,16 @@ fn check_roles(written: &WrittenHost, profile: &Profile, faults: &mut Faults) {
             .map(|near| format!("rename `{near}`, or "))
             .unwrap_or_default();
         let help = format!("{near}add `nics: {{{role}: \"52:54:00:00:00:02\"}}`");
-        faults.error("inventory::missing_nic", written.span, message, "", help);
+        let fault = Diagnostic::error("inventory::missing_nic", message)
+            .with_label(faults.primary(written.span, ""))
+            .with_help(help);
+        faults.once(fault);
     }
+}
+
+fn check_roles(written: &WrittenHost, profile: &Profile, faults: &mut Faults) {
+    check_missing(written, profile, faults);
+    let needed = needed(profile);
     for (role, _) in &written.nics {
         if needed.iter().any(|(name, _)| *name == role.value) {
             continue;

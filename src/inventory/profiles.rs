@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::faults::Faults;
+use super::menu_settings::Base;
 use super::model::Profile;
 use super::settings::Settings;
 use super::suggest::{did_you_mean, quote};
@@ -49,6 +50,32 @@ impl Profiles {
             Some((name.clone(), resolved.complete.clone()?))
         };
         self.resolved.iter().filter_map(complete).collect()
+    }
+
+    /// Menus come last: their entries build on other profiles.
+    fn add_menu(&mut self, name: &str, faults: &mut Faults) {
+        let Some(resolved) = self.resolved.get(name) else {
+            return;
+        };
+        let Some(profile) = &resolved.complete else {
+            return;
+        };
+        let base = Base {
+            settings: &resolved.settings,
+            host: None,
+            name,
+            extends: &resolved.extends,
+        };
+        let Some(menu) = base.menu(self, faults) else {
+            return;
+        };
+        let with_menu = Profile {
+            menu: Some(menu),
+            ..Profile::clone(profile)
+        };
+        if let Some(resolved) = self.resolved.get_mut(name) {
+            resolved.complete = Some(Arc::new(with_menu));
+        }
     }
 
     /// A profile that nobody uses, extends or could boot is probably a slip.
@@ -106,9 +133,13 @@ pub(super) fn build(written: &[WrittenProfile], faults: &mut Faults) -> Profiles
             resolved.settings.report_stack(faults);
         }
     }
-    Profiles {
+    let mut profiles = Profiles {
         resolved: resolved.into_iter().collect(),
+    };
+    for written in written {
+        profiles.add_menu(&written.name.value, faults);
     }
+    profiles
 }
 
 type ByName<'w> = HashMap<&'w str, &'w WrittenProfile>;

@@ -6,7 +6,10 @@ use super::bridges::BridgeSettings;
 use super::faults::Faults;
 use super::fields::Fields;
 use super::interfaces::{self, WrittenInterface};
-use super::model::{ImagePool, Loader, NfsVersion, OnFailure, Profile, Root, RootSource, Sourced};
+use super::menu_settings::{self, WrittenMenu};
+use super::model::{
+    Boots, ImagePool, Loader, NfsVersion, OnFailure, Profile, Root, RootSource, Sourced,
+};
 use super::pci::{self, PciId};
 use super::rescue::{self, PasswordHash};
 use super::stack::Stack;
@@ -45,6 +48,8 @@ pub(super) struct Settings {
     files: Vec<Sourced<String>>,
     on_failure: Option<Sourced<OnFailure>>,
     rescue: Option<Sourced<PasswordHash>>,
+    /// `Some(None)`: the layer says `none`.
+    menu: Option<Option<WrittenMenu>>,
     pci: Vec<Sourced<PciId>>,
     /// A value was refused: what is missing then is no second fault.
     pub(super) broken: bool,
@@ -55,9 +60,21 @@ impl Settings {
     pub(super) fn read(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Self {
         let layer = fields.layer().clone();
         let loader = scalars::one_of("a loader", "inventory::unknown_loader", LOADERS);
+        let mut settings = Self::read_bootable(fields, faults);
+        settings.loader = source(fields.get("loader", faults, loader), &layer, faults);
+        settings.bridge = BridgeSettings::read(fields, faults);
+        settings.interfaces = interfaces::read(fields, faults);
+        settings.menu = menu_settings::read(fields, faults);
+        let pci = fields.list("pci", faults, pci::id).into_iter();
+        settings.pci = pci.map(|at| faults.sourced(at, &layer)).collect();
+        settings
+    }
+
+    /// Takes out what an entry of a menu can set, too.
+    pub(super) fn read_bootable(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Self {
+        let layer = fields.layer().clone();
         let failure = scalars::one_of("a way to fail", "inventory::bad_on_failure", ON_FAILURE);
         let mut settings = Self {
-            loader: source(fields.get("loader", faults, loader), &layer, faults),
             kernel: source(
                 fields.get("kernel", faults, names::file_name),
                 &layer,
@@ -71,15 +88,11 @@ impl Settings {
             cmdline: read_cmdline(fields, faults),
             ..Self::default()
         };
-        settings.bridge = BridgeSettings::read(fields, faults);
-        settings.interfaces = interfaces::read(fields, faults);
         settings.read_root(fields, faults);
         settings.image_pool = pools::read(fields, faults);
         settings.files = read_files(fields, faults);
         settings.on_failure = source(fields.get("on_failure", faults, failure), &layer, faults);
         settings.rescue = rescue::read(fields, faults);
-        let pci = fields.list("pci", faults, pci::id).into_iter();
-        settings.pci = pci.map(|at| faults.sourced(at, &layer)).collect();
         settings.broken = settings.misses_written(fields);
         settings
     }
@@ -129,6 +142,10 @@ impl Settings {
             files: [parent.files.as_slice(), self.files.as_slice()].concat(),
             on_failure: pick(&self.on_failure, &parent.on_failure),
             rescue: pick(&self.rescue, &parent.rescue),
+            menu: match (&self.menu, &parent.menu) {
+                (Some(Some(own)), Some(Some(parent))) => Some(Some(own.over(parent))),
+                (own, parent) => pick(own, parent),
+            },
             pci: [parent.pci.as_slice(), self.pci.as_slice()].concat(),
             broken: self.broken || parent.broken,
         }
@@ -149,6 +166,7 @@ impl Settings {
             files,
             on_failure,
             rescue,
+            menu,
             pci,
             broken: _,
         } = self;
@@ -164,6 +182,7 @@ impl Settings {
             && image_pool.is_none()
             && on_failure.is_none()
             && rescue.is_none()
+            && menu.is_none()
             && pci.is_empty()
     }
 
@@ -178,7 +197,27 @@ impl Settings {
         missing.map(|(key, _)| key).collect()
     }
 
-    /// The profile that these settings make; `None` while something is missing.
+    /// The menu that these settings make, as written.
+    pub(super) fn menu(&self) -> Option<&WrittenMenu> {
+        self.menu.as_ref().and_then(Option::as_ref)
+    }
+
+    /// Whether `initrd: none` is written, which stands for no file.
+    pub(super) fn take_no_initrd(&mut self) -> bool {
+        let none = self
+            .initrd
+            .as_ref()
+            .is_some_and(|name| name.value == "none");
+        self.initrd.take_if(|_| none).is_some()
+    }
+
+    /// What a menu's entry boots that has no initrd.
+    pub(super) fn bare_kernel(&self) -> Option<Boots> {
+        let (kernel, cmdline) = (self.kernel.clone()?, self.cmdline.clone());
+        Some(Boots::Kernel { kernel, cmdline })
+    }
+
+    /// The profile that these settings make, without its menu; `None` while something is missing.
     pub(super) fn profile(&self, name: &str, extends: &[String]) -> Option<Profile> {
         Some(Profile {
             name: name.to_owned(),
@@ -197,6 +236,7 @@ impl Settings {
             files: self.files.clone(),
             on_failure: or_default(&self.on_failure, OnFailure::Reboot),
             rescue: self.rescue.clone(),
+            menu: None,
             pci: self.pci.clone(),
         })
     }

@@ -83,8 +83,12 @@ stages! {
     Dhcp = "dhcp", 60;
     /// The loader was asked for.
     Loader = "loader", 60;
+    /// A menu was sent; somebody may be looking at it.
+    Menu = "menu", 0;
     /// The loader's script or config was rendered and sent.
     Script = "script", 60;
+    /// The machine was sent to its own disk.
+    LocalDisk = "local-disk", 0;
     /// The kernel was fetched.
     Kernel = "kernel", 120;
     /// The initrd was fetched.
@@ -204,6 +208,15 @@ pub enum Evidence {
     Reported,
 }
 
+/// What a machine took out of its menu.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The entry.
+    pub entry: String,
+    /// Whether what it boots will tell how it goes on.
+    pub reports: bool,
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootEvent {
@@ -225,6 +238,9 @@ pub struct BootEvent {
     /// Set where this event begins a boot attempt.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub begins: Option<AttemptId>,
+    /// Set where the machine took an entry of its menu.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub choice: Option<Choice>,
     /// Which attempt it belongs to, where the sender proved it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub attempt: Option<AttemptId>,
@@ -251,6 +267,7 @@ impl BootEvent {
             evidence: Evidence::Sent,
             message,
             begins: None,
+            choice: None,
             attempt: None,
             uptime_ms: None,
         }

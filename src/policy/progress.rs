@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::policy::client::Asker;
-use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, StageState};
+use crate::policy::event::{AttemptId, BootEvent, Choice, Evidence, MachineId, Stage, StageState};
 
 /// Attempts remembered per machine.
 const ATTEMPTS: usize = 5;
@@ -28,6 +28,8 @@ pub struct Attempt {
     pub events: VecDeque<BootEvent>,
     /// The host has shown its report token: the boot token is spent.
     pub claimed: bool,
+    /// What the machine took out of its menu, if it has one.
+    pub choice: Option<Choice>,
     /// When the host was accepted as joined.
     pub joined: Option<Timestamp>,
 }
@@ -39,6 +41,7 @@ impl Attempt {
             began,
             events: VecDeque::new(),
             claimed: false,
+            choice: None,
             joined: None,
         }
     }
@@ -63,13 +66,27 @@ impl Attempt {
 
     /// The newest event that moved the boot on. What we refused or ignored does not,
     /// and once the host speaks for itself, nothing else does: anybody on the wire can
-    /// send a DISCOVER in its name.
+    /// send a DISCOVER in its name. The system on a local disk sends its own.
     pub fn current(&self) -> Option<&BootEvent> {
         let moves = |event: &&BootEvent| {
             !matches!(event.state, StageState::Ignored | StageState::Info)
                 && (!self.claimed || event.evidence == Evidence::Reported)
+                && (self.reports() || event.stage != Stage::Dhcp)
         };
         self.events.iter().rev().find(moves)
+    }
+
+    /// Whether what the machine boots will tell how it goes on.
+    fn reports(&self) -> bool {
+        self.choice.as_ref().is_none_or(|choice| choice.reports)
+    }
+
+    /// Whether it has left for what never reports.
+    fn is_away(&self) -> bool {
+        let left = |event: &BootEvent| {
+            matches!(event.stage, Stage::LocalDisk | Stage::Kernel) && event.state == StageState::Ok
+        };
+        !self.reports() && self.current().is_some_and(left)
     }
 }
 
@@ -83,6 +100,8 @@ pub enum Standing {
     Running,
     /// Joined.
     Done,
+    /// It runs what does not report: its local disk, or a memory test.
+    Away,
     /// Joined, but something is not as it should be.
     Degraded,
     /// A stage failed for good.
@@ -97,6 +116,7 @@ impl Standing {
         Self::Unseen,
         Self::Running,
         Self::Done,
+        Self::Away,
         Self::Degraded,
         Self::Failed,
         Self::Stalled,
@@ -108,6 +128,7 @@ impl Standing {
             Self::Unseen => "unseen",
             Self::Running => "running",
             Self::Done => "done",
+            Self::Away => "away",
             Self::Degraded => "degraded",
             Self::Failed => "failed",
             Self::Stalled => "stalled",
@@ -179,6 +200,13 @@ impl Machine {
         if event.evidence == Evidence::Reported && event.stage > Stage::Config {
             attempt.claimed = true;
         }
+        // What comes from the address of a running host changes nothing of its boot.
+        if event.stage == Stage::Menu && !attempt.claimed {
+            attempt.choice = None;
+        }
+        if let Some(choice) = event.choice.as_ref().filter(|_| !attempt.claimed) {
+            attempt.choice = Some(choice.clone());
+        }
         match (event.stage, event.state) {
             (Stage::Joined, StageState::Ok) => {
                 attempt.joined.get_or_insert(event.at);
@@ -199,6 +227,7 @@ impl Machine {
             Some(event) if event.state == StageState::Fail => Standing::Failed,
             Some(event) if event.state == StageState::Degraded => Standing::Degraded,
             _ if attempt.joined.is_some() => Standing::Done,
+            _ if attempt.is_away() => Standing::Away,
             Some(event) if silence(event, now) > event.stage.patience_s() => Standing::Stalled,
             _ => Standing::Running,
         }
@@ -364,6 +393,56 @@ mod tests {
         assert_eq!(machine.standing(at(61)), Standing::Stalled);
         machine.fold(event(70, Stage::Joined, StageState::Ok));
         assert_eq!(machine.standing(at(1_000_000)), Standing::Done);
+    }
+
+    fn chose(second: i64, stage: Stage, entry: &str, reports: bool) -> BootEvent {
+        let mut event = event(second, stage, StageState::Ok);
+        let entry = entry.to_owned();
+        event.choice = Some(Choice { entry, reports });
+        event
+    }
+
+    #[test]
+    fn a_machine_that_left_for_its_disk_is_away_whatever_asks_for_an_address_then() {
+        let mut machine = began(0);
+        machine.fold(event(3, Stage::Menu, StageState::Ok));
+        assert_eq!(machine.standing(at(10_000)), Standing::Running);
+        machine.fold(chose(9, Stage::LocalDisk, "disk", false));
+        machine.fold(event(30, Stage::Dhcp, StageState::Ok));
+        assert_eq!(machine.standing(at(10_000)), Standing::Away);
+        let current = machine.attempt().unwrap().current().unwrap();
+        assert_eq!(current.stage, Stage::LocalDisk);
+        // It has no disk, and its firmware comes back to the network.
+        assert!(machine.begins_attempt(Asker::PxeRom, at(60)));
+        assert!(!machine.begins_attempt(Asker::Other, at(60)));
+    }
+
+    #[test]
+    fn a_bare_kernel_is_away_once_it_has_come() {
+        let mut machine = began(0);
+        machine.fold(chose(9, Stage::Script, "memtest", false));
+        assert_eq!(machine.standing(at(70)), Standing::Stalled);
+        machine.fold(event(12, Stage::Kernel, StageState::Ok));
+        assert_eq!(machine.standing(at(10_000)), Standing::Away);
+    }
+
+    #[test]
+    fn what_was_chosen_holds_until_the_menu_comes_again_or_the_host_speaks() {
+        let entry = |machine: &Machine| {
+            let choice = machine.attempt().unwrap().choice.clone();
+            choice.map(|choice| choice.entry)
+        };
+        let mut machine = began(0);
+        machine.fold(chose(5, Stage::Script, "rescue", true));
+        assert_eq!(entry(&machine).as_deref(), Some("rescue"));
+        machine.fold(event(6, Stage::Menu, StageState::Ok));
+        assert_eq!(entry(&machine), None);
+        machine.fold(chose(7, Stage::Script, "kvm", true));
+        machine.fold(event(40, Stage::Identity, StageState::Ok));
+        machine.fold(chose(50, Stage::LocalDisk, "disk", false));
+        machine.fold(event(51, Stage::Menu, StageState::Ok));
+        assert_eq!(entry(&machine).as_deref(), Some("kvm"));
+        assert_eq!(machine.standing(at(52)), Standing::Running);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::SerialContext;
+
 /// The daemon as the client sees it.
 #[derive(Debug, Clone, Serialize)]
 pub struct ServerContext {
@@ -85,8 +87,10 @@ pub struct BootContext {
     pub arguments: Vec<String>,
     /// The kernel.
     pub kernel: FileLinks,
-    /// The initrd.
-    pub initrd: FileLinks,
+    /// The serial line that a menu's loader drives: PXELINUX forgets it with each config.
+    pub serial: Option<SerialContext>,
+    /// The initrd; `None`: the kernel boots alone, and takes `arguments` for its whole command line.
+    pub initrd: Option<FileLinks>,
 }
 
 /// For the `hold` templates.

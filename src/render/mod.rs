@@ -2,7 +2,9 @@
 
 pub(crate) mod archive;
 mod context;
+mod escape;
 pub mod files;
+mod menu;
 
 use std::fmt;
 use std::fs;
@@ -12,35 +14,30 @@ use std::path::{Path, PathBuf};
 use tera::{Context, Tera};
 
 pub use context::{BootContext, BridgeContext, FileLinks, HoldContext, ServerContext};
+pub use menu::{EntryContext, LocalContext, MenuContext, SerialContext};
+
+macro_rules! built_in {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../templates/", $name)))
+    };
+}
 
 /// Every template that a site needs, with the text that is used where the site has no
 /// `templates/` of its own.
 const BUILT_IN: &[(&str, &str)] = &[
-    ("cmdline.txt", include_str!("../../templates/cmdline.txt")),
-    (
-        "ipxe/boot.ipxe",
-        include_str!("../../templates/ipxe/boot.ipxe"),
-    ),
-    (
-        "ipxe/hold.ipxe",
-        include_str!("../../templates/ipxe/hold.ipxe"),
-    ),
-    (
-        "pxelinux/boot.cfg",
-        include_str!("../../templates/pxelinux/boot.cfg"),
-    ),
-    (
-        "pxelinux/hold.cfg",
-        include_str!("../../templates/pxelinux/hold.cfg"),
-    ),
-    (
-        "grub/boot.cfg",
-        include_str!("../../templates/grub/boot.cfg"),
-    ),
-    (
-        "grub/hold.cfg",
-        include_str!("../../templates/grub/hold.cfg"),
-    ),
+    built_in!("cmdline.txt"),
+    built_in!("ipxe/boot.ipxe"),
+    built_in!("ipxe/hold.ipxe"),
+    built_in!("ipxe/local.ipxe"),
+    built_in!("ipxe/menu.ipxe"),
+    built_in!("pxelinux/boot.cfg"),
+    built_in!("pxelinux/hold.cfg"),
+    built_in!("pxelinux/local.cfg"),
+    built_in!("pxelinux/menu.cfg"),
+    built_in!("grub/boot.cfg"),
+    built_in!("grub/hold.cfg"),
+    built_in!("grub/local.cfg"),
+    built_in!("grub/menu.cfg"),
 ];
 
 /// x86 kernels take command lines of 2047 bytes (`COMMAND_LINE_SIZE` 2048 with its NUL).
@@ -114,6 +111,22 @@ impl ConfigKind {
             Self::Grub => "grub/hold.cfg",
         }
     }
+
+    fn menu(self) -> &'static str {
+        match self {
+            Self::Ipxe => "ipxe/menu.ipxe",
+            Self::Pxelinux => "pxelinux/menu.cfg",
+            Self::Grub => "grub/menu.cfg",
+        }
+    }
+
+    fn local(self) -> &'static str {
+        match self {
+            Self::Ipxe => "ipxe/local.ipxe",
+            Self::Pxelinux => "pxelinux/local.cfg",
+            Self::Grub => "grub/local.cfg",
+        }
+    }
 }
 
 /// The site's templates, parsed.
@@ -158,7 +171,11 @@ impl Templates {
     /// # Errors
     /// [`RenderError`] if it does not render or is too long.
     pub fn cmdline(&self, context: &BootContext) -> Result<String, RenderError> {
-        let text = self.render("cmdline.txt", context)?;
+        // What has no initrd of ours takes none of its arguments.
+        let text = match context.initrd {
+            Some(_) => self.render("cmdline.txt", context)?,
+            None => context.arguments.join(" "),
+        };
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         if line.len() > MAX_CMDLINE {
             return Err(RenderError::CmdlineTooLong {
@@ -180,7 +197,8 @@ impl Templates {
     ) -> Result<String, RenderError> {
         let cmdline = self.cmdline(context)?;
         let mut values = self.context(kind.boot(), context)?;
-        values.insert("cmdline_quoted", &quote_for_grub(&cmdline));
+        values.insert("site", &escape::shown(kind, &context.site));
+        values.insert("cmdline_quoted", &escape::grub_words(&cmdline));
         values.insert("cmdline", &cmdline);
         self.tera
             .render(kind.boot(), &values)
@@ -196,7 +214,11 @@ impl Templates {
         kind: ConfigKind,
         context: &HoldContext,
     ) -> Result<String, RenderError> {
-        self.render(kind.hold(), context)
+        let mut values = self.context(kind.hold(), context)?;
+        values.insert("site", &escape::shown(kind, &context.site));
+        self.tera
+            .render(kind.hold(), &values)
+            .map_err(|error| broken(kind.hold(), &error))
     }
 
     fn render(&self, name: &str, context: &impl serde::Serialize) -> Result<String, RenderError> {
@@ -224,14 +246,6 @@ fn broken(name: &str, error: &tera::Error) -> RenderError {
         name: name.to_owned(),
         report: error.to_string(),
     }
-}
-
-/// Each word in single quotes, so that GRUB's shell expands nothing in it.
-fn quote_for_grub(cmdline: &str) -> String {
-    let quoted = cmdline
-        .split(' ')
-        .map(|word| format!("'{}'", word.replace('\'', r"'\''")));
-    quoted.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -272,12 +286,13 @@ mod tests {
                 "http://10.77.0.1",
                 "10.77.0.1",
             ),
-            initrd: FileLinks::new(
+            serial: None,
+            initrd: Some(FileLinks::new(
                 "default",
                 "initrds/default.img",
                 "http://10.77.0.1",
                 "10.77.0.1",
-            ),
+            )),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::menu::{self, LoaderConfig};
 use super::{Found, Site, Snapshot, links};
 use crate::assets::{initrd_path, kernel_path};
 use crate::inventory::model::{Host, Inventory, MacAddr, OnFailure, Profile};
@@ -32,13 +33,34 @@ pub enum Denied {
     /// Nobody here has the address that asks.
     #[error("nobody has the address {0}: it has no lease and no listed host has it")]
     Nobody(Ipv4Addr),
+    /// The menu of this host has no such entry, or it has no menu: hosts.yaml was edited meanwhile.
+    #[error("the menu of {machine} has no entry `{entry}`")]
+    NoEntry {
+        /// Whose menu.
+        machine: String,
+        /// What was asked for.
+        entry: String,
+    },
     /// The template does not render.
     #[error("the script could not be rendered")]
     Render(#[from] RenderError),
 }
 
+/// A listed host that asks for a config, and all that its answer is made of.
+pub(super) struct BootRequest<'a> {
+    pub(super) kind: ConfigKind,
+    pub(super) inventory: &'a Inventory,
+    pub(super) host: &'a Host,
+    pub(super) mac: MacAddr,
+    /// The daemon's address that it asked.
+    pub(super) local: Ipv4Addr,
+    pub(super) attempt: &'a AttemptId,
+    pub(super) token: &'a str,
+}
+
 impl Site {
-    /// The config for the machine with this MAC, if `peer` is that machine's address.
+    /// The config for the machine with this MAC, if `peer` is that machine's address; of its menu's
+    /// `entry`, or the first that it gets.
     ///
     /// The address is what ties a request to a machine here: a guest that is bridged onto
     /// the network has another one.
@@ -49,15 +71,16 @@ impl Site {
         &self,
         kind: ConfigKind,
         mac: MacAddr,
+        entry: Option<&str>,
         peer: Ipv4Addr,
         local: Ipv4Addr,
-    ) -> Result<String, Denied> {
+    ) -> Result<LoaderConfig, Denied> {
         let now = Timestamp::now();
         let host = self.snapshot().inventory.by_mac.get(&mac).cloned();
         let holds_lease = self.lease_holder(peer) == Some(mac);
         let reserved = host.as_ref().is_some_and(|host| *host.ip == peer);
         let result = match host {
-            Some(host) if reserved => self.boot_config(kind, &host, mac, local, now),
+            Some(host) if reserved => self.boot_config(kind, &host, mac, entry, local),
             // Listed since it got its address of the pool, or not listed: it waits.
             host if holds_lease => self.hold_config(kind, host.as_deref(), mac, local, now),
             _ => Err(Denied::NotYours { peer, mac }),
@@ -72,9 +95,10 @@ impl Site {
     pub fn config_for_peer(
         &self,
         kind: ConfigKind,
+        entry: Option<&str>,
         peer: Ipv4Addr,
         local: Ipv4Addr,
-    ) -> Result<String, Denied> {
+    ) -> Result<LoaderConfig, Denied> {
         let now = Timestamp::now();
         let result = match self.machine_at(peer) {
             Some(Found {
@@ -85,7 +109,7 @@ impl Site {
                 // Of several NICs, the one that took the lease asks.
                 let holder = self.lease_holder(peer);
                 let mac = holder.unwrap_or(*host.macs[0]);
-                self.boot_config(kind, &host, mac, local, now)
+                self.boot_config(kind, &host, mac, entry, local)
             }
             Some(Found {
                 host,
@@ -97,7 +121,11 @@ impl Site {
         self.tell(peer, result)
     }
 
-    fn tell(&self, peer: Ipv4Addr, result: Result<String, Denied>) -> Result<String, Denied> {
+    fn tell(
+        &self,
+        peer: Ipv4Addr,
+        result: Result<LoaderConfig, Denied>,
+    ) -> Result<LoaderConfig, Denied> {
         if let Err(denied) = &result {
             let cause = std::error::Error::source(denied).map(|cause| format!(": {cause}"));
             let message = format!("{denied}{}", cause.unwrap_or_default());
@@ -109,17 +137,36 @@ impl Site {
     fn boot_config(
         &self,
         kind: ConfigKind,
-        host: &Arc<Host>,
+        host: &Host,
         mac: MacAddr,
+        entry: Option<&str>,
         local: Ipv4Addr,
-        now: Timestamp,
-    ) -> Result<String, Denied> {
+    ) -> Result<LoaderConfig, Denied> {
         let snapshot = self.snapshot();
         let id = MachineId(host.name.clone());
-        let attempt = self.timeline.attempt(&id, now);
-        let token = self.timeline.boot_token(&attempt);
-        let context = boot_context(&snapshot.inventory, host, mac, local, &attempt, token);
-        Ok(snapshot.templates.boot_config(kind, &context)?)
+        let attempt = self.timeline.attempt(&id, Timestamp::now());
+        let request = BootRequest {
+            kind,
+            inventory: &snapshot.inventory,
+            host,
+            mac,
+            local,
+            attempt: &attempt,
+            token: &self.timeline.boot_token(&attempt),
+        };
+        match (&host.profile.menu, entry) {
+            (Some(menu), _) => menu::config(&snapshot, &request, menu, entry),
+            (None, Some(entry)) => Err(Denied::NoEntry {
+                machine: host.name.clone(),
+                entry: entry.to_owned(),
+            }),
+            (None, None) => {
+                let text = snapshot
+                    .templates
+                    .boot_config(kind, &request.context(host))?;
+                Ok(LoaderConfig::script(text))
+            }
+        }
     }
 
     fn hold_config(
@@ -129,7 +176,7 @@ impl Site {
         mac: MacAddr,
         local: Ipv4Addr,
         now: Timestamp,
-    ) -> Result<String, Denied> {
+    ) -> Result<LoaderConfig, Denied> {
         let snapshot = self.snapshot();
         let id = host.map_or_else(
             || MachineId::unlisted(mac),
@@ -143,7 +190,8 @@ impl Site {
             server: server_context(endpoint),
             hold_seconds: HOLD_S,
         };
-        Ok(snapshot.templates.hold_config(kind, &context)?)
+        let text = snapshot.templates.hold_config(kind, &context)?;
+        Ok(LoaderConfig::script(text))
     }
 }
 
@@ -162,46 +210,45 @@ fn server_context(endpoint: Endpoint) -> ServerContext {
     }
 }
 
-fn boot_context(
-    inventory: &Inventory,
-    host: &Host,
-    mac: MacAddr,
-    local: Ipv4Addr,
-    attempt: &AttemptId,
-    token: String,
-) -> BootContext {
-    let profile = &host.profile;
-    let address = host.network.server.unwrap_or(local);
-    let http_port = inventory.server.http_port;
-    let server = server_context(Endpoint { address, http_port });
-    let home = &host.home.network;
-    let daemon = server_context(Endpoint {
-        address: home.server.unwrap_or(address),
-        http_port,
-    });
-    let file = |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address);
-    let dns: Vec<String> = home.dns.iter().map(Ipv4Addr::to_string).collect();
-    BootContext {
-        site: inventory.site.clone(),
-        machine: host.name.clone(),
-        mac: mac.to_string(),
-        bootif: mac.bootif(),
-        attempt: attempt.to_string(),
-        token,
-        daemon,
-        bridge: links::bridge(host),
-        address: host.home.address.to_string(),
-        router: home.router.map(|router| router.to_string()),
-        dns: (!dns.is_empty()).then(|| dns.join(",")),
-        on_failure: on_failure(*profile.on_failure).into(),
-        arguments: profile
-            .cmdline
-            .iter()
-            .map(|argument| argument.value.clone())
-            .collect(),
-        kernel: file(&profile.kernel, &kernel_path(&profile.kernel)),
-        initrd: file(&profile.initrd, &initrd_path(&profile.initrd)),
-        server,
+impl BootRequest<'_> {
+    /// What boots `host`: the one that asks, or the same with another profile.
+    pub(super) fn context(&self, host: &Host) -> BootContext {
+        let (inventory, mac) = (self.inventory, self.mac);
+        let profile = &host.profile;
+        let address = host.network.server.unwrap_or(self.local);
+        let http_port = inventory.server.http_port;
+        let server = server_context(Endpoint { address, http_port });
+        let home = &host.home.network;
+        let daemon = server_context(Endpoint {
+            address: home.server.unwrap_or(address),
+            http_port,
+        });
+        let file =
+            |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address);
+        let dns: Vec<String> = home.dns.iter().map(Ipv4Addr::to_string).collect();
+        BootContext {
+            site: inventory.site.clone(),
+            machine: host.name.clone(),
+            mac: mac.to_string(),
+            bootif: mac.bootif(),
+            attempt: self.attempt.to_string(),
+            token: self.token.to_owned(),
+            daemon,
+            bridge: links::bridge(host),
+            address: host.home.address.to_string(),
+            router: home.router.map(|router| router.to_string()),
+            dns: (!dns.is_empty()).then(|| dns.join(",")),
+            on_failure: on_failure(*profile.on_failure).into(),
+            arguments: profile
+                .cmdline
+                .iter()
+                .map(|argument| argument.value.clone())
+                .collect(),
+            kernel: file(&profile.kernel, &kernel_path(&profile.kernel)),
+            serial: None,
+            initrd: Some(file(&profile.initrd, &initrd_path(&profile.initrd))),
+            server,
+        }
     }
 }
 
@@ -228,19 +275,21 @@ pub fn rehearse(inventory: &Inventory, templates: &Templates) -> Vec<RenderError
     }
     let mut hosts: Vec<_> = longest.into_values().collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    let (attempt, token) = (AttemptId("0".repeat(32)), "0".repeat(32));
     let mut faults = Vec::new();
     for host in hosts {
-        let attempt = AttemptId("0".repeat(32));
-        let context = boot_context(
-            inventory,
-            host,
-            *host.macs[0],
-            *host.ip,
-            &attempt,
-            "0".repeat(32),
-        );
         for kind in [ConfigKind::Ipxe, ConfigKind::Pxelinux, ConfigKind::Grub] {
-            faults.extend(templates.boot_config(kind, &context).err());
+            let request = BootRequest {
+                kind,
+                inventory,
+                host,
+                mac: *host.macs[0],
+                local: *host.ip,
+                attempt: &attempt,
+                token: &token,
+            };
+            faults.extend(templates.boot_config(kind, &request.context(host)).err());
+            faults.extend(menu::rehearse(templates, &request));
         }
     }
     faults.extend(rehearse_hold(inventory, templates));
@@ -280,7 +329,16 @@ mod tests {
         let host = &inventory.hosts[name];
         let attempt = AttemptId("a".into());
         let local = Ipv4Addr::new(10, 77, 0, 1);
-        let context = boot_context(&inventory, host, *host.macs[0], local, &attempt, "t".into());
+        let request = BootRequest {
+            kind: ConfigKind::Ipxe,
+            inventory: &inventory,
+            host,
+            mac: *host.macs[0],
+            local,
+            attempt: &attempt,
+            token: "t",
+        };
+        let context = request.context(host);
         assert_eq!(context.server.url, "http://10.77.0.1");
         Templates::load(None).unwrap().cmdline(&context).unwrap()
     }

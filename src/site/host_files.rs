@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -194,9 +195,9 @@ impl HostFiles {
     }
 
     fn rehearse(&self, inventory: &Inventory, found: &mut Diagnostics) {
-        let failed = |host| self.bundle(inventory, host).err();
-        let hosts = inventory.hosts.values();
-        for fault in hosts.filter_map(|host| failed(host)).take(MAX_TOLD) {
+        let failed = |host: Arc<Host>| self.bundle(inventory, &host).err();
+        let hosts = inventory.hosts.values().flat_map(|host| host.variants());
+        for fault in hosts.filter_map(failed).take(MAX_TOLD) {
             let help = "mend the file, or give what it asks for; a value that may be missing: {% if secrets.x is defined %}";
             found.push(Diagnostic::error("files::broken", fault.to_string()).with_help(help));
         }
@@ -283,10 +284,9 @@ fn load_trees(
 
 /// Every tree that is named, once, with the first place of it.
 fn named(inventory: &Inventory) -> Vec<&Sourced<String>> {
-    let hosts = inventory.hosts.values().map(|host| &host.profile);
-    let profiles = hosts.chain(inventory.profiles.values());
     let mut seen = BTreeSet::new();
-    profiles
+    inventory
+        .all_profiles()
         .flat_map(|profile| &profile.files)
         .filter(|name| seen.insert(name.value.as_str()))
         .collect()

@@ -9,6 +9,7 @@ pub mod host_config;
 pub mod host_files;
 mod links;
 mod measure;
+pub mod menu;
 mod reload;
 pub mod report;
 pub mod secrets;

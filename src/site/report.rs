@@ -150,7 +150,7 @@ pub struct MachineStatus {
     pub host: String,
     /// The stage it is in; `None` before it was ever seen.
     pub stage: Option<String>,
-    /// `unseen`, `running`, `done`, `degraded`, `failed` or `stalled`.
+    /// `unseen`, `running`, `done`, `away`, `degraded`, `failed` or `stalled`.
     pub state: String,
     /// Since when it is there.
     pub since: Option<Timestamp>,
@@ -158,6 +158,9 @@ pub struct MachineStatus {
     pub for_s: Option<i64>,
     /// The boot attempt.
     pub attempt: Option<String>,
+    /// The entry of its menu that it booted, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entry: Option<String>,
     /// The last thing known, and what to do where it is stuck.
     pub note: String,
     /// Rack and unit.
@@ -303,6 +306,7 @@ fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> MachineStatu
         since,
         for_s: since.map(|since| (now.as_second() - since.as_second()).max(0)),
         attempt: attempt.map(|attempt| attempt.id.0.clone()),
+        entry: attempt.and_then(|attempt| Some(attempt.choice.as_ref()?.entry.clone())),
         note: note(standing, current),
         rack: None,
         unit: None,

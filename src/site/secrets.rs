@@ -141,7 +141,7 @@ impl Secrets {
     /// Names in the file that nothing in the inventory has.
     pub fn strangers(&self, inventory: &Inventory) -> Vec<String> {
         let known = |name: &String| {
-            let mut profiles = inventory.hosts.values().map(|host| &host.profile);
+            let mut profiles = inventory.all_profiles();
             inventory.profiles.contains_key(name)
                 || profiles.any(|profile| profile.name == *name || profile.extends.contains(name))
         };

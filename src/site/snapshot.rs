@@ -250,12 +250,12 @@ fn unserved_modes(inventory: &Inventory) -> Vec<Diagnostic> {
 }
 
 fn root_images(data: &Path, inventory: &Inventory) -> BTreeMap<String, RootImage> {
-    let hosts = inventory.hosts.values().map(|host| &host.profile);
-    let profiles = inventory.profiles.values().chain(hosts);
-    let names = profiles.filter_map(|profile| match &profile.root.source {
-        RootSource::Embedded { name } => Some(name),
-        RootSource::External { .. } => None,
-    });
+    let names = inventory
+        .all_profiles()
+        .filter_map(|profile| match &profile.root.source {
+            RootSource::Embedded { name } => Some(name),
+            RootSource::External { .. } => None,
+        });
     let image = |name: &String| Some((name.clone(), RootImage::of(name, data)?));
     names.filter_map(image).collect()
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::metrics::{BootResult, TimelineMetrics};
 use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, StageState};
-use crate::policy::progress::Machine;
+use crate::policy::progress::{Attempt, Machine};
 
 pub use consoles::Consoles;
 pub use log::EventLog;
@@ -256,6 +256,22 @@ impl Timeline {
         event.attempt = Some(attempt);
         self.record(event);
         Ok(())
+    }
+
+    /// The entry of its menu that a machine took in this attempt.
+    pub fn entry(&self, machine: &MachineId, attempt: &AttemptId) -> Option<String> {
+        let inner = self.lock();
+        let attempts = &inner.machines.get(machine)?.attempts;
+        let attempt = attempts.iter().find(|known| known.id == *attempt)?;
+        attempt.choice.as_ref().map(|choice| choice.entry.clone())
+    }
+
+    /// Whether the last that moved a machine on was this very event.
+    pub fn is_at(&self, machine: &MachineId, stage: Stage, message: &str) -> bool {
+        let inner = self.lock();
+        let attempt = inner.machines.get(machine).and_then(Machine::attempt);
+        let current = attempt.and_then(Attempt::current);
+        current.is_some_and(|event| event.stage == stage && event.message == message)
     }
 
     /// A copy of what is known of a machine.

@@ -13,6 +13,7 @@ mod firmware;
 mod handover;
 mod hosts;
 mod image;
+mod menus;
 mod network;
 mod outages;
 mod rescue;

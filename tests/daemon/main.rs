@@ -11,6 +11,7 @@ mod files;
 mod host_files;
 mod hostile;
 mod http;
+mod menus;
 mod metrics;
 mod networkd;
 mod process;

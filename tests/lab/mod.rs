@@ -14,6 +14,7 @@
 mod capture;
 mod daemon;
 mod direct;
+mod disk;
 mod error;
 mod faulty;
 mod firmware;
@@ -40,6 +41,7 @@ use tempfile::TempDir;
 pub use capture::{Capture, Captured};
 pub use daemon::{Daemon, HostStatus, Stage, Status, bridgehead};
 pub use direct::BootOrder;
+pub use disk::Disk;
 pub use error::{LabError, Result, io_error};
 pub use faulty::{Answer, FaultyDaemon};
 pub use firmware::Firmware;

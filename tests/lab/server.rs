@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::disk::Disk;
 use super::error::{Result, io_error};
 use super::firmware::Firmware;
 use super::nic::Nic;
@@ -78,6 +79,12 @@ impl ServerSpec {
     /// Adds arguments of QEMU's command line.
     pub fn qemu_args(mut self, args: &[&str]) -> Self {
         self.extra.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// Adds a local disk, which the firmware boots where the network does not.
+    pub fn disk(mut self, disk: &Disk) -> Self {
+        self.extra.extend(disk.arguments());
         self
     }
 
@@ -271,11 +278,16 @@ impl VirtualServer {
         wait::until(&what, timeout, probe, || serial.tail(30))
     }
 
-    /// Types a line on the serial console. QEMU has room for 16 bytes a time (its UART's FIFO), so by the byte.
+    /// Types a line on the serial console.
     pub fn type_line(&self, text: &str) -> Result<()> {
+        self.type_keys(&format!("{text}\r"))
+    }
+
+    /// Types on the serial console. QEMU has room for 16 bytes a time (its UART's FIFO), so by the byte.
+    pub fn type_keys(&self, text: &str) -> Result<()> {
         let keys = &self.place.keys;
         let mut console = UnixStream::connect(keys).map_err(io_error("connect to", keys))?;
-        for byte in text.bytes().chain([b'\r']) {
+        for byte in text.bytes() {
             console
                 .write_all(&[byte])
                 .map_err(io_error("write to", keys))?;
