@@ -39,6 +39,9 @@ fn label_values_are_there_before_anything_happens() {
         "bridgehead_events_total{state=\"ignored\"}",
         "bridgehead_boots_total{result=\"failed\"}",
         "bridgehead_leases{state=\"active\"}",
+        "bridgehead_tftp_requests_total{answer=\"refused\"}",
+        "bridgehead_tftp_transfers_running",
+        "bridgehead_tftp_transfers_total{result=\"size_probe\"}",
         "bridgehead_udp_receive_drops_total{protocol=\"tftp\"}",
     ] {
         assert_eq!(read.value(sample), Some(0.0), "{sample}");

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::assets::stage_of;
 use crate::http::{Ends, Trouble};
 use crate::inventory::model::MacAddr;
+use crate::metrics::{TftpAnswer, TftpResult};
 use crate::nfs;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::render::ConfigKind;
@@ -153,6 +154,7 @@ impl Source for Desk {
 
 impl Observer for Desk {
     fn observe(&self, event: TransferEvent) {
+        self.count(&event.what);
         let Some(peer) = event.peer else {
             tracing::error!("TFTP: {}", event.what);
             return;
@@ -184,6 +186,28 @@ impl Observer for Desk {
 }
 
 impl Desk {
+    fn count(&self, what: &What) {
+        let counted = &self.site.metrics.tftp;
+        let answer = match what {
+            What::Started { .. } => {
+                counted.running.inc();
+                TftpAnswer::Served
+            }
+            What::Finished { outcome, .. } => {
+                counted.running.dec();
+                counted.finished.of(result(outcome)).inc();
+                counted.bytes.inc_by(outcome.bytes_acked);
+                counted.retransmissions.inc_by(outcome.retransmissions);
+                return;
+            }
+            What::Refused { .. } => TftpAnswer::Refused,
+            What::Malformed { .. } => TftpAnswer::Malformed,
+            What::Ignored { .. } => TftpAnswer::Ignored,
+            What::Trouble { .. } => return,
+        };
+        counted.requests.of(answer).inc();
+    }
+
     fn note_transfer(&self, peer: Ipv4Addr, stage: Stage, state: StageState, what: &What) {
         let now = Timestamp::now();
         let machine = self
@@ -196,6 +220,19 @@ impl Desk {
             event.evidence = Evidence::Acknowledged;
         }
         self.site.timeline.record(event);
+    }
+}
+
+fn result(outcome: &Outcome) -> TftpResult {
+    match &outcome.ended {
+        Ended::Done | Ended::LastAckMissing => TftpResult::Done,
+        Ended::ClientError { .. } if outcome.is_size_probe() => TftpResult::SizeProbe,
+        Ended::ClientError { .. } => TftpResult::ClientError,
+        Ended::GaveUp | Ended::Overdue => TftpResult::GaveUp,
+        Ended::Unreachable => TftpResult::Unreachable,
+        Ended::Replaced => TftpResult::Replaced,
+        Ended::Shutdown => TftpResult::Shutdown,
+        Ended::Socket(_) => TftpResult::Socket,
     }
 }
 

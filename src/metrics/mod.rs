@@ -16,6 +16,7 @@ mod http;
 mod label;
 mod leases;
 mod process;
+mod tftp;
 mod timeline;
 mod udp;
 
@@ -23,6 +24,7 @@ pub use fleet::FleetMetrics;
 pub use http::{HttpMetrics, StatusClass};
 pub use label::{Each, Label};
 pub use leases::{LeaseMetrics, LeaseState};
+pub use tftp::{TftpAnswer, TftpMetrics, TftpResult};
 pub use timeline::{BootResult, TimelineMetrics};
 pub use udp::{UdpService, WatchedSockets};
 
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub http: HttpMetrics,
     /// Leases; set when somebody asks.
     pub leases: LeaseMetrics,
+    /// TFTP.
+    pub tftp: TftpMetrics,
     /// Boot events.
     pub timeline: TimelineMetrics,
     /// Sockets whose losses are shown.
@@ -63,9 +67,10 @@ impl Metrics {
         own.register("build", "The version that runs", version);
         let (fleet, leases) = (FleetMetrics::default(), LeaseMetrics::default());
         let (timeline, sockets) = (TimelineMetrics::default(), WatchedSockets::default());
-        let http = HttpMetrics::default();
+        let (http, tftp) = (HttpMetrics::default(), TftpMetrics::default());
         fleet.register(own);
         http.register(own);
+        tftp.register(own);
         leases.register(own);
         timeline.register(own);
         own.register_collector(Box::new(sockets.clone()));
@@ -73,6 +78,7 @@ impl Metrics {
             fleet,
             http,
             leases,
+            tftp,
             timeline,
             sockets,
             registry,

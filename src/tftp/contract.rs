@@ -138,6 +138,8 @@ pub enum Ignored {
     NoSuchTransfer,
     /// From port 0, where no answer can go.
     NoPeerPort,
+    /// One of more packets in a second than one client may send.
+    TooMany,
 }
 
 impl fmt::Display for Ignored {
@@ -148,6 +150,7 @@ impl fmt::Display for Ignored {
             Self::Broadcast => "sent to a broadcast address",
             Self::NoSuchTransfer => "belongs to no transfer",
             Self::NoPeerPort => "comes from port 0",
+            Self::TooMany => "one of too many from this client",
         })
     }
 }

@@ -1,8 +1,8 @@
 //! The server: takes requests, answers those that can't be served, and gives each other one a socket and a task.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket as StdUdpSocket};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::contract::{Ignored, Observer, Refusal, Request, Source, TransferEvent, What};
 use super::desk::{Admission, Desk, Seat};
+use super::flood::Floodgate;
 use super::negotiate::{Ceiling, Terms};
 use super::outcome::{Outcome, Patience};
 use super::session::Session;
@@ -32,6 +33,9 @@ pub struct Limits {
     pub transfers: usize,
     /// Transfers at once for one client address, so that one mad client leaves room for the others.
     pub transfers_per_client: usize,
+    /// Requests in a second from one client address, and four seconds' worth at once. What is beyond gets no answer:
+    /// to refuse costs more than to ask.
+    pub requests_per_client: u32,
     /// Largest options granted.
     pub ceiling: Ceiling,
     /// How long clients are waited for.
@@ -43,6 +47,7 @@ impl Default for Limits {
         Self {
             transfers: 4096,
             transfers_per_client: 1024,
+            requests_per_client: 1000,
             ceiling: Ceiling::default(),
             patience: Patience::default(),
         }
@@ -132,6 +137,7 @@ impl Server {
     ) -> Result<(), BindError> {
         let office = Arc::new(Office {
             desk: Desk::new(self.limits.transfers, self.limits.transfers_per_client),
+            floodgate: Mutex::new(Floodgate::new(self.limits.requests_per_client)),
             limits: self.limits,
             source,
             observer,
@@ -183,6 +189,7 @@ impl Drop for StopAll {
 /// What all listeners and transfers share.
 struct Office {
     desk: Arc<Desk>,
+    floodgate: Mutex<Floodgate>,
     limits: Limits,
     source: Arc<dyn Source>,
     observer: Arc<dyn Observer>,
@@ -214,6 +221,9 @@ impl Office {
         if received.peer.port() == 0 {
             return self.ignore(&received, Ignored::NoPeerPort);
         }
+        if !self.passes(*received.peer.ip()) {
+            return self.ignore(&received, Ignored::TooMany);
+        }
         match Packet::parse(&received.bytes) {
             Ok(Packet::Read(request)) => {
                 let request = accepted(&received, &request);
@@ -232,6 +242,13 @@ impl Office {
             }
             Err(because) => self.reject(listener, &received, because),
         }
+    }
+
+    fn passes(&self, client: Ipv4Addr) -> bool {
+        let gate = self.floodgate.lock();
+        // No code panics while it holds the lock.
+        gate.unwrap_or_else(PoisonError::into_inner)
+            .pass(client, Instant::now())
     }
 
     fn read(self: &Arc<Self>, listener: &Arc<UdpSocket>, received: Received, request: Request) {

@@ -215,9 +215,10 @@ impl Sender {
     }
 }
 
-/// EIO: the interface can't checksum what it cuts. EINVAL: a block doesn't fit the path's MTU any more. ENOPROTOOPT:
-/// the kernel is older than that.
+/// EIO: the interface can't checksum what it cuts. EMSGSIZE, before Linux 6.14 EINVAL: a block doesn't fit the path's
+/// MTU any more. ENOPROTOOPT: the kernel is older than UDP GSO.
 fn cannot_cut(error: &io::Error) -> bool {
     let code = error.raw_os_error();
-    matches!(code, Some(libc::EIO | libc::EINVAL | libc::ENOPROTOOPT))
+    let known = [libc::EIO, libc::EMSGSIZE, libc::EINVAL, libc::ENOPROTOOPT];
+    code.is_some_and(|code| known.contains(&code))
 }

@@ -310,37 +310,35 @@ impl Options {
     }
 }
 
+impl ErrorCode {
+    /// Those with a name, each at its number.
+    const KNOWN: [Self; 9] = [
+        Self::NotDefined,
+        Self::FileNotFound,
+        Self::AccessViolation,
+        Self::DiskFull,
+        Self::IllegalOperation,
+        Self::UnknownTransferId,
+        Self::FileExists,
+        Self::NoSuchUser,
+        Self::OptionsRefused,
+    ];
+}
+
 impl From<u16> for ErrorCode {
     fn from(code: u16) -> Self {
-        match code {
-            0 => Self::NotDefined,
-            1 => Self::FileNotFound,
-            2 => Self::AccessViolation,
-            3 => Self::DiskFull,
-            4 => Self::IllegalOperation,
-            5 => Self::UnknownTransferId,
-            6 => Self::FileExists,
-            7 => Self::NoSuchUser,
-            8 => Self::OptionsRefused,
-            other => Self::Other(other),
-        }
+        let known = Self::KNOWN.get(usize::from(code));
+        known.copied().unwrap_or(Self::Other(code))
     }
 }
 
 impl From<ErrorCode> for u16 {
     fn from(code: ErrorCode) -> Self {
-        match code {
-            ErrorCode::NotDefined => 0,
-            ErrorCode::FileNotFound => 1,
-            ErrorCode::AccessViolation => 2,
-            ErrorCode::DiskFull => 3,
-            ErrorCode::IllegalOperation => 4,
-            ErrorCode::UnknownTransferId => 5,
-            ErrorCode::FileExists => 6,
-            ErrorCode::NoSuchUser => 7,
-            ErrorCode::OptionsRefused => 8,
-            ErrorCode::Other(other) => other,
+        if let ErrorCode::Other(other) = code {
+            return other;
         }
+        let number = ErrorCode::KNOWN.iter().position(|known| *known == code);
+        number.unwrap_or(0) as Self
     }
 }
 
