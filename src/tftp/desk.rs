@@ -21,6 +21,8 @@ pub(super) enum Command {
     Replaced = 2,
     /// The server stops now.
     Shutdown = 4,
+    /// Its client has not answered yet, and another needs the place.
+    GiveUp = 8,
 }
 
 /// Between the desk and one transfer. Commands are flags: told twice is told once, and none is lost.
@@ -132,6 +134,9 @@ impl Desk {
     /// The same bytes again are a retransmission while the client hasn't heard from us. Later they are a late copy (in
     /// a storm several wait in the receive buffer), and to begin anew would leave the client with two servers; or the
     /// client was reset and has a fixed port. A second copy without any progress since the first tells the latter.
+    ///
+    /// Where all places are taken, the one goes whose client has waited longest with its first answer: requests that
+    /// nobody stands behind (a forged sender, a host that is gone) must not keep out those who answer.
     pub(super) fn admit(
         self: &Arc<Self>,
         peer: SocketAddrV4,
@@ -147,7 +152,9 @@ impl Desk {
             table.remove(peer);
         }
         let of_client = table.per_client.get(peer.ip()).copied().unwrap_or(0);
-        if table.by_peer.len() >= self.most || of_client >= self.most_per_client {
+        let own = of_client >= self.most_per_client;
+        if (own || table.by_peer.len() >= self.most) && !table.crowd_out(own.then_some(*peer.ip()))
+        {
             return Admission::Full;
         }
         Admission::Seated(self.seat(&mut table, peer, request))
@@ -187,6 +194,23 @@ impl Desk {
 }
 
 impl Table {
+    /// Frees the place of the transfer that waits longest for its client's first answer, of `client` alone if one is
+    /// given; false where all have been answered. Looks through the whole table, and only where that is full.
+    fn crowd_out(&mut self, client: Option<Ipv4Addr>) -> bool {
+        let of_client = |peer: &SocketAddrV4| client.is_none_or(|client| client == *peer.ip());
+        let unanswered = self.by_peer.iter();
+        let unanswered =
+            unanswered.filter(|(peer, entry)| of_client(peer) && entry.line.progress() == 0);
+        let oldest = unanswered.min_by_key(|(_, entry)| entry.id);
+        let Some(peer) = oldest.map(|(peer, _)| *peer) else {
+            return false;
+        };
+        if let Some(entry) = self.remove(peer) {
+            entry.line.tell(Command::GiveUp);
+        }
+        true
+    }
+
     fn remove(&mut self, peer: SocketAddrV4) -> Option<Entry> {
         let entry = self.by_peer.remove(&peer)?;
         if let Some(count) = self.per_client.get_mut(peer.ip()) {
@@ -319,14 +343,18 @@ mod tests {
     #[test]
     fn places_are_counted_and_come_back() {
         let (desk, now) = (Desk::new(3, 2), Instant::now());
-        let first = seated(&desk, port(1), b"request", now);
-        let second = seated(&desk, port(2), b"request", now);
+        let answered = |seat: Seat| {
+            seat.line.show_progress(1);
+            seat
+        };
+        let first = answered(seated(&desk, port(1), b"request", now));
+        let second = answered(seated(&desk, port(2), b"request", now));
         assert!(matches!(
             desk.admit(port(3), b"request", now),
             Admission::Full
         ));
         let other = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 12), 1);
-        let third = seated(&desk, other, b"request", now);
+        let third = answered(seated(&desk, other, b"request", now));
         let fourth = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 13), 1);
         assert!(matches!(
             desk.admit(fourth, b"request", now),
@@ -335,6 +363,29 @@ mod tests {
         // A new request on a port that is served needs no other place.
         let anew = seated(&desk, port(2), b"other", now);
         drop((first, second, third, anew));
+        let table = desk.table();
+        assert!(table.by_peer.is_empty() && table.per_client.is_empty());
+    }
+
+    /// Found by the soak: requests from ports that were closed again kept every place for half a minute each.
+    #[test]
+    fn who_never_answered_makes_room() {
+        let (desk, now) = (Desk::new(3, 2), Instant::now());
+        let forged = [1, 2].map(|n| seated(&desk, port(n), b"request", now));
+        let other = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 12), 1);
+        let third = seated(&desk, other, b"request", now);
+        // The client's own bound costs its own oldest, the bound of all the oldest of all.
+        let fourth = seated(&desk, port(3), b"request", now);
+        assert!(forged[0].line.take(Command::GiveUp) && !forged[1].line.is_ringing());
+        fourth.line.show_progress(1);
+        let fifth = seated(
+            &desk,
+            SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 13), 1),
+            b"x",
+            now,
+        );
+        assert!(forged[1].line.take(Command::GiveUp) && !third.line.is_ringing());
+        drop((forged, third, fourth, fifth));
         let table = desk.table();
         assert!(table.by_peer.is_empty() && table.per_client.is_empty());
     }

@@ -142,11 +142,12 @@ impl Session {
         while self.line().is_ringing() && !self.transfer.has_ended() {
             self.obey(now);
         }
+        // Before the client can see that its answer was taken.
+        self.line().show_progress(self.transfer.progress());
         self.send_pending(now);
         if self.transfer.has_ended() {
             return Then::End;
         }
-        self.line().show_progress(self.transfer.progress());
         let waits = !self.unsent.is_empty();
         if waits == self.waits_for_room {
             return Then::GoOn;
@@ -171,6 +172,9 @@ impl Session {
     fn obey(&mut self, now: Instant) {
         if self.line().take(Command::Shutdown) {
             self.transfer.end(Ended::Shutdown, now);
+        }
+        if self.line().take(Command::GiveUp) {
+            self.transfer.end(Ended::GaveUp, now);
         }
         if self.line().take(Command::Replaced) {
             self.take_waiting(now);

@@ -54,7 +54,7 @@ const RECEPTIONS: [([u8; 4], [u8; 4], u16); 7] = [
 ];
 
 /// RFC 2131 section 2: what a reply begins with, up to the options.
-const FIXED: usize = 240;
+pub(crate) const FIXED: usize = 240;
 /// RFC 1542 section 2.1: relays drop what is shorter.
 const SHORTEST: usize = 300;
 
@@ -98,9 +98,18 @@ fn leases() -> LeaseTable {
 
 /// Holds for every datagram.
 pub(crate) fn check(bytes: &[u8]) {
+    answers(bytes);
+}
+
+/// What it is answered, in each place where it can come in.
+pub(crate) fn answers(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut answers = Vec::new();
     let request = match Request::parse(bytes) {
         Ok(request) => request,
-        Err(malformed) => return assert!(!malformed.to_string().is_empty()),
+        Err(malformed) => {
+            assert!(!malformed.to_string().is_empty());
+            return answers;
+        }
     };
     assert!(bytes.len() >= FIXED && bytes[0] == 1, "only requests pass");
     for (local, source, port) in RECEPTIONS {
@@ -118,13 +127,14 @@ pub(crate) fn check(bytes: &[u8]) {
                 source,
                 port,
             };
-            check_received(bytes, &received);
+            answers.extend(check_received(bytes, &received));
         }
     }
+    answers
 }
 
-fn check_received(bytes: &[u8], received: &Received<'_>) {
-    let mut table = leases();
+fn check_received(bytes: &[u8], received: &Received<'_>) -> Vec<Vec<u8>> {
+    let (mut table, mut answers) = (leases(), Vec::new());
     // The second time with what the first has changed, as a client that asks again.
     for _ in 0..2 {
         let world = World {
@@ -135,7 +145,7 @@ fn check_received(bytes: &[u8], received: &Received<'_>) {
             kernels: &KERNELS,
         };
         let verdict = answer(&world, received, now());
-        check_verdict(bytes, received, &verdict);
+        answers.extend(check_verdict(bytes, received, &verdict));
         if let Some(change) = verdict.lease_change {
             table.apply(&change);
         }
@@ -144,13 +154,15 @@ fn check_received(bytes: &[u8], received: &Received<'_>) {
             table.offer(received.request.chaddr, address, until);
         }
     }
+    answers
 }
 
-fn check_verdict(bytes: &[u8], received: &Received<'_>, verdict: &Verdict) {
+fn check_verdict(bytes: &[u8], received: &Received<'_>, verdict: &Verdict) -> Option<Vec<u8>> {
     assert!(!verdict.because.to_string().is_empty());
     let Some(transmit) = &verdict.reply else {
         let told = verdict.events.iter().any(|event| !event.message.is_empty());
-        return assert!(told, "silence without a reason: {:?}", verdict.because);
+        assert!(told, "silence without a reason: {:?}", verdict.because);
+        return None;
     };
     check_destination(received.request, transmit);
     let reply = transmit.reply.encode(received.request);
@@ -160,6 +172,7 @@ fn check_verdict(bytes: &[u8], received: &Received<'_>, verdict: &Verdict) {
     check_address(received, transmit, &options);
     check_relay_information(bytes, &options);
     check_decoder(&reply, transmit);
+    Some(reply)
 }
 
 /// Nothing is sent where nobody can have asked from, or where all hear it by accident.
@@ -201,10 +214,10 @@ fn request_chaddr(request: &[u8]) -> [u8; 16] {
     chaddr
 }
 
-type Options = Vec<(u8, Vec<u8>)>;
+pub(crate) type Options = Vec<(u8, Vec<u8>)>;
 
 /// Reads options as strictly as RFC 2132 and RFC 3396 let one be; pieces that follow one another are one.
-fn walk(mut bytes: &[u8]) -> Result<Options, &'static str> {
+pub(crate) fn walk(mut bytes: &[u8]) -> Result<Options, &'static str> {
     let mut options = Options::new();
     loop {
         match *bytes {

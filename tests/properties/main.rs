@@ -9,11 +9,14 @@ mod http;
 mod inventory;
 mod leases;
 mod nfs;
+mod pcap;
 mod tftp;
 
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 /// Gives every file of the corpus to its check.
 fn corpus(target: &str, check: fn(&[u8])) {
@@ -53,6 +56,30 @@ fn the_corpus_holds() {
     corpus("inventory", inventory::check);
     corpus("nfs", nfs::check);
     corpus("leases", leases::check);
+}
+
+#[test]
+fn tcpdump_finds_no_fault_with_an_answer() {
+    let captured = files("dhcp").into_iter().map(|(_, bytes)| bytes);
+    let mut runner = TestRunner::deterministic();
+    let made_up = (0..500).map(|_| {
+        any::packet()
+            .new_tree(&mut runner)
+            .expect("a packet")
+            .current()
+    });
+    // What a relay put into option 82 goes back as it came, right or wrong.
+    let relayed = |answer: &Vec<u8>| {
+        dhcp::walk(&answer[dhcp::FIXED..])
+            .is_ok_and(|options| options.iter().any(|(code, _)| *code == 82))
+    };
+    let answers: Vec<_> = captured
+        .chain(made_up)
+        .flat_map(|bytes| dhcp::answers(&bytes))
+        .filter(|answer| !relayed(answer))
+        .collect();
+    assert!(answers.len() > 300, "{} answers", answers.len());
+    pcap::check(&answers);
 }
 
 proptest! {

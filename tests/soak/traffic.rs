@@ -16,11 +16,15 @@ use crate::lab::repository;
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const GOOD: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
 
-/// For whatever a client that is well waits for.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client that is well waits before it asks again, and how often it does: UDP may be lost in a flood.
+const TRY: Duration = Duration::from_secs(3);
+const TRIES: usize = 10;
 
-/// Between two things that one client does: the machine has other work.
-const PAUSE: Duration = Duration::from_millis(4);
+/// For whatever a client that is well waits for by TCP.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two rounds of one client: the machine has other work.
+const PAUSE: Duration = Duration::from_millis(8);
 
 /// How often something went well, and ill.
 #[derive(Debug, Default)]
@@ -49,11 +53,11 @@ impl Counts {
             && self.failures.load(Ordering::Relaxed) == 0
     }
 
-    fn note(&self, count: &AtomicU64, outcome: io::Result<()>) {
+    fn note(&self, count: &AtomicU64, what: &str, outcome: io::Result<()>) {
         match outcome {
             Ok(()) => count.fetch_add(1, Ordering::Relaxed),
             Err(error) => {
-                eprintln!("a client that did as it should was not served: {error}");
+                eprintln!("a client that did as it should was not served by {what}: {error}");
                 self.failures.fetch_add(1, Ordering::Relaxed)
             }
         };
@@ -86,24 +90,36 @@ fn other(why: &str) -> io::Error {
 /// DHCP: a listed host asks for its address by a relay's hand, so that the answer finds a socket.
 fn asks(counts: &Counts, done: &(dyn Fn() -> bool + Sync)) {
     let socket = UdpSocket::bind((GOOD, 67)).expect("port 67");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.set_read_timeout(Some(TRY)).expect("a timeout");
     repeat(done, |round| {
-        let answered = (|| {
-            let mac = [0x52, 0x54, 0, 0, 0, 1];
-            socket.send_to(&discover(mac, round, GOOD), (SERVER, 67))?;
-            let mut reply = [0; 1500];
-            loop {
-                let length = socket.recv(&mut reply)?;
-                if reply[4..8] == round.to_be_bytes() {
-                    let offered = length >= 300 && reply[16..20] == GOOD.octets();
-                    return offered
-                        .then_some(())
-                        .ok_or_else(|| other("another address was offered"));
-                }
-            }
-        })();
-        counts.note(&counts.offers, answered);
+        counts.note(&counts.offers, "DHCP", ask(&socket, round))
     });
+}
+
+fn ask(socket: &UdpSocket, xid: u32) -> io::Result<()> {
+    let request = discover([0x52, 0x54, 0, 0, 0, 1], xid, GOOD);
+    let mut reply = [0; 1500];
+    for _ in 0..TRIES {
+        socket.send_to(&request, (SERVER, 67))?;
+        // Late answers to the question before may come first.
+        while let Some(length) = received(socket.recv(&mut reply))? {
+            if reply[4..8] == xid.to_be_bytes() {
+                let offered = length >= 300 && reply[16..20] == GOOD.octets();
+                return offered
+                    .then_some(())
+                    .ok_or_else(|| other("another address was offered"));
+            }
+        }
+    }
+    Err(other("no answer"))
+}
+
+/// `None` where nothing came in time.
+fn received<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        outcome => outcome.map(Some),
+    }
 }
 
 /// RFC 2131 section 2, as a relay sends it on.
@@ -122,34 +138,41 @@ fn discover(mac: [u8; 6], xid: u32, giaddr: Ipv4Addr) -> Vec<u8> {
 
 /// TFTP: a loader, in lock-step, to its last byte.
 fn loads(counts: &Counts, done: &(dyn Fn() -> bool + Sync)) {
-    repeat(done, |_| counts.note(&counts.loaders, load()));
+    repeat(done, |_| counts.note(&counts.loaders, "TFTP", load()));
 }
 
 fn load() -> io::Result<()> {
     let socket = UdpSocket::bind((GOOD, 0))?;
-    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.set_read_timeout(Some(TRY))?;
     let request = [b"\0\x01", LOADER.as_bytes(), b"\0octet\0blksize\x001432\0"].concat();
-    socket.send_to(&request, (SERVER, 69))?;
-    let (mut buffer, mut expected, mut total) = ([0; 2048], 0_u16, 0);
-    for _ in 0..2000 {
-        let (length, peer) = socket.recv_from(&mut buffer)?;
+    let (mut last, mut to) = (request, SocketAddr::from((SERVER, 69)));
+    socket.send_to(&last, to)?;
+    let (mut buffer, mut expected, mut total, mut silent) = ([0; 2048], 0_u16, 0, 0);
+    while silent < TRIES {
+        let Some((length, peer)) = received(socket.recv_from(&mut buffer))? else {
+            silent += 1;
+            socket.send_to(&last, to)?;
+            continue;
+        };
         let (block, payload) = match Packet::parse(&buffer[..length]) {
             Ok(Packet::OptionAck(_)) => (0, None),
             Ok(Packet::Data { block, payload }) => (block, Some(payload.len())),
             packet => return Err(other(&format!("{packet:?}"))),
         };
-        if block == expected {
-            total += payload.unwrap_or(0);
-            expected = expected.wrapping_add(1);
+        if block != expected {
+            continue;
         }
-        socket.send_to(&Packet::Ack { block }.to_bytes(), peer)?;
+        total += payload.unwrap_or(0);
+        expected = expected.wrapping_add(1);
+        (last, to) = (Packet::Ack { block }.to_bytes(), peer);
+        socket.send_to(&last, to)?;
         if payload.is_some_and(|length| length < 1432) {
             return (total == 300_003)
                 .then_some(())
                 .ok_or_else(|| other("a loader of another size"));
         }
     }
-    Err(other("a loader without end"))
+    Err(other("no more blocks"))
 }
 
 fn connect(from: Ipv4Addr, from_port: u16, port: u16) -> io::Result<TcpStream> {
@@ -166,7 +189,7 @@ fn connect(from: Ipv4Addr, from_port: u16, port: u16) -> io::Result<TcpStream> {
 
 /// HTTP: a kernel, whole, and a part of it on the same connection.
 fn downloads(counts: &Counts, done: &(dyn Fn() -> bool + Sync)) {
-    repeat(done, |_| counts.note(&counts.downloads, download()));
+    repeat(done, |_| counts.note(&counts.downloads, "HTTP", download()));
 }
 
 fn download() -> io::Result<()> {
@@ -202,7 +225,7 @@ fn reads(counts: &Counts, done: &(dyn Fn() -> bool + Sync)) {
                 .then_some(())
                 .ok_or_else(|| other("no replies by NFS"))
         })();
-        counts.note(&counts.reads, answered);
+        counts.note(&counts.reads, "NFS", answered);
     });
 }
 

@@ -26,8 +26,7 @@ fn more_than_the_limit_is_told_to_come_again() {
     let clients: Vec<_> = (0..2).map(|_| Client::new()).collect();
     let mut transfers = Vec::new();
     for client in &clients {
-        client.read(served.address, "small", asking(512, 1));
-        transfers.push(client.receive_option_ack().0);
+        transfers.push(under_way(client, served.address));
     }
     let third = Client::new();
     third.read(served.address, "small", asking(512, 1));
@@ -49,8 +48,7 @@ fn one_client_cannot_take_every_place() {
     };
     let served = serve_with(limits, Duration::ZERO);
     let first = Client::new();
-    first.read(served.address, "small", asking(512, 1));
-    first.receive_option_ack();
+    under_way(&first, served.address);
     let second = Client::new();
     second.read(served.address, "small", asking(512, 1));
     assert_eq!(second.receive_error().2, "server busy, try again");
@@ -59,6 +57,38 @@ fn one_client_cannot_take_every_place() {
     let other = Client(other);
     other.read(served.address, "small", asking(512, 1));
     other.receive_option_ack();
+}
+
+/// Begins a transfer, up to its first block, and keeps it so.
+fn under_way(client: &Client, server: SocketAddr) -> SocketAddr {
+    client.read(server, "small", asking(512, 1));
+    let (from, _) = client.receive_option_ack();
+    client.ack(from, 0);
+    client.receive_data();
+    from
+}
+
+#[test]
+fn who_never_answered_makes_room() {
+    let limits = Limits {
+        transfers: 2,
+        ..calm()
+    };
+    let mut served = serve_with(limits, Duration::ZERO);
+    let answering = Client::new();
+    let from = under_way(&answering, served.address);
+    for _ in 0..5 {
+        let silent = Client::new();
+        silent.read(served.address, "small", asking(512, 1));
+        silent.receive_option_ack();
+        // Open to the end, so that no closed port ends its transfer.
+        std::mem::forget(silent);
+    }
+    for _ in 0..4 {
+        assert_eq!(served.outcome().ended, Ended::GaveUp);
+    }
+    answering.ack(from, 1);
+    assert_eq!(served.outcome().ended, Ended::Done);
 }
 
 /// A hall that powers on: probes from every machine, then the loader. Without room for large buffers (no root) the
