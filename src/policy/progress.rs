@@ -8,12 +8,37 @@ use serde::Serialize;
 use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, Choice, Evidence, MachineId, Stage, StageState};
 
-/// Attempts remembered per machine.
-const ATTEMPTS: usize = 5;
-/// Events remembered per attempt: a boot has some forty; retries fill the rest.
-const EVENTS: usize = 300;
-/// Events remembered of a machine that never began to boot.
-const STRAYS: usize = 100;
+/// How much is remembered of a machine.
+struct Memory {
+    attempts: usize,
+    /// Per attempt.
+    events: usize,
+    /// Outside any attempt.
+    strays: usize,
+}
+
+/// A boot has some forty events; retries fill the rest.
+const LISTED: Memory = Memory {
+    attempts: 5,
+    events: 300,
+    strays: 100,
+};
+/// Anybody on the wire can be thousands of machines that nobody listed, and have an event with each packet.
+const UNLISTED: Memory = Memory {
+    attempts: 2,
+    events: 40,
+    strays: 20,
+};
+
+impl Memory {
+    fn of(machine: &MachineId) -> &'static Self {
+        match machine.unlisted_mac() {
+            Some(_) => &UNLISTED,
+            None => &LISTED,
+        }
+    }
+}
+
 /// After this an iPXE DISCOVER begins a new attempt, whatever came before, seconds.
 const CHAINLOAD_PATIENCE_S: i64 = 300;
 
@@ -178,14 +203,15 @@ impl Machine {
         if let Some(reported) = &event.attempt {
             self.drop_disproved(reported);
         }
+        let memory = Memory::of(&event.machine);
         if let Some(id) = &event.begins {
-            if self.attempts.len() == ATTEMPTS {
+            if self.attempts.len() >= memory.attempts {
                 self.attempts.pop_front();
             }
             self.attempts.push_back(Attempt::new(id.clone(), event.at));
         }
         let Some(attempt) = self.attempts.back_mut() else {
-            push_bounded(&mut self.strays, event, STRAYS);
+            push_bounded(&mut self.strays, event, memory.strays);
             return;
         };
         // A report whose answer was lost comes again.
@@ -215,7 +241,7 @@ impl Machine {
             (_, StageState::Fail) => self.failures = self.failures.saturating_add(1),
             _ => {}
         }
-        push_bounded(&mut attempt.events, event, EVENTS);
+        push_bounded(&mut attempt.events, event, memory.events);
     }
 
     /// How the machine stands at `now`.
@@ -534,6 +560,24 @@ mod tests {
         for second in 0..2000 {
             machine.fold(event(second, Stage::Pool, StageState::Retry));
         }
-        assert_eq!(machine.attempt().unwrap().events.len(), EVENTS);
+        assert_eq!(machine.attempt().unwrap().events.len(), LISTED.events);
+    }
+
+    /// 2,048 of them are remembered, and who they are is for the sender to say.
+    #[test]
+    fn of_machines_that_nobody_listed_little_is_remembered() {
+        let mut machine = Machine::default();
+        for second in 0..2000 {
+            let mut event = event(second, Stage::Dhcp, StageState::Ok);
+            event.machine = MachineId("mac-020000000001".into());
+            event.begins = (second % 100 == 50).then(|| AttemptId(second.to_string()));
+            machine.fold(event);
+        }
+        let kept: usize = machine
+            .attempts
+            .iter()
+            .map(|attempt| attempt.events.len())
+            .sum();
+        assert_eq!((kept, machine.strays.len()), (80, 20));
     }
 }

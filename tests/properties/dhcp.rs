@@ -188,6 +188,10 @@ fn check_destination(request: &Request, transmit: &Transmit) {
             assert!(!ip.is_unspecified() && !ip.is_multicast(), "to {to}");
             assert!(!ip.is_broadcast() && !ip.is_loopback(), "to {to}");
             assert_ne!(to.port(), 0, "to {to}");
+            // A relay, or an address that can be a client's of ours.
+            let mut networks = WORLD.networks.values();
+            let ours = networks.any(|network| network.subnet.contains(ip));
+            assert!(ours || *ip == request.giaddr, "to {to}");
         }
     }
 }

@@ -22,7 +22,8 @@ impl<'a> Question<'a> {
         }
     }
 
-    fn containing(&self, address: Ipv4Addr) -> Option<&'a Arc<Network>> {
+    /// The network that an address lies in.
+    pub(super) fn containing(&self, address: Ipv4Addr) -> Option<&'a Arc<Network>> {
         let mut networks = self.world.inventory.networks.values();
         networks.find(|network| network.subnet.contains(&address))
     }

@@ -166,9 +166,9 @@ impl<'a> Question<'a> {
     /// A reply to INFORM, or to port 4011: to the address that the client has.
     pub(super) fn to_who_asked(&self) -> Destination {
         let source = self.received.source;
-        let back = || match source.ip().is_unspecified() {
-            true => Destination::Broadcast,
-            false => Destination::Unicast(source),
+        let back = || match self.containing(*source.ip()) {
+            None => Destination::Broadcast,
+            Some(_) => Destination::Unicast(source),
         };
         self.to_client()
             .or_else(|| self.by_relay())
@@ -186,9 +186,12 @@ impl<'a> Question<'a> {
         Some(Destination::Unicast(SocketAddrV4::new(giaddr, port)))
     }
 
-    /// The address that the client has, and the port that it used with it.
+    /// The address that the client has, and the port that it used with it. One outside our
+    /// networks is no client's of ours, and somebody's who asked for nothing: forged, it would
+    /// have us send there.
     fn to_client(&self) -> Option<Destination> {
         let ciaddr = self.request().ciaddr;
+        self.containing(ciaddr)?;
         let source = self.received.source;
         let port = match *source.ip() == ciaddr {
             true => source.port(),

@@ -235,6 +235,17 @@ fn release_and_decline_are_believed_of_the_senders_own_address_alone() {
     assert!(ask_at(&leases, &release, 1).lease_change.is_some());
 }
 
+/// Found by a property test: an answer to whatever address the packet names.
+#[test]
+fn an_address_outside_our_networks_is_never_sent_to() {
+    for kind in [Kind::Discover, Kind::Request, Kind::Inform] {
+        let mut forged = request(kind, 1, &[(50, &[10, 77, 0, 11])]);
+        forged.ciaddr = Ipv4Addr::new(192, 0, 2, 1);
+        let to = ask(&forged).reply.expect("an answer").destination;
+        assert!(!matches!(to, Destination::Unicast(_)), "{kind:?}: {to:?}");
+    }
+}
+
 #[test]
 fn inform_gets_options_and_no_address() {
     let mut inform = request(Kind::Inform, 1, &[]);
