@@ -169,8 +169,6 @@ impl Host {
         };
         let mut at = Instant::now();
         let lease = self.lease(rom).await?;
-        let resolved = self.air.resolve(lease.address, server_address()).await;
-        resolved.map_err(|error| format!("cannot ask for the server's MAC: {error}"))?;
         self.done(Stage::Dhcp, Stage::Loader, &mut at);
         self.loader(&lease).await?;
         self.done(Stage::Loader, Stage::IpxeDhcp, &mut at);
@@ -225,7 +223,12 @@ impl Host {
         };
         let lease = asking.lease(client).await;
         self.boot.dhcp_retries += asking.retries;
-        lease
+        let lease = lease?;
+        // Each time: a server may have told its kernel the MAC in the DHCP packet (SIOCSARP, as dnsmasq does), which is
+        // not the one that the simulator's kernel takes.
+        let resolved = self.air.resolve(lease.address, server_address()).await;
+        resolved.map_err(|error| format!("cannot ask for the server's MAC: {error}"))?;
+        Ok(lease)
     }
 
     async fn loader(&mut self, lease: &Lease) -> Outcome<()> {
