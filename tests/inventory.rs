@@ -181,6 +181,7 @@ fn the_examples_in_its_comments_load_too() {
                 .replace("    # options:", "    options:")
                 .replace("    # authoritative:", "    authoritative:")
                 .replace("    # reply_delay:", "    reply_delay:")
+                .replace("    # ipxe_ipv6:", "    ipxe_ipv6:")
                 .replace("    # loader:", "    loader:")
                 .replace("    # on_failure:", "    on_failure:")
                 .replace("    # files: [", "    files: [")

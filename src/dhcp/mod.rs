@@ -4,6 +4,7 @@
 //! task per batch. OFFERs leave at once; ACKs when the disk has their leases, while the next
 //! batch is decided.
 
+mod advertisement;
 mod frame;
 mod socket;
 
@@ -199,6 +200,9 @@ impl Desk {
             let events = decided.verdict.events.first();
             let machine = events.map_or_else(MachineId::wire, |event| event.machine.clone());
             self.tell(machine, StageState::Retry, message);
+        } else if transmit.ends_ipv6_wait {
+            // Without it the boot takes its 16 s longer, and nothing else is lost.
+            let _ = self.socket.send_no_router(decided.request.chaddr).await;
         }
     }
 }

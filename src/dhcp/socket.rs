@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 
-use super::frame;
+use super::{advertisement, frame};
 use crate::inventory::model::MacAddr;
 use crate::policy::Destination;
 
@@ -210,17 +210,23 @@ impl Socket {
             }
             Destination::Frame { mac, address } => {
                 let datagram = frame::datagram(self.interface.address, address, bytes);
-                self.send_frame(&datagram, mac).await
+                self.send_frame(&datagram, mac, ETH_P_IP).await
             }
         }
+    }
+
+    /// Tells one machine that there is no IPv6 router.
+    pub(super) async fn send_no_router(&self, mac: MacAddr) -> io::Result<()> {
+        let packet = advertisement::no_router(self.interface.address, mac);
+        self.send_frame(&packet, mac, ETH_P_IPV6).await
     }
 
     async fn send_udp(&self, bytes: &[u8], to: SocketAddrV4) -> io::Result<()> {
         self.udp.send_to(bytes, to).await.map(drop)
     }
 
-    async fn send_frame(&self, datagram: &[u8], mac: MacAddr) -> io::Result<()> {
-        let to = link_address(self.index, mac);
+    async fn send_frame(&self, datagram: &[u8], mac: MacAddr, protocol: u16) -> io::Result<()> {
+        let to = link_address(self.index, mac, protocol);
         let send = |raw: &OwnedFd| {
             sendto(raw.as_raw_fd(), datagram, &to, MsgFlags::empty()).map_err(io::Error::from)
         };
@@ -231,13 +237,13 @@ impl Socket {
     }
 }
 
-/// `sockaddr_ll` for an IPv4 frame to `mac` by the interface (packet(7)).
-fn link_address(index: u32, mac: MacAddr) -> LinkAddr {
+/// `sockaddr_ll` for a frame to `mac` by the interface (packet(7)).
+fn link_address(index: u32, mac: MacAddr, protocol: u16) -> LinkAddr {
     let mut octets = [0; 8];
     octets[..6].copy_from_slice(&mac.0);
     let raw = libc::sockaddr_ll {
         sll_family: AF_PACKET,
-        sll_protocol: ETH_P_IP.to_be(),
+        sll_protocol: protocol.to_be(),
         // Interface indices are positive ints.
         sll_ifindex: i32::try_from(index).unwrap_or(0),
         sll_hatype: 0,
@@ -259,3 +265,5 @@ fn link_address(index: u32, mac: MacAddr) -> LinkAddr {
 const AF_PACKET: u16 = 17;
 /// EtherType of IPv4.
 const ETH_P_IP: u16 = 0x0800;
+/// EtherType of IPv6.
+const ETH_P_IPV6: u16 = 0x86dd;

@@ -39,24 +39,30 @@ pub(super) struct Written {
     pub(super) options: BTreeMap<u8, Vec<u8>>,
     pub(super) authoritative: bool,
     pub(super) reply_delay: BTreeMap<Firmware, Duration>,
+    pub(super) ipxe_ipv6: bool,
 }
 
 /// Takes them out of a network's map.
 pub(super) fn read(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Written {
-    let yes_or_no = scalars::one_of(
-        "true or false",
-        "inventory::bad_value",
-        &[("true", true), ("false", false)],
-    );
+    let yes_or_no = || {
+        scalars::one_of(
+            "true or false",
+            "inventory::bad_value",
+            &[("true", true), ("false", false)],
+        )
+    };
     let search = fields.list("search", faults, names::domain).into_iter();
     Written {
         search: search.map(|at| at.value).collect(),
         routes: read_routes(fields, faults),
         options: read_options(fields, faults),
         authoritative: fields
-            .get("authoritative", faults, yes_or_no)
+            .get("authoritative", faults, yes_or_no())
             .is_none_or(|at| at.value),
         reply_delay: read_delays(fields, faults),
+        ipxe_ipv6: fields
+            .get("ipxe_ipv6", faults, yes_or_no())
+            .is_some_and(|at| at.value),
     }
 }
 

@@ -200,6 +200,8 @@ pub struct Network {
     pub authoritative: bool,
     /// How long replies to booting firmware are held back.
     pub reply_delay: BTreeMap<Firmware, Duration>,
+    /// Whether iPXE is let wait for an IPv6 router here.
+    pub ipxe_ipv6: bool,
     /// Files of `loaders/` for kinds of firmware, in place of those that profiles imply.
     pub loaders: LoaderFiles,
 }

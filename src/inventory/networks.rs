@@ -84,6 +84,7 @@ fn build_one(written: &WrittenNetwork, faults: &mut Faults) -> Option<Placed> {
         routes: routes(written),
         options: written.dhcp_options.options.clone(),
         authoritative: written.dhcp_options.authoritative,
+        ipxe_ipv6: written.dhcp_options.ipxe_ipv6,
         reply_delay: written.dhcp_options.reply_delay.clone(),
         loaders: firmware::sourced(&written.loaders, &written.layer, faults),
     };

@@ -52,6 +52,8 @@ pub struct Transmit {
     pub from: Ipv4Addr,
     /// How long it is held back; zero but for firmware that misses a quick reply.
     pub delay: Duration,
+    /// Whether the client is then told that there is no IPv6 router for it to wait for.
+    pub ends_ipv6_wait: bool,
 }
 
 /// The way to the client (RFC 2131 §4.1).

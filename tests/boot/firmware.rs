@@ -6,7 +6,9 @@ use super::lab::{
     self, Capture, Firmware, Ganesha, HostView, Moosefs, Result, ServerSpec, Site, VirtualServer,
     cross_read, data_dir, require, require_boot_files, with_kernel,
 };
-use super::{AGENT, INITRD_STAGES, INVENTORY, JOIN, SWITCH, check_console, said, scenario, site};
+use super::{
+    AGENT, INITRD_STAGES, INVENTORY, JOIN, SWITCH, check_console, said, scenario, site, site_of,
+};
 
 #[test]
 fn bios_and_uefi_go_by_ipxe_to_joined() {
@@ -313,4 +315,52 @@ fn an_arm64_server_builds_its_bridge_and_mounts_its_root() {
         }
         capture.stop().map(|_| ())
     });
+}
+
+/// What boots through the driver of another ROM (UNDI), and what brings drivers of its own.
+#[test]
+#[ignore = "make test-boot"]
+fn undionly_and_ipxe_efi_take_over_from_the_rom() {
+    scenario("ipxe", |lab, logs| {
+        let own = "profile: kvm-host, loaders: {uefi-x64: ipxe.efi}}";
+        let inventory = INVENTORY.replace(
+            "ip: 10.77.0.12, profile: kvm-host}",
+            &format!("ip: 10.77.0.12, {own}"),
+        );
+        let mut site = site_of(lab, &logs, &inventory)?;
+        let capture = Capture::start(&site.lab, &logs, "wire", "udp or icmp6")?;
+        let undi = ServerSpec::new("kvm01", "52:54:00:00:00:01", Firmware::Bios);
+        let own = ServerSpec::new("kvm02", "52:54:00:00:00:02", Firmware::UefiX64);
+        let mut undi = undi.power_on(&site.lab, &logs)?;
+        chain_undionly(&mut undi)?;
+        let mut own = own.power_on(&site.lab, &logs)?;
+        for (server, loader) in [(&mut undi, "undionly.kpxe"), (&mut own, "ipxe.efi")] {
+            // Its first word comes by the network: kernel and initrd were whole.
+            site.wait_stage(server, "bridge", SWITCH)?;
+            let said = said(&site, server.spec().name())?;
+            assert!(
+                said.contains(&format!("\"{loader}\" ended: done")),
+                "{said}"
+            );
+        }
+        let wire = capture.stop()?;
+        for iface in ["fe80::5054:ff:fe00:1", "fe80::5054:ff:fe00:2"] {
+            let told = format!("icmp6[0] = 134 and src fe80::5efe:a4d:1 and dst {iface}");
+            assert!(
+                !wire.packets(&told)?.is_empty(),
+                "{iface} was left waiting for a router"
+            );
+        }
+        Ok(())
+    });
+}
+
+/// QEMU's ROM is an iPXE, which is never sent another: by hand it chains one, as any PXE ROM would by itself.
+fn chain_undionly(server: &mut VirtualServer) -> Result<()> {
+    server.wait_for("Press Ctrl-B for the iPXE command line", SWITCH)?;
+    server.type_slowly("\u{2}")?;
+    server.wait_for("iPXE>", SWITCH)?;
+    server.type_slowly("dhcp")?;
+    server.wait_for("... ok", SWITCH)?;
+    server.type_slowly("chain tftp://10.77.0.1/undionly.kpxe")
 }

@@ -285,13 +285,22 @@ impl VirtualServer {
 
     /// Types on the serial console. QEMU has room for 16 bytes a time (its UART's FIFO), so by the byte.
     pub fn type_keys(&self, text: &str) -> Result<()> {
+        self.type_paced(text, Duration::from_millis(20))
+    }
+
+    /// A line for SeaBIOS, which looks at its serial port with the clock's tick, and has no room.
+    pub fn type_slowly(&self, text: &str) -> Result<()> {
+        self.type_paced(&format!("{text}\r"), Duration::from_millis(250))
+    }
+
+    fn type_paced(&self, text: &str, pause: Duration) -> Result<()> {
         let keys = &self.place.keys;
         let mut console = UnixStream::connect(keys).map_err(io_error("connect to", keys))?;
         for byte in text.bytes() {
             console
                 .write_all(&[byte])
                 .map_err(io_error("write to", keys))?;
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(pause);
         }
         Ok(())
     }

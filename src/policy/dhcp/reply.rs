@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Assignment, Question};
 use crate::inventory::model::{Loader, Network};
 use crate::policy::boot_target::{self, BootFile, Choice, Endpoint};
+use crate::policy::client::Asker;
 use crate::policy::options;
 use crate::policy::verdict::{Because, Destination, Transmit};
 use crate::wire::dhcp::{MessageType, Reply};
@@ -48,11 +49,19 @@ impl<'a> Question<'a> {
         destination: Destination,
     ) -> Transmit {
         Transmit {
+            ends_ipv6_wait: self.ends_ipv6_wait(network, reply.message_type),
             reply,
             destination,
             from: self.source(network),
             delay: self.delay(network),
         }
+    }
+
+    /// iPXE waits for DHCP and for an IPv6 router, each at every boot. Beyond a relay we can't reach it.
+    fn ends_ipv6_wait(&self, network: &Network, kind: MessageType) -> bool {
+        let on_link = self.request().giaddr.is_unspecified();
+        let is_ipxe = self.client.asker == Asker::Ipxe;
+        kind == MessageType::Ack && is_ipxe && on_link && !network.ipxe_ipv6
     }
 
     /// Some firmware misses a reply that comes at once (dnsmasq `--dhcp-reply-delay`).

@@ -110,6 +110,20 @@ fn a_listed_host_is_offered_its_address_and_loader() {
 }
 
 #[test]
+fn only_an_ipxe_with_its_lease_is_told_that_no_ipv6_router_comes() {
+    let (wanted, server) = (ip(11).octets(), ip(1).octets());
+    let asks = |kind, options: &[(u8, &[u8])]| {
+        let all = [options, &[(50, &wanted[..]), (54, &server[..])]].concat();
+        let sent = ask(&request(kind, 1, &all)).reply.expect("an answer");
+        sent.ends_ipv6_wait
+    };
+    assert!(asks(Kind::Request, &[(77, b"iPXE"), (93, &[0, 0])]));
+    assert!(!asks(Kind::Discover, &[(77, b"iPXE"), (93, &[0, 0])]));
+    assert!(!asks(Kind::Request, &[(60, b"PXEClient"), (93, &[0, 7])]));
+    assert!(!asks(Kind::Request, &[]));
+}
+
+#[test]
 fn ipxe_is_told_its_script_and_not_to_wait_for_proxies() {
     let verdict = ask(&request(Kind::Discover, 1, &[(77, b"iPXE"), (93, &[0, 0])]));
     let offer = reply(&verdict);
