@@ -19,6 +19,7 @@
 )]
 
 mod choice;
+mod group;
 mod machine;
 mod report;
 mod server;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
+use super::group::Group;
 use super::usage::Watch;
 use super::wire::{INTERFACE, Wire};
 use crate::lab::{LabError, Process, Result, bridgehead, io_error, until};
@@ -14,8 +15,13 @@ use crate::lab::{LabError, Process, Result, bridgehead, io_error, until};
 const STARTS: Duration = Duration::from_secs(30);
 
 /// A server at the wire's end. Dropping it ends it.
+///
+/// Fields drop in order: the process ends before its group goes.
 #[derive(Debug)]
-pub struct Server(Process);
+pub struct Server {
+    process: Process,
+    group: Option<Group>,
+}
 
 impl Server {
     /// Starts `argv` and waits until `answers` is true: a request of the clients' own protocol, sent from
@@ -31,6 +37,7 @@ impl Server {
     ) -> Result<Self> {
         let name = argv.first().copied().unwrap_or_default();
         let mut process = Process::spawn(name, wire.server().name(), argv, log)?;
+        let group = Group::around(process.pid());
         let text = process.log().clone();
         let probe = || {
             process.check_alive()?;
@@ -40,7 +47,7 @@ impl Server {
         until(&format!("an answer of {name}"), STARTS, probe, || {
             text.tail(20)
         })?;
-        Ok(Self(process))
+        Ok(Self { process, group })
     }
 
     /// Starts our daemon, as its operator does, on an inventory and a data directory; `state` is emptied first.
@@ -78,12 +85,17 @@ impl Server {
 
     /// Its process id.
     pub fn pid(&self) -> Pid {
-        self.0.pid()
+        self.process.pid()
+    }
+
+    /// True where children count that nobody waits for, see [`Usage::cpu`](super::Usage::cpu).
+    pub fn counts_all(&self) -> bool {
+        self.group.is_some()
     }
 
     /// Begins to count what it uses.
     pub fn watch(&self) -> Watch {
-        Watch::start(self.pid())
+        Watch::start(self.pid(), self.group.as_ref().map(Group::path))
     }
 
     /// Fails with the end of its log if it ended.
@@ -91,6 +103,6 @@ impl Server {
     /// # Errors
     /// [`LabError::Ended`].
     pub fn check_alive(&mut self) -> Result<(), LabError> {
-        self.0.check_alive()
+        self.process.check_alive()
     }
 }

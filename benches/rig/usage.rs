@@ -1,7 +1,9 @@
-//! What a server costs: CPU seconds and memory, of all its threads and of its children, from /proc.
+//! What a server costs: CPU seconds and memory, of all its threads and of its children, from its control group or
+//! else from /proc.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -9,14 +11,16 @@ use std::time::Duration;
 
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
+use super::group;
+
 /// Between two looks at the memory.
 const STEP: Duration = Duration::from_millis(100);
 
 /// What was used from [`Watch::start`] to [`Watch::stop`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Usage {
-    /// User and system time of all threads, and of children that are there or were waited for, seconds. The kernel
-    /// counts it to the nanosecond and shows hundredths: let a case last seconds.
+    /// User and system time of all threads and children, seconds. Without a control group only of children that are
+    /// there or were waited for, and in hundredths: let a case last seconds.
     pub cpu: f64,
     /// Most resident memory at once, MiB: of children together, pages that they share counted for each.
     pub peak: f64,
@@ -26,6 +30,7 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Watch {
     pid: Pid,
+    group: Option<PathBuf>,
     before: f64,
     peak: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
@@ -34,7 +39,7 @@ pub struct Watch {
 
 impl Watch {
     /// Begins to count. The process is one that a benchmark started for itself: its high-water mark is its own.
-    pub fn start(pid: Pid) -> Self {
+    pub(super) fn start(pid: Pid, group: Option<PathBuf>) -> Self {
         let (peak, over) = (
             Arc::new(AtomicU64::new(0)),
             Arc::new(AtomicBool::new(false)),
@@ -50,7 +55,8 @@ impl Watch {
         });
         Self {
             pid,
-            before: Family::of(pid).cpu(),
+            before: cpu(pid, group.as_deref()),
+            group,
             peak,
             over,
             looking: Some(looking),
@@ -64,11 +70,10 @@ impl Watch {
 
     /// What was used so far.
     pub fn so_far(&self) -> Usage {
-        let family = Family::of(self.pid);
         let highest = status(self.pid.as_raw(), "VmHWM:");
         let peak = self.peak.load(Ordering::Relaxed).max(highest);
         Usage {
-            cpu: family.cpu() - self.before,
+            cpu: cpu(self.pid, self.group.as_deref()) - self.before,
             peak: peak as f64 / 1024.0,
         }
     }
@@ -81,6 +86,11 @@ impl Drop for Watch {
             let _ = looking.join();
         }
     }
+}
+
+fn cpu(pid: Pid, group: Option<&Path>) -> f64 {
+    let counted = group.and_then(group::cpu);
+    counted.unwrap_or_else(|| Family::of(pid).cpu())
 }
 
 /// A process and all its descendants that are there now.

@@ -88,11 +88,11 @@ impl Contender {
                  --tftp-max=2000"
             ),
             Self::TftpdHpa => {
-                let program = peer("in.tftpd");
+                let program = peer("tftpd-hpa/usr/sbin/in.tftpd");
                 format!("{program} --foreground --address {SERVER}:69 --user root --secure {root}")
             }
             Self::Atftpd => {
-                let program = peer("atftpd");
+                let program = peer("atftpd/usr/sbin/atftpd");
                 format!(
                     "{program} --daemon --no-fork --user root.root --logfile - --maxthread 1000 --bind-address \
                      {SERVER} {root}"
@@ -115,8 +115,8 @@ impl Contender {
         match self {
             Self::Bridgehead => concat!("bridgehead ", env!("CARGO_PKG_VERSION")).to_owned(),
             Self::Dnsmasq => first(&["dnsmasq", "--version"]),
-            Self::TftpdHpa => first(&[&peer("in.tftpd"), "--version"]),
-            Self::Atftpd => first(&[&peer("atftpd"), "--version"]),
+            Self::TftpdHpa => first(&[&peer("tftpd-hpa/usr/sbin/in.tftpd"), "--version"]),
+            Self::Atftpd => first(&[&peer("atftpd/usr/sbin/atftpd"), "--version"]),
             Self::AsyncTftp => {
                 "0.4.2, files in memory, one instance and thread for each of two cores, \
                 receive buffers of 16 MiB, time-out 500 ms, 4 retries"
@@ -140,7 +140,7 @@ pub(crate) fn conditions(contenders: &[Contender]) -> Vec<(String, String)> {
 
 /// Debian's packages of these two exclude each other: they are taken apart and not installed (`make peers`).
 fn peer(program: &str) -> String {
-    let unpacked = PathBuf::from("build/peers/usr/sbin").join(program);
+    let unpacked = PathBuf::from("build/peers").join(program);
     repository().join(unpacked).display().to_string()
 }
 
