@@ -30,6 +30,9 @@ const MAX_MESSAGE: usize = 600;
 const FOLLOWERS: usize = 1024;
 /// Events that anybody on the wire can cause, kept per second; a flood is counted instead.
 const IGNORED_PER_SECOND: u32 = 20;
+/// Events of machines that are not listed, on disk per second; the rest is in memory alone. Whoever invents machines
+/// must not push the story of the listed hosts, which their tokens hang on, out of the log.
+const UNLISTED_PER_SECOND: u32 = 50;
 /// So many of them every boot of a listed host may have besides: a thousand hosts that power on together are no flood,
 /// and the story of each is to be whole.
 const IGNORED_PER_BOOT: usize = 20;
@@ -70,6 +73,7 @@ struct Inner {
     log: EventLog,
     second: i64,
     ignored_this_second: u32,
+    unlisted_this_second: u32,
     suppressed: u64,
 }
 
@@ -104,6 +108,7 @@ impl Timeline {
             log,
             second: 0,
             ignored_this_second: 0,
+            unlisted_this_second: 0,
             suppressed: 0,
         };
         Ok(Self {
@@ -136,17 +141,26 @@ impl Timeline {
         }
         self.metrics.events.of(event.state).inc();
         self.count_end(&inner, &event);
+        if inner.is_written(&event) {
+            self.write(&mut inner.log, &event);
+        } else {
+            self.metrics.suppressed.inc();
+        }
+        fold(&mut inner.machines, event.clone());
+        // Nobody may be following.
+        let _ = self.followers.send(event);
+    }
+
+    /// Disk, and the daemon's own log.
+    fn write(&self, log: &mut EventLog, event: &BootEvent) {
         if event.state == StageState::Ignored {
             tracing::debug!(machine = %event.machine, "{}", event.message);
         } else {
             tracing::info!(machine = %event.machine, stage = %event.stage, state = event.state.name(), "{}", event.message);
         }
-        if !inner.log.append(&event) {
+        if !log.append(event) {
             self.metrics.unwritten.inc();
         }
-        fold(&mut inner.machines, event.clone());
-        // Nobody may be following.
-        let _ = self.followers.send(event);
     }
 
     /// Counts the boot if the event is its end; a boot joins once.
@@ -312,14 +326,28 @@ impl Inner {
     }
 
     fn admit_ignored(&mut self, at: Timestamp) -> bool {
-        if at.as_second() != self.second {
-            self.second = at.as_second();
-            self.ignored_this_second = 0;
-        }
+        self.begin_second(at);
         self.ignored_this_second += 1;
         let admitted = self.ignored_this_second <= IGNORED_PER_SECOND;
         self.suppressed += u64::from(!admitted);
         admitted
+    }
+
+    fn is_written(&mut self, event: &BootEvent) -> bool {
+        if event.machine.unlisted_mac().is_none() {
+            return true;
+        }
+        self.begin_second(event.at);
+        self.unlisted_this_second += 1;
+        self.unlisted_this_second <= UNLISTED_PER_SECOND
+    }
+
+    fn begin_second(&mut self, at: Timestamp) {
+        if at.as_second() != self.second {
+            self.second = at.as_second();
+            self.ignored_this_second = 0;
+            self.unlisted_this_second = 0;
+        }
     }
 }
 
@@ -481,6 +509,23 @@ mod tests {
         let second = Timeline::open(dir.path()).unwrap();
         assert_eq!(second.attempt(&host(), at(3)), attempt);
         assert!(second.report(event(4, Stage::Joined), &token).is_ok());
+    }
+
+    #[test]
+    fn invented_machines_do_not_push_hosts_out_of_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        for index in 0..1000_u32 {
+            let [_, a, b, c] = index.to_be_bytes();
+            let mac = crate::inventory::model::MacAddr([2, 0, 0, a, b, c]);
+            let mut invented = event(7, Stage::Dhcp);
+            invented.machine = MachineId::unlisted(mac);
+            timeline.record(invented);
+        }
+        timeline.record(event(7, Stage::Dhcp));
+        let log = std::fs::read_to_string(dir.path().join("events.jsonl")).unwrap();
+        assert_eq!(log.lines().count(), UNLISTED_PER_SECOND as usize + 1);
+        assert_eq!(timeline.read(BTreeMap::len), 1001);
     }
 
     #[test]
