@@ -55,7 +55,7 @@ pub(crate) fn check(bytes: &[u8]) {
         let answer = world
             .runtime
             .block_on(converse(world.client, world.address, &bytes));
-        check_response(&answer, &world.loader);
+        check_response(&answer, &world.files);
     });
 }
 
@@ -65,15 +65,17 @@ struct World {
     client: Ipv4Addr,
     address: SocketAddr,
     site: Arc<Site>,
-    loader: Vec<u8>,
+    files: [Vec<u8>; 2],
     _dir: TempDir,
 }
 
 impl World {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let loader: Vec<u8> = (0..70_001_u32).map(|at| (at ^ (at >> 8)) as u8).collect();
-        let app = app(dir.path(), &loader);
+        // One that is copied, and one that the kernel sends by itself once it is its turn.
+        let pattern = |length: u32| (0..length).map(|at| (at ^ (at >> 8)) as u8).collect();
+        let files: [Vec<u8>; 2] = [pattern(70_001), pattern((1 << 20) + 77)];
+        let app = app(dir.path(), &files);
         let site = app.site.clone();
         let builder = &mut tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().build().expect("a runtime");
@@ -99,7 +101,7 @@ impl World {
             client,
             address,
             site,
-            loader,
+            files,
             _dir: dir,
         }
     }
@@ -133,7 +135,7 @@ fn enter_network() -> Option<()> {
     Some(())
 }
 
-fn app(dir: &Path, loader: &[u8]) -> App {
+fn app(dir: &Path, [loader, initrd]: &[Vec<u8>; 2]) -> App {
     let (data, state) = (dir.join("data"), dir.join("state"));
     let put = |name: &str, bytes: &[u8]| {
         let path = data.join(name);
@@ -142,9 +144,8 @@ fn app(dir: &Path, loader: &[u8]) -> App {
     };
     std::fs::create_dir_all(&state).expect("a directory");
     put("../hosts.yaml", INVENTORY.as_bytes());
-    for file in ["kernels/debian/vmlinuz", "initrds/default.img"] {
-        put(file, b"small");
-    }
+    put("kernels/debian/vmlinuz", b"small");
+    put("initrds/default.img", initrd);
     for file in [LOADER, "undionly.kpxe", "snponly.efi"] {
         put(&format!("loaders/{file}"), loader);
     }
@@ -221,7 +222,7 @@ async fn read_to_end(stream: &TcpStream, answer: &mut Vec<u8>) {
     }
 }
 
-fn check_response(answer: &[u8], loader: &[u8]) {
+fn check_response(answer: &[u8], files: &[Vec<u8>; 2]) {
     if answer.is_empty() {
         return;
     }
@@ -241,13 +242,26 @@ fn check_response(answer: &[u8], loader: &[u8]) {
         "a fault of our own: {}",
         String::from_utf8_lossy(answer)
     );
+    let length = header(head, "content-length").and_then(|length| length.parse().ok());
     if let Some(range) = header(head, "content-range").filter(|_| status == 206) {
-        check_part(&range, head, body, loader);
+        check_part(&range, length, body, files);
+    } else if let Some(file) = files.iter().find(|file| Some(file.len()) == length) {
+        check_bytes(body, file, head);
     }
 }
 
+/// HEAD has no body, and of a client that was quiet too early it may be cut.
+fn check_bytes(body: &[u8], file: &[u8], what: &str) {
+    let common = body.len().min(file.len());
+    let is_next = body.starts_with(b"HTTP/1.");
+    assert!(
+        is_next || body[..common] == file[..common],
+        "other bytes: {what}"
+    );
+}
+
 /// RFC 9110 section 14.4: the part that it says it is.
-fn check_part(range: &str, head: &str, body: &[u8], loader: &[u8]) {
+fn check_part(range: &str, length: Option<usize>, body: &[u8], files: &[Vec<u8>; 2]) {
     let parsed = range.strip_prefix("bytes ").and_then(|range| {
         let (first, rest) = range.split_once('-')?;
         let (last, size) = rest.split_once('/')?;
@@ -259,17 +273,9 @@ fn check_part(range: &str, head: &str, body: &[u8], loader: &[u8]) {
     });
     let (first, last, size) = parsed.unwrap_or_else(|| panic!("{range}"));
     assert!(first <= last && last < size, "{range}");
-    let length = header(head, "content-length").and_then(|length| length.parse().ok());
-    assert_eq!(length, Some(last + 1 - first), "{head}");
-    if size == loader.len() {
-        // HEAD has no body, and of a client that was quiet too early it may be cut.
-        let part = &loader[first..=last];
-        let common = part.len().min(body.len());
-        let is_other = body.starts_with(b"HTTP/1.");
-        assert!(
-            is_other || part[..common] == body[..common],
-            "{range} is another part"
-        );
+    assert_eq!(length, Some(last + 1 - first), "{range}");
+    if let Some(file) = files.iter().find(|file| file.len() == size) {
+        check_bytes(body, &file[first..=last], range);
     }
 }
 
