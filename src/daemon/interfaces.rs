@@ -41,7 +41,7 @@ pub enum InterfaceError {
     },
 }
 
-fn list(addresses: &[Ipv4Addr]) -> String {
+pub(super) fn list(addresses: &[Ipv4Addr]) -> String {
     if addresses.is_empty() {
         return "none".into();
     }
@@ -64,8 +64,8 @@ fn addresses() -> Result<Vec<(String, Option<Ipv4Addr>)>, InterfaceError> {
         .collect())
 }
 
-/// The interfaces that were named, or every one that fits a network with DHCP; each with
-/// its address there.
+/// The interfaces that were named, or every one that fits a network; each with its addresses
+/// there.
 pub(super) fn choose(
     named: &[String],
     inventory: &Inventory,
@@ -113,25 +113,81 @@ pub(super) fn choose(
         .collect()
 }
 
-/// The interface with the address that the inventory prefers, if it has one in a network.
+/// The interface with its addresses in networks: first those that networks name as ours, last
+/// those where no DHCP is served.
 fn fit(name: &str, addresses: &[Ipv4Addr], inventory: &Inventory) -> Option<Interface> {
-    let networks = || {
-        inventory
-            .networks
-            .values()
-            .filter(|network| network.dhcp != DhcpMode::Off)
+    let rank = |address: &Ipv4Addr| {
+        let mut networks = inventory.networks.values();
+        let network = networks.find(|network| network.subnet.contains(address))?;
+        let named = network.server == Some(*address);
+        Some(match network.dhcp {
+            DhcpMode::Off => 2,
+            DhcpMode::Server | DhcpMode::Proxy => u8::from(!named),
+        })
     };
-    let preferred = networks()
-        .filter_map(|network| network.server)
-        .find(|server| addresses.contains(server));
-    let inside = || {
-        addresses
-            .iter()
-            .copied()
-            .find(|address| networks().any(|network| network.subnet.contains(address)))
+    let ranked = addresses
+        .iter()
+        .filter_map(|address| Some((rank(address)?, *address)));
+    let mut ranked: Vec<_> = ranked.collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    let addresses: Vec<_> = ranked.into_iter().map(|(_, address)| address).collect();
+    let name = name.to_owned();
+    (!addresses.is_empty()).then_some(Interface { name, addresses })
+}
+
+/// Whether DHCP is answered on an interface: one of its networks has it, or a network has it that
+/// lies on no interface, and so behind relays.
+pub(super) fn wants_dhcp(interface: &Interface, all: &[Interface], inventory: &Inventory) -> bool {
+    let served = inventory
+        .networks
+        .values()
+        .filter(|network| network.dhcp != DhcpMode::Off);
+    let on = |interface: &Interface, subnet: &ipnet::Ipv4Net| {
+        let mut addresses = interface.addresses.iter();
+        addresses.any(|address| subnet.contains(address))
     };
-    preferred.or_else(inside).map(|address| Interface {
-        name: name.to_owned(),
-        address,
+    served.into_iter().any(|network| {
+        on(interface, &network.subnet) || !all.iter().any(|other| on(other, &network.subnet))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INVENTORY: &str = "
+networks:
+  boot: {subnet: 10.77.0.0/24, server: 10.77.0.2}
+  quiet: {subnet: 10.44.0.0/24, dhcp: \"off\"}
+  beside: {subnet: 10.66.0.0/24, dhcp: proxy}
+";
+
+    #[test]
+    fn an_interface_has_all_its_addresses_in_networks_the_preferred_first() {
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", INVENTORY).unwrap();
+        let all = ["192.0.2.1", "10.44.0.1", "10.66.0.1", "10.77.0.2"];
+        let found = fit("eth0", &all.map(|a| a.parse().unwrap()), &inventory).unwrap();
+        let found: Vec<_> = found.addresses.iter().map(Ipv4Addr::to_string).collect();
+        assert_eq!(found, ["10.77.0.2", "10.66.0.1", "10.44.0.1"]);
+        assert!(fit("eth1", &["192.0.2.1".parse().unwrap()], &inventory).is_none());
+    }
+
+    #[test]
+    fn dhcp_is_silent_where_it_is_off_unless_relays_may_ask() {
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", INVENTORY).unwrap();
+        let on = |name: &str, addresses: &[&str]| Interface {
+            name: name.into(),
+            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        };
+        let (boot, quiet) = (
+            on("eth0", &["10.77.0.2", "10.66.0.1"]),
+            on("eth1", &["10.44.0.1"]),
+        );
+        let all = [boot.clone(), quiet.clone()];
+        assert!(wants_dhcp(&boot, &all, &inventory));
+        assert!(!wants_dhcp(&quiet, &all, &inventory));
+        // Nobody is in the network `beside` but behind a relay.
+        let alone = [on("eth0", &["10.77.0.2"]), quiet.clone()];
+        assert!(wants_dhcp(&quiet, &alone, &inventory));
+    }
 }

@@ -164,11 +164,15 @@ impl Sockets {
         let mut tftp = Vec::new();
         let (mut dhcp, mut http, mut nfs) = (Vec::new(), Vec::new(), Vec::new());
         for interface in interfaces {
-            let at = |port| SocketAddr::new(IpAddr::V4(interface.address), port);
-            dhcp.push(bind_dhcp(interface)?);
-            tftp.push(bind_udp(at(server.tftp_port), "TFTP")?);
-            http.push(bind_tcp(at(server.http_port), "HTTP")?);
-            nfs.push(bind_tcp(at(server.nfs_port), "NFS")?);
+            if interfaces::wants_dhcp(interface, interfaces, inventory) {
+                dhcp.push(bind_dhcp(interface)?);
+            }
+            for address in &interface.addresses {
+                let at = |port| SocketAddr::new(IpAddr::V4(*address), port);
+                tftp.push(bind_udp(at(server.tftp_port), "TFTP")?);
+                http.push(bind_tcp(at(server.http_port), "HTTP")?);
+                nfs.push(bind_tcp(at(server.nfs_port), "NFS")?);
+            }
         }
         // Large receive buffers need CAP_NET_ADMIN, which goes after this.
         let tftp = tftp::Server::from_sockets(tftp).map_err(ServeError::Tftp)?;
@@ -197,7 +201,11 @@ fn bind_dhcp(interface: &Interface) -> Result<Bound, ServeError> {
     Bound::bind(interface.clone()).map_err(|error| match error.source.kind() {
         io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => ServeError::Bind {
             operation: format!("{} on {}", error.operation, error.interface),
-            port: port_holder::Port::Udp(67),
+            port: port_holder::Port::Udp(if error.operation.contains("4011") {
+                4011
+            } else {
+                67
+            }),
             source: error.source,
         },
         _ => error.into(),
@@ -270,8 +278,9 @@ async fn start(
 ) -> Result<(), ServeError> {
     for bound in sockets.dhcp {
         let socket = bound.start()?;
-        let Interface { name, address } = &socket.interface;
-        tracing::info!("DHCP on {name} ({address}), UDP port 67");
+        let Interface { name, addresses } = &socket.interface;
+        let addresses = interfaces::list(addresses);
+        tracing::info!("DHCP on {name} ({addresses}), UDP ports 67 and 4011");
         tasks.spawn(dhcp::serve(socket, app.site.clone(), shutdown.clone()));
     }
     let desk = observe::Desk::new(&app.site);

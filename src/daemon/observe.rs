@@ -146,6 +146,9 @@ impl Source for Desk {
         }
         let snapshot = self.site.snapshot();
         let found = snapshot.assets.get_by_tftp(&request.name);
+        if found.is_none() && &*request.name == "autoexec.ipxe" {
+            return Ok(self.site.autoexec(local).into());
+        }
         found
             .map(|(_, asset)| asset.bytes.clone())
             .ok_or_else(Refusal::not_found)

@@ -8,7 +8,7 @@ mod advertisement;
 mod frame;
 mod socket;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,12 +27,14 @@ use crate::policy::{Transmit, Verdict};
 use crate::site::{Site, Snapshot};
 use crate::wire::dhcp::{MessageType, Request};
 
-use socket::Inbox;
 pub use socket::{Bound, Interface, Socket, SocketError};
+use socket::{Envelope, Inbox};
 
 /// Batches that wait for the disk at once, per interface; beyond, packets wait in the
 /// kernel's buffer.
 const IN_HAND: usize = 128;
+/// Replies that wait for their delay at once, per interface.
+const HELD: usize = 1024;
 
 /// What the packets of one interface have in common.
 struct Desk {
@@ -40,12 +42,14 @@ struct Desk {
     site: Arc<Site>,
     /// Requests that went unanswered since the journal failed; 0 while it works.
     unwritten: AtomicU64,
+    /// Replies that are held back; beyond, they leave at once.
+    held: Arc<Semaphore>,
 }
 
 /// A packet and what is done about it.
 struct Decided {
     request: Request,
-    source: SocketAddrV4,
+    envelope: Envelope,
     verdict: Verdict,
 }
 
@@ -56,6 +60,7 @@ pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken)
         socket,
         site,
         unwritten: AtomicU64::new(0),
+        held: Arc::new(Semaphore::new(HELD)),
     });
     let mut inbox = Inbox::default();
     loop {
@@ -75,7 +80,7 @@ pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken)
             .into_iter()
             .partition(|decided| decided.verdict.lease_change.is_some());
         for decided in now {
-            desk.finish(&decided).await;
+            desk.finish(decided).await;
         }
         if durable.is_empty() {
             continue;
@@ -101,15 +106,21 @@ impl Desk {
         let snapshot = self.site.snapshot();
         let mut leases = self.site.leases();
         leases.sweep(now);
-        let decide = |(bytes, source)| {
+        let decide = |(bytes, envelope): (&[u8], Envelope)| {
             // Should a packet ever panic, it takes nobody with it.
             let decided = catch_unwind(AssertUnwindSafe(|| {
-                let request = self.parse(bytes, source)?;
-                let local = self.socket.interface.address;
-                let verdict = decide(&request, source, local, &snapshot, &mut leases, now);
+                let request = self.parse(bytes, envelope.source)?;
+                let received = Received {
+                    request: &request,
+                    locals: &self.socket.interface.addresses,
+                    to: envelope.to,
+                    source: envelope.source,
+                    port: envelope.port,
+                };
+                let verdict = decide(&received, &snapshot, &mut leases, now);
                 Some(Decided {
                     request,
-                    source,
+                    envelope,
                     verdict,
                 })
             }));
@@ -137,7 +148,7 @@ impl Desk {
     }
 
     /// Makes the lease changes durable, then answers.
-    async fn commit(&self, batch: Vec<Decided>) {
+    async fn commit(self: Arc<Self>, batch: Vec<Decided>) {
         let changes: Vec<_> = batch
             .iter()
             .filter_map(|decided| decided.verdict.lease_change)
@@ -147,7 +158,7 @@ impl Desk {
             Ok(()) => {
                 self.works_again();
                 self.apply(&changes);
-                for decided in &batch {
+                for decided in batch {
                     self.finish(decided).await;
                 }
             }
@@ -180,11 +191,23 @@ impl Desk {
         }
     }
 
-    async fn finish(&self, decided: &Decided) {
-        record(decided, &self.site);
-        if let Some(transmit) = &decided.verdict.reply {
-            self.send(decided, transmit).await;
-        }
+    async fn finish(self: &Arc<Self>, decided: Decided) {
+        record(&decided, &self.site);
+        let Some(transmit) = decided.verdict.reply.clone() else {
+            return;
+        };
+        let held = (!transmit.delay.is_zero())
+            .then(|| self.held.clone().try_acquire_owned().ok())
+            .flatten();
+        let Some(held) = held else {
+            return self.send(&decided, &transmit).await;
+        };
+        let desk = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(transmit.delay).await;
+            desk.send(&decided, &transmit).await;
+            drop(held);
+        });
     }
 
     async fn send(&self, decided: &Decided, transmit: &Transmit) {
@@ -192,7 +215,8 @@ impl Desk {
         let Ok(bytes) = catch_unwind(AssertUnwindSafe(encode)) else {
             return;
         };
-        if let Err(error) = self.socket.send(&bytes, transmit.destination).await {
+        let port = decided.envelope.port;
+        if let Err(error) = self.socket.send(&bytes, transmit, port).await {
             let message = format!(
                 "cannot send {:?} by {}: {error}",
                 transmit.reply.message_type, self.socket.interface.name
@@ -210,9 +234,7 @@ impl Desk {
 /// Decides, and holds the address in memory before the lock goes: nobody else is given it
 /// while the disk is written.
 fn decide(
-    request: &Request,
-    source: SocketAddrV4,
-    local: Ipv4Addr,
+    received: &Received<'_>,
     snapshot: &Snapshot,
     leases: &mut LeaseTable,
     now: Timestamp,
@@ -224,18 +246,11 @@ fn decide(
         loaders: snapshot.assets.loaders(),
         kernels: snapshot.assets.kernels(),
     };
-    let received = Received {
-        request,
-        locals: &[local],
-        to: Ipv4Addr::BROADCAST,
-        source,
-        port: dhcp::Port::Dhcp,
-    };
-    let mut verdict = dhcp::answer(&world, &received, now);
+    let mut verdict = dhcp::answer(&world, received, now);
     let given = verdict.reply.as_ref().map(|transmit| transmit.reply.yiaddr);
     if let Some(address) = given.filter(|address| !address.is_unspecified()) {
         let until = now.saturating_add(OFFER_HOLD).unwrap_or(Timestamp::MAX);
-        leases.offer(request.chaddr, address, until);
+        leases.offer(received.request.chaddr, address, until);
     }
     // Events are for people, and go by the wall clock.
     let wall = Timestamp::now();
@@ -252,8 +267,10 @@ fn record(decided: &Decided, site: &Site) {
         && verdict.reply.is_some()
         && from_firmware(
             request,
-            decided.source,
-            site.snapshot().host_at(*decided.source.ip()).is_some(),
+            decided.envelope.source,
+            site.snapshot()
+                .host_at(*decided.envelope.source.ip())
+                .is_some(),
         );
     for event in verdict.events.clone() {
         if fresh {

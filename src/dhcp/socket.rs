@@ -1,20 +1,23 @@
-//! Sockets of one interface: UDP port 67, and raw frames for clients without an address.
+//! Sockets of one interface: UDP ports 67 and 4011, and raw frames for clients without an address.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, sendto,
+    AddressFamily, ControlMessage, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockType,
+    SockaddrIn, SockaddrLike, recvmsg, sendmsg, sendto, sockopt,
 };
 use socket2::{Domain, Protocol, Type};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 
 use super::{advertisement, frame};
 use crate::inventory::model::MacAddr;
-use crate::policy::Destination;
+use crate::policy::dhcp::Port;
+use crate::policy::{Destination, Transmit};
 
 /// Room for a thousand DISCOVERs that arrive while the disk syncs, bytes.
 const RECEIVE_BUFFER: usize = 8 << 20;
@@ -28,24 +31,35 @@ const BATCH: usize = 64;
 #[derive(Debug)]
 pub(super) struct Inbox {
     buffers: Vec<u8>,
-    /// Which buffer, how many bytes, from whom.
-    packets: Vec<(usize, usize, SocketAddrV4)>,
+    control: Vec<u8>,
+    packets: Vec<Envelope>,
+}
+
+/// Where a packet lies, where it came from, and to which of our addresses and ports.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Envelope {
+    index: usize,
+    length: usize,
+    pub(super) source: SocketAddrV4,
+    pub(super) to: Ipv4Addr,
+    pub(super) port: Port,
 }
 
 impl Default for Inbox {
     fn default() -> Self {
         Self {
             buffers: vec![0; BATCH * MAX_PACKET],
+            control: nix::cmsg_space!(libc::in_pktinfo),
             packets: Vec::with_capacity(BATCH),
         }
     }
 }
 
 impl Inbox {
-    pub(super) fn packets(&self) -> impl Iterator<Item = (&[u8], SocketAddrV4)> {
-        self.packets.iter().map(|&(index, length, source)| {
-            let start = index * MAX_PACKET;
-            (&self.buffers[start..start + length], source)
+    pub(super) fn packets(&self) -> impl Iterator<Item = (&[u8], Envelope)> {
+        self.packets.iter().map(|envelope| {
+            let start = envelope.index * MAX_PACKET;
+            (&self.buffers[start..start + envelope.length], *envelope)
         })
     }
 }
@@ -55,8 +69,8 @@ impl Inbox {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// Its address in one of the inventory's networks.
-    pub address: Ipv4Addr,
+    /// Its addresses in the inventory's networks, the preferred one first; never empty.
+    pub addresses: Vec<Ipv4Addr>,
 }
 
 /// A socket can't be had.
@@ -71,34 +85,36 @@ pub struct SocketError {
     pub source: io::Error,
 }
 
-/// Both sockets of an interface, bound before the daemon drops its privileges.
+/// The sockets of an interface, bound before the daemon drops its privileges.
 #[derive(Debug)]
 pub struct Bound {
     interface: Interface,
     udp: std::net::UdpSocket,
+    pxe: std::net::UdpSocket,
     raw: OwnedFd,
     index: u32,
 }
 
-/// Both sockets of an interface, on the runtime.
+/// The sockets of an interface, on the runtime.
 #[derive(Debug)]
 pub struct Socket {
     /// The interface.
     pub interface: Interface,
     udp: UdpSocket,
+    pxe: UdpSocket,
     raw: AsyncFd<OwnedFd>,
     index: u32,
 }
 
 impl AsFd for Bound {
-    /// The socket that receives.
+    /// The socket that receives DHCP.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.udp.as_fd()
     }
 }
 
 impl Bound {
-    /// Binds port 67 of the interface and opens its raw socket.
+    /// Binds ports 67 and 4011 of the interface and opens its raw socket.
     ///
     /// # Errors
     /// [`SocketError`]: the port is taken, the interface is missing, or the privileges are
@@ -112,7 +128,10 @@ impl Bound {
                 source,
             }
         };
-        let udp = bind_udp(&interface.name).map_err(failed("bind UDP port 67 (DHCP)"))?;
+        let udp = bind_udp(&interface.name, Port::Dhcp);
+        let udp = udp.map_err(failed("bind UDP port 67 (DHCP)"))?;
+        let pxe = bind_udp(&interface.name, Port::Pxe);
+        let pxe = pxe.map_err(failed("bind UDP port 4011 (PXE)"))?;
         let raw = nix::sys::socket::socket(
             AddressFamily::Packet,
             SockType::Datagram,
@@ -128,6 +147,7 @@ impl Bound {
         Ok(Self {
             interface,
             udp,
+            pxe,
             raw,
             index,
         })
@@ -148,6 +168,7 @@ impl Bound {
         let raw = unsafe { AsyncFd::register(self.raw) };
         Ok(Socket {
             udp: UdpSocket::from_std(self.udp).map_err(&failed)?,
+            pxe: UdpSocket::from_std(self.pxe).map_err(&failed)?,
             raw: raw.map_err(|error| failed(error.into_parts().1))?,
             interface: self.interface,
             index: self.index,
@@ -155,21 +176,17 @@ impl Bound {
     }
 }
 
-fn bind_udp(interface: &str) -> io::Result<std::net::UdpSocket> {
+fn bind_udp(interface: &str, port: Port) -> io::Result<std::net::UdpSocket> {
     let socket = socket2::Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.bind_device(Some(interface.as_bytes()))?;
     socket.set_broadcast(true)?;
     socket.set_nonblocking(true)?;
+    nix::sys::socket::setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
     // Best effort: without CAP_NET_ADMIN the kernel caps it at net.core.rmem_max.
-    let _ = nix::sys::socket::setsockopt(
-        &socket,
-        nix::sys::socket::sockopt::RcvBufForce,
-        &RECEIVE_BUFFER,
-    )
-    .or_else(|_| {
-        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBuf, &RECEIVE_BUFFER)
-    });
-    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 67)).into())?;
+    let _ = nix::sys::socket::setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
+        .or_else(|_| nix::sys::socket::setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER));
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.number()));
+    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
@@ -178,20 +195,32 @@ impl Socket {
     pub(super) async fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
         inbox.packets.clear();
         loop {
-            self.udp.readable().await?;
-            match self.take(inbox) {
+            let port = tokio::select! {
+                ready = self.udp.readable() => ready.map(|()| Port::Dhcp)?,
+                ready = self.pxe.readable() => ready.map(|()| Port::Pxe)?,
+            };
+            match self.take(inbox, port) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
         }
     }
 
-    fn take(&self, inbox: &mut Inbox) -> io::Result<()> {
+    fn take(&self, inbox: &mut Inbox, port: Port) -> io::Result<()> {
+        let socket = self.of(port);
         for index in 0..BATCH {
             let buffer = &mut inbox.buffers[index * MAX_PACKET..(index + 1) * MAX_PACKET];
-            match self.udp.try_recv_from(buffer) {
-                Ok((length, SocketAddr::V4(source))) => inbox.packets.push((index, length, source)),
-                Ok(_) => {}
+            let control = &mut inbox.control;
+            let receive = || receive_one(socket, buffer, control);
+            match socket.try_io(Interest::READABLE, receive) {
+                Ok(Some((length, source, to))) => inbox.packets.push(Envelope {
+                    index,
+                    length,
+                    source,
+                    to,
+                    port,
+                }),
+                Ok(None) => {}
                 // What has come is dealt with first.
                 Err(_) if !inbox.packets.is_empty() => break,
                 Err(error) => return Err(error),
@@ -200,16 +229,26 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends a reply the way that the policy chose.
-    pub(super) async fn send(&self, bytes: &[u8], to: Destination) -> io::Result<()> {
-        match to {
-            Destination::Unicast(address) => self.send_udp(bytes, address).await,
-            Destination::Broadcast => {
-                self.send_udp(bytes, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68))
-                    .await
-            }
+    fn of(&self, port: Port) -> &UdpSocket {
+        match port {
+            Port::Dhcp => &self.udp,
+            Port::Pxe => &self.pxe,
+        }
+    }
+
+    /// Sends a reply the way that the policy chose, from the port that was asked.
+    pub(super) async fn send(
+        &self,
+        bytes: &[u8],
+        transmit: &Transmit,
+        port: Port,
+    ) -> io::Result<()> {
+        let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
+        match transmit.destination {
+            Destination::Unicast(to) => self.send_udp(bytes, transmit.from, to, port).await,
+            Destination::Broadcast => self.send_udp(bytes, transmit.from, everybody, port).await,
             Destination::Frame { mac, address } => {
-                let datagram = frame::datagram(self.interface.address, address, bytes);
+                let datagram = frame::datagram(transmit.from, address, bytes);
                 self.send_frame(&datagram, mac, ETH_P_IP).await
             }
         }
@@ -217,12 +256,34 @@ impl Socket {
 
     /// Tells one machine that there is no IPv6 router.
     pub(super) async fn send_no_router(&self, mac: MacAddr) -> io::Result<()> {
-        let packet = advertisement::no_router(self.interface.address, mac);
+        let packet = advertisement::no_router(self.interface.addresses[0], mac);
         self.send_frame(&packet, mac, ETH_P_IPV6).await
     }
 
-    async fn send_udp(&self, bytes: &[u8], to: SocketAddrV4) -> io::Result<()> {
-        self.udp.send_to(bytes, to).await.map(drop)
+    /// From an address of our choice: the kernel's may be one that the client did not ask.
+    async fn send_udp(
+        &self,
+        bytes: &[u8],
+        from: Ipv4Addr,
+        to: SocketAddrV4,
+        port: Port,
+    ) -> io::Result<()> {
+        let socket = self.of(port);
+        let info = libc::in_pktinfo {
+            // The socket is bound to its interface.
+            ipi_ifindex: 0,
+            ipi_spec_dst: libc::in_addr {
+                s_addr: u32::from(from).to_be(),
+            },
+            ipi_addr: libc::in_addr { s_addr: 0 },
+        };
+        let send = || {
+            let control = [ControlMessage::Ipv4PacketInfo(&info)];
+            let (data, to) = ([IoSlice::new(bytes)], SockaddrIn::from(to));
+            let flags = MsgFlags::empty();
+            sendmsg(socket.as_raw_fd(), &data, &control, flags, Some(&to)).map_err(io::Error::from)
+        };
+        socket.async_io(Interest::WRITABLE, send).await.map(drop)
     }
 
     async fn send_frame(&self, datagram: &[u8], mac: MacAddr, protocol: u16) -> io::Result<()> {
@@ -230,11 +291,28 @@ impl Socket {
         let send = |raw: &OwnedFd| {
             sendto(raw.as_raw_fd(), datagram, &to, MsgFlags::empty()).map_err(io::Error::from)
         };
-        self.raw
-            .async_io(tokio::io::Interest::WRITABLE, send)
-            .await
-            .map(drop)
+        self.raw.async_io(Interest::WRITABLE, send).await.map(drop)
     }
+}
+
+/// A packet with its sender, and the address that it was sent to (`IP_PKTINFO`, ip(7)).
+fn receive_one(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+    control: &mut [u8],
+) -> io::Result<Option<(usize, SocketAddrV4, Ipv4Addr)>> {
+    let mut data = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::empty();
+    let received = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut data, Some(control), flags)?;
+    let to = received.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)))
+        }
+        _ => None,
+    });
+    let source = received.address.map(SocketAddrV4::from);
+    let to = to.unwrap_or(Ipv4Addr::BROADCAST);
+    Ok(source.map(|source| (received.bytes, source, to)))
 }
 
 /// `sockaddr_ll` for a frame to `mac` by the interface (packet(7)).

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use super::{App, Ends, host_files};
+use super::outlet::InHand;
+use super::{App, Ends, files, host_files};
 use crate::inventory::model::{Host, MacAddr};
 use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
 use crate::render::ConfigKind;
@@ -51,6 +52,25 @@ pub(super) async fn ipxe_entry(
     Path((mac, entry)): Path<(String, String)>,
 ) -> Reply {
     loader_config(&state, *ends, ConfigKind::Ipxe, &mac, Some(&entry))
+}
+
+/// The site's own `loaders/autoexec.ipxe`, or ours.
+pub(super) async fn autoexec(
+    state: State<App>,
+    ends: Extension<Ends>,
+    in_hand: Extension<InHand>,
+    method: Method,
+    headers: HeaderMap,
+) -> Reply {
+    const OWN: &str = "loaders/autoexec.ipxe";
+    if state.site.snapshot().assets.get(OWN).is_some() {
+        let path = Path(OWN.to_owned());
+        return Ok(files::file(state, ends, in_hand, path, method, headers)
+            .await
+            .into_response());
+    }
+    let (_, local) = network(*ends)?;
+    Ok(text(state.site.autoexec(local)))
 }
 
 pub(super) async fn grub_config(

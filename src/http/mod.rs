@@ -65,6 +65,8 @@ pub struct App {
 pub fn router(app: App) -> Router {
     Router::new()
         .route("/files/{*path}", get(files::file))
+        .route("/files/loaders/autoexec.ipxe", get(boot_api::autoexec))
+        .route("/autoexec.ipxe", get(boot_api::autoexec))
         .route("/boot/{mac}/script.ipxe", get(boot_api::ipxe_script))
         .route(
             "/boot/{mac}/menu/{entry}/script.ipxe",

@@ -77,8 +77,14 @@ impl Site {
     ) -> Result<LoaderConfig, Denied> {
         let now = Timestamp::now();
         let host = self.snapshot().inventory.by_mac.get(&mac).cloned();
-        let holds_lease = self.lease_holder(peer) == Some(mac);
-        let reserved = host.as_ref().is_some_and(|host| *host.ip == peer);
+        let holder = self.holder(peer);
+        let holds_lease = holder == Some(mac);
+        // Where another server gives the addresses, the MAC on the link decides; behind a relay
+        // there is none, and the host must have the address that is listed.
+        let reserved = match holder.filter(|_| self.is_beside(peer)) {
+            Some(holder) => holder == mac,
+            None => host.as_ref().is_some_and(|host| *host.ip == peer),
+        };
         let result = match host {
             Some(host) if reserved => self.boot_config(kind, &host, mac, entry, local),
             // Listed since it got its address of the pool, or not listed: it waits.
@@ -107,7 +113,7 @@ impl Site {
                 ..
             }) => {
                 // Of several NICs, the one that took the lease asks.
-                let holder = self.lease_holder(peer);
+                let holder = self.holder(peer);
                 let mac = holder.unwrap_or(*host.macs[0]);
                 self.boot_config(kind, &host, mac, entry, local)
             }
@@ -119,6 +125,15 @@ impl Site {
             Some(Found { mac: None, .. }) | None => Err(Denied::Nobody(peer)),
         };
         self.tell(peer, result)
+    }
+
+    /// `autoexec.ipxe`, which some builds of iPXE look for beside themselves: it leads to the
+    /// script of whichever machine runs it. No secret is in it.
+    pub fn autoexec(&self, local: Ipv4Addr) -> String {
+        let base = endpoint(&self.snapshot(), None, local).base_url();
+        format!(
+            "#!ipxe\nisset ${{netX/ip}} || dhcp ||\nchain --replace {base}/boot/${{netX/mac}}/script.ipxe\n"
+        )
     }
 
     fn tell(

@@ -10,6 +10,7 @@ pub mod host_files;
 mod links;
 mod measure;
 pub mod menu;
+mod on_link;
 mod reload;
 pub mod report;
 pub mod secrets;
@@ -106,7 +107,12 @@ impl Site {
     /// Who has this address: a listed host, or the holder of a lease.
     pub fn machine_at(&self, address: Ipv4Addr) -> Option<Found> {
         let snapshot = self.snapshot();
-        if let Some(host) = snapshot.host_at(address) {
+        let holder = self.holder(address);
+        let listed = match holder.filter(|_| self.is_beside(address)) {
+            Some(mac) => snapshot.inventory.by_mac.get(&mac).cloned(),
+            None => snapshot.host_at(address),
+        };
+        if let Some(host) = listed {
             let id = MachineId(host.name.clone());
             return Some(Found {
                 id,
@@ -114,7 +120,7 @@ impl Site {
                 mac: None,
             });
         }
-        let mac = self.lease_holder(address)?;
+        let mac = holder?;
         let host = snapshot.inventory.by_mac.get(&mac).cloned();
         let id = host.as_ref().map_or_else(
             || MachineId::unlisted(mac),

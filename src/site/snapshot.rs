@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 use super::ByAddress;
 use crate::assets::{Assets, Fingerprint};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::inventory::model::{DhcpMode, Host, Inventory, RootSource};
+use crate::inventory::model::{Host, Inventory, RootSource};
 use crate::inventory::{self, artefacts};
 use crate::render::{RenderError, Templates};
 use crate::site::boot;
@@ -98,7 +98,6 @@ impl Snapshot {
         found.extend(loaded.warnings);
         let inventory = loaded.inventory;
         found.extend(artefacts::check(&inventory, &paths.data, found.sources()));
-        found.extend(unserved_modes(&inventory));
         let templates = load_templates(paths, &inventory, &mut found);
         if let Some(secrets) = &inventory.secrets {
             let path = host_files::beside(&paths.inventory, secrets);
@@ -230,23 +229,6 @@ fn template_fault(fault: &RenderError) -> Diagnostic {
         format!("{fault}{}", cause.unwrap_or_default()),
     )
     .with_help("mend the template, or start without --templates to use those that are built in")
-}
-
-/// What the file may say and this version does not do is an error, not silence.
-fn unserved_modes(inventory: &Inventory) -> Vec<Diagnostic> {
-    let proxies = inventory
-        .networks
-        .values()
-        .filter(|network| network.dhcp == DhcpMode::Proxy);
-    proxies
-        .map(|network| {
-            Diagnostic::error(
-                "network::proxy_unserved",
-                format!("network {}: `dhcp: proxy` is not served by this version", network.name),
-            )
-            .with_help("use `dhcp: server` and turn the other DHCP server off for this network, or `dhcp: off`")
-        })
-        .collect()
 }
 
 fn root_images(data: &Path, inventory: &Inventory) -> BTreeMap<String, RootImage> {

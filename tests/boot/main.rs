@@ -5,6 +5,7 @@
 //! it needs root (network namespaces, tap devices) and what `make kernel initrd root loaders` build.
 #![allow(missing_docs, clippy::print_stderr)]
 
+mod beside;
 mod bonds;
 mod cases;
 mod control;

@@ -15,6 +15,7 @@ mod menus;
 mod metrics;
 mod networkd;
 mod process;
+mod relays;
 mod reload;
 
 #[path = "../lab/mod.rs"]

@@ -45,6 +45,13 @@ impl Question<'_> {
             StageState::Info
         };
         match reply.message_type {
+            _ if matches!(because, Because::Beside { .. }) => (
+                state,
+                format!(
+                    "told {} what to boot, and gave no address{boot}: {because}",
+                    self.client
+                ),
+            ),
             MessageType::Offer => (
                 state,
                 format!(
