@@ -150,6 +150,9 @@ struct Sockets {
     dhcp: Vec<Bound>,
     tftp: tftp::Server,
     http: Vec<TcpListener>,
+    /// Empty where the API shares the port of the boot files.
+    api: Vec<TcpListener>,
+    https: Vec<TcpListener>,
     nfs: Vec<TcpListener>,
     control: std::os::unix::net::UnixListener,
 }
@@ -160,9 +163,10 @@ impl Sockets {
         inventory: &Inventory,
         options: &Options,
     ) -> Result<Self, ServeError> {
-        let server = inventory.server;
+        let server = &inventory.server;
         let mut tftp = Vec::new();
         let (mut dhcp, mut http, mut nfs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut api, mut https) = (Vec::new(), Vec::new());
         for interface in interfaces {
             if interfaces::wants_dhcp(interface, interfaces, inventory) {
                 dhcp.push(bind_dhcp(interface)?);
@@ -172,6 +176,12 @@ impl Sockets {
                 tftp.push(bind_udp(at(server.tftp_port), "TFTP")?);
                 http.push(bind_tcp(at(server.http_port), "HTTP")?);
                 nfs.push(bind_tcp(at(server.nfs_port), "NFS")?);
+                if let Some(port) = server.api_port {
+                    api.push(bind_tcp(at(port), "API")?);
+                }
+                if let Some(tls) = &server.tls {
+                    https.push(bind_tcp(at(tls.port), "HTTPS")?);
+                }
             }
         }
         // Large receive buffers need CAP_NET_ADMIN, which goes after this.
@@ -181,6 +191,8 @@ impl Sockets {
             dhcp,
             tftp,
             http,
+            api,
+            https,
             nfs,
             control,
         })
@@ -300,20 +312,44 @@ async fn start(
             .map_err(ServeError::Nfs)?;
         tasks.spawn(server.allow(nfs::reserved_port).serve(shutdown.clone()));
     }
+    let serve = |listeners, router, keys| serve_http(listeners, router, keys, app, tasks, shutdown);
     let router = http::router(app.clone());
-    for listener in sockets.http {
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start HTTP"))?;
-        let trouble = observe::http_observer(&app.site);
-        let (router, shutdown) = (router.clone(), shutdown.clone());
-        let metrics = app.site.metrics.http.clone();
-        tasks.spawn(http::serve_tcp(
-            listener, router, metrics, trouble, shutdown,
-        ));
+    if sockets.api.is_empty() {
+        serve(sockets.http, router.clone(), None)?;
+    } else {
+        serve(sockets.http, http::boot_router(app.clone()), None)?;
+        serve(sockets.api, http::api_router(app.clone()), None)?;
     }
+    let site = app.site.clone();
+    let keys: http::Keys = Arc::new(move || site.snapshot().tls.clone());
+    serve(sockets.https, router.clone(), Some(keys))?;
     let control = tokio::net::UnixListener::from_std(sockets.control)
         .map_err(system("start the control socket"))?;
     let metrics = app.site.metrics.http.clone();
     tasks.spawn(http::serve_unix(control, router, metrics, shutdown.clone()));
+    Ok(())
+}
+
+fn serve_http(
+    listeners: Vec<TcpListener>,
+    router: axum::Router,
+    keys: Option<http::Keys>,
+    app: &App,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<(), ServeError> {
+    for listener in listeners {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start HTTP"))?;
+        let metrics = app.site.metrics.http.clone();
+        tasks.spawn(http::serve_tcp(
+            listener,
+            router.clone(),
+            keys.clone(),
+            metrics,
+            observe::http_observer(&app.site),
+            shutdown.clone(),
+        ));
+    }
     Ok(())
 }
 

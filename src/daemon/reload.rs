@@ -137,8 +137,15 @@ impl Reloader {
 /// Sockets stay where they are until a restart, and hosts have their root by them.
 fn moved_ports(old: &Inventory, new: &Inventory) -> Option<String> {
     let ports = |inventory: &Inventory| {
-        let server = inventory.server;
-        (server.http_port, server.nfs_port, server.tftp_port)
+        let server = &inventory.server;
+        let tls = server.tls.as_ref().map(|tls| tls.port);
+        (
+            server.http_port,
+            server.nfs_port,
+            server.tftp_port,
+            server.api_port,
+            tls,
+        )
     };
     (ports(old) != ports(new)).then(|| {
         "the ports under `server:` changed: restart the daemon, a reload can't move it".to_owned()

@@ -15,9 +15,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -31,6 +33,8 @@ use crate::metrics::{Gauge, HttpMetrics, StatusClass};
 pub(super) const CONNECTIONS: usize = 8192;
 /// A client that has not sent its request by then is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that has not finished its TLS handshake by then is let go.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request must be complete, and answered, by then.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that acknowledges nothing for this long is let go (`TCP_USER_TIMEOUT`), ms.
@@ -45,17 +49,22 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Takes the ends of a connection and why what came by it, or the connection itself, is not served.
 pub type Trouble = Arc<dyn Fn(Ends, String) + Send + Sync>;
 
-/// Serves machines until `shutdown`, then lets transfers finish.
+/// What the next connection is encrypted with: it may change with a reload. `None`: nothing, it is closed.
+pub type Keys = Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>;
+
+/// Serves machines until `shutdown`, then lets transfers finish; by HTTPS if there are `keys`.
 ///
 /// `trouble` is told of peers that do not speak HTTP, or that take more connections than is fair.
 pub async fn serve_tcp(
     listener: TcpListener,
     router: Router,
+    keys: Option<Keys>,
     metrics: HttpMetrics,
     trouble: Trouble,
     shutdown: CancellationToken,
 ) {
-    let server = Server::new(router, metrics, trouble, shutdown.clone());
+    let mut server = Server::new(router, metrics, trouble, shutdown.clone());
+    server.keys = keys;
     let addresses = Arc::new(Addresses::default());
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     loop {
@@ -162,6 +171,7 @@ struct Server {
     router: Router,
     metrics: HttpMetrics,
     trouble: Trouble,
+    keys: Option<Keys>,
     permits: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
@@ -177,6 +187,7 @@ impl Server {
             router,
             metrics,
             trouble,
+            keys: None,
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             shutdown,
         }
@@ -193,7 +204,34 @@ impl Server {
         let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &STUCK_MS);
         let in_hand = InHand::default();
         let outlet = Outlet::new(stream, in_hand.clone());
-        tokio::spawn(held.during(self.clone().talk(outlet, in_hand, ends)));
+        let server = self.clone();
+        match &self.keys {
+            None => tokio::spawn(held.during(server.talk(outlet, in_hand, ends))),
+            Some(keys) => {
+                let keys = keys();
+                tokio::spawn(held.during(server.encrypt(keys, outlet, in_hand, ends)))
+            }
+        };
+    }
+
+    /// The same inside TLS.
+    async fn encrypt(
+        self,
+        keys: Option<Arc<ServerConfig>>,
+        outlet: Outlet,
+        in_hand: InHand,
+        ends: Ends,
+    ) {
+        let Some(keys) = keys else { return };
+        let accepted = TlsAcceptor::from(keys).accept(outlet);
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, accepted).await {
+            Ok(Ok(stream)) => self.talk(stream, in_hand, ends).await,
+            Ok(Err(error)) => {
+                let peer = ends.peer();
+                (self.trouble)(ends, format!("no HTTPS with {peer}: {error}"));
+            }
+            Err(_) => tracing::debug!("{} did not finish its TLS handshake", ends.peer()),
+        }
     }
 
     /// Says no, once in words to the operator, and to the client as often as there is room for.
@@ -206,7 +244,10 @@ impl Server {
             );
             (self.trouble)(ends, message);
         }
-        if let Ok(room) = refusals.try_acquire_owned() {
+        // Words outside TLS would be no words to a client that speaks it.
+        if self.keys.is_none()
+            && let Ok(room) = refusals.try_acquire_owned()
+        {
             tokio::spawn(async move {
                 let _ = tokio::time::timeout(REFUSAL_TIMEOUT, say_no(stream)).await;
                 drop(room);

@@ -21,7 +21,7 @@ use axum::routing::{get, post};
 
 use crate::site::Site;
 
-pub use listen::{Trouble, serve_tcp, serve_unix};
+pub use listen::{Keys, Trouble, serve_tcp, serve_unix};
 pub use turns::Turns;
 
 /// The ends of the connection that a request came in by.
@@ -63,6 +63,20 @@ pub struct App {
 
 /// Every route.
 pub fn router(app: App) -> Router {
+    finish(boot_routes().merge(api_routes()), app)
+}
+
+/// What machines ask for, where the API has a port of its own.
+pub fn boot_router(app: App) -> Router {
+    finish(boot_routes(), app)
+}
+
+/// What operators and their programs ask for, where it has a port of its own.
+pub fn api_router(app: App) -> Router {
+    finish(api_routes(), app)
+}
+
+fn boot_routes() -> Router<App> {
     Router::new()
         .route("/files/{*path}", get(files::file))
         .route("/files/loaders/autoexec.ipxe", get(boot_api::autoexec))
@@ -77,9 +91,18 @@ pub fn router(app: App) -> Router {
         .route("/v1/boot/{host}/files", get(host_files::files))
         .route("/v1/boot/{host}/events", post(boot_api::events))
         .route("/v1/boot/{host}/log", post(boot_api::log))
+}
+
+fn api_routes() -> Router<App> {
+    Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/hosts/{host}/log", get(status::host_log))
         .route("/metrics", get(metrics::metrics))
+}
+
+/// Whoever watches a port asks it how it is.
+fn finish(routes: Router<App>, app: App) -> Router {
+    routes
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(status::ready))
         .layer(DefaultBodyLimit::max(64 << 10))

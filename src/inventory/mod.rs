@@ -30,6 +30,7 @@ mod pools;
 mod profiles;
 pub mod rescue;
 mod scalars;
+mod server;
 mod settings;
 mod stack;
 mod storage;

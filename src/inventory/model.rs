@@ -140,7 +140,7 @@ pub struct Inventory {
 }
 
 /// The ports that the daemon listens on, and what it does at once; DHCP's (67, 4011) are fixed by its clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// TCP port of boot files and API.
     pub http_port: u16,
@@ -150,6 +150,21 @@ pub struct Server {
     pub tftp_port: u16,
     /// Large transfers by HTTP that run at once; others wait their turn.
     pub transfers: usize,
+    /// TCP port of the API where that of the boot files has none; `None`: they share one.
+    pub api_port: Option<u16>,
+    /// HTTPS, beside HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// Boot files and API by HTTPS. Files as written: relative to the inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and those between it and the CA, PEM.
+    pub certificate: Sourced<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Sourced<PathBuf>,
+    /// TCP port.
+    pub port: u16,
 }
 
 impl Default for Server {
@@ -159,6 +174,8 @@ impl Default for Server {
             nfs_port: 2049,
             tftp_port: 69,
             transfers: 128,
+            api_port: None,
+            tls: None,
         }
     }
 }

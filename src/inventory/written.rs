@@ -16,7 +16,7 @@ use super::nics::{self, Named};
 use super::scalars::Bad;
 use super::settings::Settings;
 use super::tree::{At, Entry, Node, Scalar, Span};
-use super::{dhcp_options, fields, names, scalars};
+use super::{dhcp_options, fields, names, scalars, server};
 use crate::diagnostic::Diagnostic;
 
 const DHCP_MODES: &[(&str, DhcpMode)] = &[
@@ -103,7 +103,7 @@ pub(super) fn read(root: &Node<'_>, faults: &mut Faults) -> Written {
         site: top
             .get("site", faults, scalars::text)
             .map_or_else(|| String::from("bridgehead"), |at| at.value),
-        server: read_server(&mut top, faults),
+        server: server::read(&mut top, faults),
         networks: section(&mut top, "networks", faults, read_network),
         profiles: section(&mut top, "profiles", faults, read_profile),
         hosts: section(&mut top, "hosts", faults, read_host),
@@ -153,42 +153,6 @@ fn fields_of<'t, 'i>(entry: &'t Entry<'i>, kind: &str, faults: &mut Faults) -> F
     let shown = super::suggest::quote(&entry.key.text);
     let layer = format!("{kind} {}", shown.trim_matches('`'));
     Fields::new(&entry.node, entry.key_span, Arc::from(layer), faults)
-}
-
-fn read_server(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
-    let default = Server::default();
-    let Some(mut server) = top.map("server", faults) else {
-        return default;
-    };
-    let port = || scalars::number("a port", 1..=65535);
-    let http = server.get("http", faults, port());
-    let nfs = server.get("nfs", faults, port());
-    let tftp = server.get("tftp", faults, port());
-    let transfers = server.get(
-        "transfers",
-        faults,
-        scalars::number("a number of transfers", 1..=8192),
-    );
-    let value = |at: Option<At<u16>>, default| at.map_or(default, |at| at.value);
-    let ports = Server {
-        http_port: value(http, default.http_port),
-        nfs_port: value(nfs, default.nfs_port),
-        tftp_port: value(tftp, default.tftp_port),
-        transfers: transfers.map_or(default.transfers, |at| usize::from(at.value)),
-    };
-    if ports.http_port == ports.nfs_port {
-        let span = nfs.or(http).map_or(server.place(), |at| at.span);
-        let message = format!("http and nfs can't share TCP port {}", ports.http_port);
-        faults.error(
-            "inventory::port_clash",
-            span,
-            message,
-            "",
-            "choose another port",
-        );
-    }
-    server.finish(faults);
-    ports
 }
 
 fn read_network(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenNetwork> {

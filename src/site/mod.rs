@@ -15,6 +15,7 @@ mod reload;
 pub mod report;
 pub mod secrets;
 pub mod snapshot;
+mod tls;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use walkdir::WalkDir;
 
 use super::ByAddress;
@@ -16,6 +17,7 @@ use crate::inventory::{self, artefacts};
 use crate::render::{RenderError, Templates};
 use crate::site::boot;
 use crate::site::host_files::{self, HostFiles};
+use crate::site::tls;
 
 /// Host files looked at for a change; more than that need a SIGHUP.
 const MAX_WATCHED: usize = 10_000;
@@ -42,6 +44,8 @@ pub struct Snapshot {
     pub templates: Templates,
     /// Files of their own that hosts get.
     pub files: HostFiles,
+    /// What HTTPS is served with, if it is.
+    pub tls: Option<Arc<ServerConfig>>,
     /// The images of the embedded roots, by the name that profiles use.
     pub roots: BTreeMap<String, RootImage>,
     by_address: ByAddress,
@@ -103,7 +107,13 @@ impl Snapshot {
             let path = host_files::beside(&paths.inventory, secrets);
             fingerprints.push((path.clone(), Fingerprint::of(&path)));
         }
+        let of_tls = tls::files(paths, &inventory);
+        fingerprints.extend(of_tls.into_iter().map(|path| {
+            let fingerprint = Fingerprint::of(&path);
+            (path, fingerprint)
+        }));
         let files = HostFiles::load(paths, &inventory, &mut found);
+        let tls = tls::load(paths, &inventory, &mut found);
         if found.errors() > 0 {
             found.sort();
             return Err(found);
@@ -129,6 +139,7 @@ impl Snapshot {
                         assets,
                         templates,
                         files,
+                        tls,
                         roots,
                         by_address,
                         fingerprints,

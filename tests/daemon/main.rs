@@ -17,6 +17,7 @@ mod networkd;
 mod process;
 mod relays;
 mod reload;
+mod tls;
 
 #[path = "../lab/mod.rs"]
 mod lab;

@@ -92,6 +92,7 @@ impl World {
         runtime.spawn(serve_tcp(
             listener,
             router(app),
+            None,
             site.metrics.http.clone(),
             told,
             CancellationToken::new(),
