@@ -1,5 +1,7 @@
 //! `bridgehead check`: the very code of `serve`, up to binding sockets.
 
+mod live;
+
 use clap::Args;
 
 use super::{Failure, Files, colour, print, print_json};
@@ -10,6 +12,12 @@ use crate::site::Snapshot;
 pub(super) struct Arguments {
     #[command(flatten)]
     files: Files,
+    /// Ask the networks, too: which other DHCP servers answer (needs CAP_NET_RAW)
+    #[arg(long, conflicts_with = "json")]
+    live: bool,
+    /// With --live: only this interface; may be given several times [default: every interface with an address in a network of the inventory]
+    #[arg(long, value_name = "IF", requires = "live")]
+    interface: Vec<String>,
     /// Print the faults as JSON
     #[arg(long)]
     json: bool,
@@ -17,9 +25,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let paths = arguments.files.paths();
-    let (found, hosts) = match Snapshot::load(&paths, None) {
-        Ok((snapshot, warnings)) => (warnings, Some(snapshot.inventory.hosts.len())),
-        Err(found) => (found, None),
+    let (found, hosts, live) = match Snapshot::load(&paths, None) {
+        Ok((snapshot, warnings)) => {
+            let live = arguments.live.then_some(&snapshot.inventory);
+            let live = live.map(|inventory| live::look(inventory, &arguments.interface));
+            let hosts = snapshot.inventory.hosts.len();
+            (warnings, Some(hosts), live.transpose()?.unwrap_or_default())
+        }
+        Err(found) => (found, None, String::new()),
     };
     if arguments.json {
         print_json(&found.report())?;
@@ -41,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             let file = paths.inventory.display();
             let plural = if hosts == 1 { "" } else { "s" };
             print(&format!(
-                "{}{file}: {hosts} host{plural}, {}\n",
+                "{}{file}: {hosts} host{plural}, {}\n{live}",
                 text(colour(&std::io::stdout())),
                 found.summary()
             ))

@@ -183,6 +183,12 @@ fn text(fleet: &FleetStatus) -> String {
             "\n{running} large transfers by HTTP are running, {waiting} wait for their turn\n"
         );
     }
+    for other in fleet.dhcp_servers.iter().filter(|other| !other.expected) {
+        text += &format!(
+            "\nAnother DHCP server is on {} (network {}): {}\n",
+            other.interface, other.network, other.note
+        );
+    }
     if fleet.suppressed > 0 {
         text += &format!(
             "\n{} packets got no answer beyond those in `bridgehead log wire`\n",

@@ -66,10 +66,10 @@ fn addresses() -> Result<Vec<(String, Option<Ipv4Addr>)>, InterfaceError> {
 
 /// The interfaces that were named, or every one that fits a network; each with its addresses
 /// there.
-pub(super) fn choose(
-    named: &[String],
-    inventory: &Inventory,
-) -> Result<Vec<Interface>, InterfaceError> {
+///
+/// # Errors
+/// [`InterfaceError`] says which can't be served, or that none can.
+pub fn choose(named: &[String], inventory: &Inventory) -> Result<Vec<Interface>, InterfaceError> {
     let there = addresses()?;
     let known = || {
         let mut names: Vec<_> = there.iter().map(|(name, _)| name.clone()).collect();

@@ -32,7 +32,7 @@ use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
 use roots::Roots;
 
-pub use interfaces::InterfaceError;
+pub use interfaces::{InterfaceError, choose as choose_interfaces};
 pub use state::{StateError, control_path};
 
 /// How long everything together may take to finish at shutdown.

@@ -1,12 +1,16 @@
 //! An IPv4 datagram by hand, for a client that has no address yet.
 
+#[cfg(test)]
 use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
 
 const IP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 
-/// IPv4 and UDP headers (RFC 791, RFC 768) around `payload`, from port 67 to port 68.
-pub(super) fn datagram(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+/// IPv4 and UDP headers (RFC 791, RFC 768) around `payload`.
+pub(super) fn datagram(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()];
+    let (from, to) = (from.ip(), to.ip());
     let udp_length = UDP_HEADER + payload.len();
     let total = IP_HEADER + udp_length;
     // A DHCP reply keeps within option 57, far below 64 KiB.
@@ -20,7 +24,7 @@ pub(super) fn datagram(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> 
     bytes.extend_from_slice(&to.octets());
     let header_sum = checksum(&[&bytes]);
     bytes[10..12].copy_from_slice(&header_sum.to_be_bytes());
-    bytes.extend_from_slice(&[0, 67, 0, 68]);
+    bytes.extend_from_slice(&ports.concat());
     bytes.extend_from_slice(&length16(udp_length));
     bytes.extend_from_slice(&[0, 0]);
     bytes.extend_from_slice(payload);
@@ -60,7 +64,8 @@ mod tests {
     fn both_checksums_hold() {
         let (from, to) = (Ipv4Addr::new(10, 77, 0, 1), Ipv4Addr::new(10, 77, 0, 11));
         for payload in [&b"even"[..], b"odd"] {
-            let bytes = datagram(from, to, payload);
+            let at = |address, port| SocketAddrV4::new(address, port);
+            let bytes = datagram(at(from, 67), at(to, 68), payload);
             assert_eq!(checksum(&[&bytes[..IP_HEADER]]), 0);
             let length = u16::try_from(UDP_HEADER + payload.len())
                 .unwrap()

@@ -6,27 +6,37 @@
 
 mod advertisement;
 mod frame;
+mod limit;
+mod others;
+mod packet;
+mod probe;
 mod socket;
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::inventory::model::MacAddr;
 use crate::leases::JournalError;
+use crate::metrics::{PacketResult, ProbeResult};
 use crate::policy::client::Client;
 use crate::policy::dhcp::{self, Received, World};
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
-use crate::policy::lease::{LeaseChange, LeaseTable, OFFER_HOLD};
+use crate::policy::lease::{DECLINE_REST, LeaseChange, LeaseTable, OFFER_HOLD};
+use crate::policy::verdict::Because;
 use crate::policy::{Transmit, Verdict};
 use crate::site::{Site, Snapshot};
 use crate::wire::dhcp::{MessageType, Request};
 
+use limit::{Cut, Limits, Spent};
+pub use others::{look, served};
+use probe::{Found, Prober};
 pub use socket::{Bound, Interface, Socket, SocketError};
 use socket::{Envelope, Inbox};
 
@@ -35,11 +45,16 @@ use socket::{Envelope, Inbox};
 const IN_HAND: usize = 128;
 /// Replies that wait for their delay at once, per interface.
 const HELD: usize = 1024;
+/// Addresses that are probed for one request, before the last is offered as it is.
+const PROVEN_FOR_ONE: usize = 4;
 
 /// What the packets of one interface have in common.
 struct Desk {
     socket: Socket,
     site: Arc<Site>,
+    limits: Mutex<Limits>,
+    /// `None` where the interface has no packet socket for ARP.
+    prober: Option<Prober>,
     /// Requests that went unanswered since the journal failed; 0 while it works.
     unwritten: AtomicU64,
     /// Replies that are held back; beyond, they leave at once.
@@ -51,17 +66,29 @@ struct Decided {
     request: Request,
     envelope: Envelope,
     verdict: Verdict,
+    /// An address that is offered and that nothing is known of.
+    unproven: Option<Ipv4Addr>,
 }
 
 /// Serves one interface until `shutdown`; returns when the replies in hand are sent.
 pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken) {
     let permits = Arc::new(Semaphore::new(IN_HAND));
+    let prober = socket
+        .prober()
+        .inspect_err(|error| {
+            let name = &socket.interface.name;
+            tracing::warn!("addresses given on {name} are not probed: {error}");
+        })
+        .ok();
     let desk = Arc::new(Desk {
+        limits: Mutex::default(),
+        prober,
         socket,
         site,
         unwritten: AtomicU64::new(0),
         held: Arc::new(Semaphore::new(HELD)),
     });
+    let beside = tokio::spawn(desk.clone().look_around(shutdown.clone()));
     let mut inbox = Inbox::default();
     loop {
         let received = tokio::select! {
@@ -80,7 +107,12 @@ pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken)
             .into_iter()
             .partition(|decided| decided.verdict.lease_change.is_some());
         for decided in now {
-            desk.finish(decided).await;
+            if decided.unproven.is_some() {
+                // Bounded by the addresses that are probed at once.
+                tokio::spawn(desk.clone().prove(decided));
+            } else {
+                desk.finish(decided).await;
+            }
         }
         if durable.is_empty() {
             continue;
@@ -94,6 +126,7 @@ pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken)
             drop(permit);
         });
     }
+    beside.abort();
     // Every reply in hand holds a permit.
     let all = u32::try_from(IN_HAND).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(Duration::from_secs(2), permits.acquire_many(all)).await;
@@ -104,41 +137,167 @@ impl Desk {
     fn decide_all(&self, inbox: &Inbox) -> Vec<Decided> {
         let now = self.site.journal.clock().now();
         let snapshot = self.site.snapshot();
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrived = Instant::now();
         let mut leases = self.site.leases();
         leases.sweep(now);
         let decide = |(bytes, envelope): (&[u8], Envelope)| {
             // Should a packet ever panic, it takes nobody with it.
             let decided = catch_unwind(AssertUnwindSafe(|| {
                 let request = self.parse(bytes, envelope.source)?;
-                let received = Received {
-                    request: &request,
-                    locals: &self.socket.interface.addresses,
-                    to: envelope.to,
-                    source: envelope.source,
-                    port: envelope.port,
-                };
-                let verdict = decide(&received, &snapshot, &mut leases, now);
-                Some(Decided {
-                    request,
-                    envelope,
-                    verdict,
-                })
+                if let Err(cut) = limits.admit(&request, arrived) {
+                    self.cut(&request, cut);
+                    return None;
+                }
+                Some(self.decide_one(request, envelope, &snapshot, &mut leases, now))
             }));
             decided.ok().flatten()
         };
         inbox.packets().filter_map(decide).collect()
     }
 
+    fn decide_one(
+        &self,
+        request: Request,
+        envelope: Envelope,
+        snapshot: &Snapshot,
+        leases: &mut LeaseTable,
+        now: Timestamp,
+    ) -> Decided {
+        let received = Received {
+            request: &request,
+            locals: &self.socket.interface.addresses,
+            to: envelope.to,
+            source: envelope.source,
+            port: envelope.port,
+        };
+        let verdict = decide(&received, snapshot, leases, now);
+        let unproven = verdict.offered.filter(|address| {
+            verdict.because == Because::Pool
+                && request.giaddr.is_unspecified()
+                && is_probed(snapshot, *address)
+                && self
+                    .prober
+                    .as_ref()
+                    .is_some_and(|prober| prober.is_unproven(leases, *address, now))
+        });
+        Decided {
+            request,
+            envelope,
+            verdict,
+            unproven,
+        }
+    }
+
+    /// Hears ARP, and looks for other servers, as long as the interface is served.
+    async fn look_around(self: Arc<Self>, shutdown: CancellationToken) {
+        let hear = async {
+            match &self.prober {
+                Some(prober) => prober.listen().await,
+                None => std::future::pending().await,
+            }
+        };
+        let watch = others::watch(self.socket.interface.clone(), &self.site, shutdown);
+        tokio::select! {
+            () = hear => {}
+            () = watch => {}
+        }
+    }
+
+    /// Asks on the link whether the offered address is free; one that is not rests, and
+    /// the client is offered another.
+    async fn prove(self: Arc<Self>, mut decided: Decided) {
+        for _ in 0..PROVEN_FOR_ONE {
+            let (Some(address), Some(prober)) = (decided.unproven, &self.prober) else {
+                break;
+            };
+            let found = prober.probe(address, self.now()).await;
+            let result = match found {
+                Found::Free => ProbeResult::Free,
+                Found::Taken(_) => ProbeResult::Taken,
+                Found::Skipped => ProbeResult::Skipped,
+            };
+            self.site.metrics.dhcp.probes.of(result).inc();
+            match found {
+                Found::Taken(mac) if mac != decided.request.chaddr => {
+                    self.rest(address, mac).await;
+                    decided = self.decide_again(decided);
+                }
+                _ => break,
+            }
+        }
+        self.finish(decided).await;
+    }
+
+    fn decide_again(&self, decided: Decided) -> Decided {
+        let snapshot = self.site.snapshot();
+        let now = self.now();
+        let mut leases = self.site.leases();
+        leases.sweep(now);
+        self.decide_one(
+            decided.request,
+            decided.envelope,
+            &snapshot,
+            &mut leases,
+            now,
+        )
+    }
+
+    fn now(&self) -> Timestamp {
+        self.site.journal.clock().now()
+    }
+
+    /// Keeps an address from being given that somebody has without a lease.
+    async fn rest(&self, address: Ipv4Addr, holder: MacAddr) {
+        let until = self.now().saturating_add(DECLINE_REST);
+        let change = LeaseChange::Decline {
+            mac: holder,
+            address,
+            until: until.unwrap_or(Timestamp::MAX),
+        };
+        // Not on disk it rests in memory alone: after a restart it is probed again.
+        let _ = self.site.journal.commit(vec![change]).await;
+        self.apply(&[change]);
+        let minutes = DECLINE_REST.as_secs() / 60;
+        let message = format!(
+            "{address} of the pool is in use by {holder}, without a lease (it answered ARP); the address rests {minutes} minutes: find that machine, list it or take it out of the pool"
+        );
+        self.tell(MachineId::wire(), StageState::Degraded, message);
+    }
+
+    /// Said for the first packet over the budget, counted for the rest.
+    fn cut(&self, request: &Request, cut: Cut) {
+        let packets = &self.site.metrics.dhcp.packets;
+        packets.of(PacketResult::Limited).inc();
+        if !cut.first {
+            return;
+        }
+        let (mac, relay) = (request.chaddr, request.giaddr);
+        let (machine, who) = match cut.spent {
+            Spent::Machine => (MachineId::unlisted(mac), format!("{mac} sends")),
+            Spent::Port => (
+                MachineId::wire(),
+                format!("a port of relay {relay} sends, the last by {mac},"),
+            ),
+        };
+        let message = format!(
+            "no answer for a while: {who} more packets than machines that boot; the rest is counted in bridgehead_dhcp_packets_total"
+        );
+        self.tell(machine, StageState::Ignored, message);
+    }
+
     fn parse(&self, bytes: &[u8], source: SocketAddrV4) -> Option<Request> {
         let parsed = Request::parse(bytes);
-        parsed
+        let parsed = parsed
             .inspect_err(|malformed| {
                 let interface = &self.socket.interface.name;
                 let message =
                     format!("no answer to a packet from {source} on {interface}: {malformed}");
                 self.tell(MachineId::wire(), StageState::Ignored, message);
             })
-            .ok()
+            .ok();
+        // A relay brought our own question back.
+        parsed.filter(|request| !others::is_own_probe(request.chaddr, request.xid))
     }
 
     fn tell(&self, machine: MachineId, state: StageState, message: String) {
@@ -176,9 +335,11 @@ impl Desk {
     /// full disk makes every machine ask again and again.
     fn withhold(&self, error: &JournalError, requests: usize) {
         let requests = u64::try_from(requests).unwrap_or(u64::MAX);
+        let packets = &self.site.metrics.dhcp.packets;
+        packets.of(PacketResult::Unwritten).inc_by(requests);
         if self.unwritten.fetch_add(requests, Ordering::Relaxed) == 0 {
             let message = format!("no answer to requests for a lease: {error}");
-            self.tell(MachineId::wire(), StageState::Fail, message);
+            self.tell(MachineId::wire(), StageState::Degraded, message);
         }
     }
 
@@ -193,6 +354,11 @@ impl Desk {
 
     async fn finish(self: &Arc<Self>, decided: Decided) {
         record(&decided, &self.site);
+        let result = match decided.verdict.reply {
+            Some(_) => PacketResult::Answered,
+            None => PacketResult::Silent,
+        };
+        self.site.metrics.dhcp.packets.of(result).inc();
         let Some(transmit) = decided.verdict.reply.clone() else {
             return;
         };
@@ -258,6 +424,11 @@ fn decide(
         event.at = wall;
     }
     verdict
+}
+
+fn is_probed(snapshot: &Snapshot, address: Ipv4Addr) -> bool {
+    let mut networks = snapshot.inventory.networks.values();
+    networks.any(|network| network.probe && network.subnet.contains(&address))
 }
 
 fn record(decided: &Decided, site: &Site) {

@@ -6,14 +6,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockType,
-    SockaddrIn, SockaddrLike, recvmsg, sendmsg, sendto, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn,
+    recvmsg, sendmsg, sendto, sockopt,
 };
 use socket2::{Domain, Protocol, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 
+use super::packet::{EtherType, link_address};
+use super::probe::Prober;
 use super::{advertisement, frame};
 use crate::inventory::model::MacAddr;
 use crate::policy::dhcp::Port;
@@ -236,6 +238,11 @@ impl Socket {
         }
     }
 
+    /// What probes addresses on this interface's link.
+    pub(super) fn prober(&self) -> io::Result<Prober> {
+        Prober::open(self.index, mac_of(&self.interface.name)?)
+    }
+
     /// Sends a reply the way that the policy chose, from the port that was asked.
     pub(super) async fn send(
         &self,
@@ -248,8 +255,12 @@ impl Socket {
             Destination::Unicast(to) => self.send_udp(bytes, transmit.from, to, port).await,
             Destination::Broadcast => self.send_udp(bytes, transmit.from, everybody, port).await,
             Destination::Frame { mac, address } => {
-                let datagram = frame::datagram(transmit.from, address, bytes);
-                self.send_frame(&datagram, mac, ETH_P_IP).await
+                let datagram = frame::datagram(
+                    SocketAddrV4::new(transmit.from, 67),
+                    SocketAddrV4::new(address, 68),
+                    bytes,
+                );
+                self.send_frame(&datagram, mac, EtherType::Ipv4).await
             }
         }
     }
@@ -257,7 +268,7 @@ impl Socket {
     /// Tells one machine that there is no IPv6 router.
     pub(super) async fn send_no_router(&self, mac: MacAddr) -> io::Result<()> {
         let packet = advertisement::no_router(self.interface.addresses[0], mac);
-        self.send_frame(&packet, mac, ETH_P_IPV6).await
+        self.send_frame(&packet, mac, EtherType::Ipv6).await
     }
 
     /// From an address of our choice: the kernel's may be one that the client did not ask.
@@ -286,8 +297,8 @@ impl Socket {
         socket.async_io(Interest::WRITABLE, send).await.map(drop)
     }
 
-    async fn send_frame(&self, datagram: &[u8], mac: MacAddr, protocol: u16) -> io::Result<()> {
-        let to = link_address(self.index, mac, protocol);
+    async fn send_frame(&self, datagram: &[u8], mac: MacAddr, kind: EtherType) -> io::Result<()> {
+        let to = link_address(self.index, kind, mac);
         let send = |raw: &OwnedFd| {
             sendto(raw.as_raw_fd(), datagram, &to, MsgFlags::empty()).map_err(io::Error::from)
         };
@@ -315,33 +326,10 @@ fn receive_one(
     Ok(source.map(|source| (received.bytes, source, to)))
 }
 
-/// `sockaddr_ll` for a frame to `mac` by the interface (packet(7)).
-fn link_address(index: u32, mac: MacAddr, protocol: u16) -> LinkAddr {
-    let mut octets = [0; 8];
-    octets[..6].copy_from_slice(&mac.0);
-    let raw = libc::sockaddr_ll {
-        sll_family: AF_PACKET,
-        sll_protocol: protocol.to_be(),
-        // Interface indices are positive ints.
-        sll_ifindex: i32::try_from(index).unwrap_or(0),
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 6,
-        sll_addr: octets,
-    };
-    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or(0);
-    // SAFETY: `raw` is a whole sockaddr_ll of the length that is given with it, and its
-    // family is AF_PACKET, which is all that `from_raw` asks for.
-    let address = unsafe { LinkAddr::from_raw((&raw const raw).cast(), Some(length)) };
-    match address {
-        Some(address) => address,
-        None => unreachable!("a sockaddr_ll of family AF_PACKET is a LinkAddr"),
-    }
+fn mac_of(interface: &str) -> io::Result<MacAddr> {
+    let mac = nix::ifaddrs::getifaddrs()?
+        .filter(|entry| entry.interface_name == interface)
+        .find_map(|entry| entry.address?.as_link_addr()?.addr());
+    mac.map(MacAddr)
+        .ok_or_else(|| io::Error::other(format!("{interface} has no hardware address")))
 }
-
-/// `AF_PACKET` as `sockaddr_ll` wants it.
-const AF_PACKET: u16 = 17;
-/// EtherType of IPv4.
-const ETH_P_IP: u16 = 0x0800;
-/// EtherType of IPv6.
-const ETH_P_IPV6: u16 = 0x86dd;

@@ -204,6 +204,8 @@ pub struct Network {
     pub dhcp: DhcpMode,
     /// Addresses for machines that are not listed.
     pub pool: Option<AddressRange>,
+    /// Whether the pool's addresses are probed by ARP before they are given.
+    pub probe: bool,
     /// Lease time (option 51) for pool addresses.
     pub lease_time: Duration,
     /// Domains to search for short names (option 119).

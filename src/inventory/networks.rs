@@ -79,6 +79,7 @@ fn build_one(written: &WrittenNetwork, faults: &mut Faults) -> Option<Placed> {
         mtu: written.mtu.map(|at| at.value),
         dhcp: written.dhcp.map_or(DhcpMode::Server, |at| at.value),
         pool: written.pool.map(|at| at.value),
+        probe: written.probe,
         lease_time: written.lease_time,
         search: written.dhcp_options.search.clone(),
         routes: routes(written),

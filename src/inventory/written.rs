@@ -24,6 +24,8 @@ const DHCP_MODES: &[(&str, DhcpMode)] = &[
     ("proxy", DhcpMode::Proxy),
     ("off", DhcpMode::Off),
 ];
+/// How it is seen whether an address of a pool is free.
+const PROBES: &[(&str, bool)] = &[("arp", true), ("off", false)];
 const POLICIES: &[(&str, UnknownPolicy)] = &[
     ("hold", UnknownPolicy::Hold),
     ("ignore", UnknownPolicy::Ignore),
@@ -60,6 +62,7 @@ pub(super) struct WrittenNetwork {
     pub(super) mtu: Option<At<u16>>,
     pub(super) dhcp: Option<At<DhcpMode>>,
     pub(super) pool: Option<At<AddressRange>>,
+    pub(super) probe: bool,
     pub(super) lease_time: Duration,
     pub(super) dhcp_options: dhcp_options::Written,
     pub(super) loaders: firmware::Written,
@@ -160,6 +163,11 @@ fn read_network(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenNetwork
     let mut fields = fields_of(entry, "network", faults);
     let dhcp = scalars::one_of("a DHCP mode", "inventory::unknown_dhcp_mode", DHCP_MODES);
     let mtu = scalars::number("an MTU", 1280..=9216);
+    let probe = scalars::one_of(
+        "a way to probe addresses",
+        "inventory::unknown_probe",
+        PROBES,
+    );
     let network = WrittenNetwork {
         name,
         subnet: fields.get("subnet", faults, scalars::subnet),
@@ -171,6 +179,7 @@ fn read_network(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenNetwork
         mtu: fields.get("mtu", faults, mtu),
         dhcp: fields.get("dhcp", faults, dhcp),
         pool: fields.get("pool", faults, scalars::address_range),
+        probe: fields.get("probe", faults, probe).is_none_or(|at| at.value),
         lease_time: fields
             .get("lease_time", faults, lease_time)
             .map_or(DEFAULT_LEASE, |at| at.value),

@@ -11,6 +11,7 @@
 //! there from the start, at zero: no host, MAC, address or file name is ever one, or whoever is on the wire could
 //! fill the memory of the daemon and of whoever reads this.
 
+mod dhcp;
 mod fleet;
 mod http;
 mod label;
@@ -20,6 +21,7 @@ mod tftp;
 mod timeline;
 mod udp;
 
+pub use dhcp::{DhcpMetrics, OtherServer, PacketResult, ProbeResult};
 pub use fleet::FleetMetrics;
 pub use http::{HttpMetrics, StatusClass};
 pub use label::{Each, Label};
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub fleet: FleetMetrics,
     /// HTTP.
     pub http: HttpMetrics,
+    /// DHCP.
+    pub dhcp: DhcpMetrics,
     /// Leases; set when somebody asks.
     pub leases: LeaseMetrics,
     /// TFTP.
@@ -68,6 +72,8 @@ impl Metrics {
         let (fleet, leases) = (FleetMetrics::default(), LeaseMetrics::default());
         let (timeline, sockets) = (TimelineMetrics::default(), WatchedSockets::default());
         let (http, tftp) = (HttpMetrics::default(), TftpMetrics::default());
+        let dhcp = DhcpMetrics::default();
+        dhcp.register(own);
         fleet.register(own);
         http.register(own);
         tftp.register(own);
@@ -75,6 +81,7 @@ impl Metrics {
         timeline.register(own);
         own.register_collector(Box::new(sockets.clone()));
         Self {
+            dhcp,
             fleet,
             http,
             leases,

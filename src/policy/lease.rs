@@ -207,6 +207,11 @@ impl LeaseTable {
         (expires > now).then_some(mac)
     }
 
+    /// When the last lease of the address ends, or ended.
+    pub fn last_lease(&self, address: Ipv4Addr) -> Option<Timestamp> {
+        self.standing(address).lease.map(|(_, expires)| expires)
+    }
+
     /// Every lease.
     pub fn iter(&self) -> impl Iterator<Item = (MacAddr, Lease)> + '_ {
         self.addresses.iter().filter_map(|(&address, standing)| {

@@ -11,6 +11,7 @@ mod links;
 mod measure;
 pub mod menu;
 mod on_link;
+pub mod others;
 mod reload;
 pub mod report;
 pub mod secrets;
@@ -44,6 +45,8 @@ pub struct Site {
     pub timeline: Timeline,
     /// Who was announced which files, and took them.
     pub handout: handout::Handout,
+    /// Other DHCP servers that answer.
+    pub others: others::OtherServers,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -74,6 +77,7 @@ impl Site {
             journal,
             timeline,
             handout: handout::Handout::default(),
+            others: others::OtherServers::default(),
             metrics,
         }
     }

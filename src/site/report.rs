@@ -1,11 +1,13 @@
 //! What hosts report, read; and what is reported of them, written.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::others::Known;
 use super::{ReloadState, Site};
 use crate::inventory::model::{Host, Inventory};
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
@@ -141,6 +143,30 @@ pub struct FleetStatus {
     /// Large transfers by HTTP.
     #[serde(default)]
     pub transfers: Transfers,
+    /// Other DHCP servers that answer on the networks served.
+    #[serde(default)]
+    pub dhcp_servers: Vec<OtherServerStatus>,
+}
+
+/// Another DHCP server.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OtherServerStatus {
+    /// The interface that it was heard on.
+    pub interface: String,
+    /// The network.
+    pub network: String,
+    /// What it calls itself.
+    pub server: Ipv4Addr,
+    /// Where its answer came from.
+    pub mac: String,
+    /// Whether it tells PXE clients what to boot.
+    pub pxe: bool,
+    /// Whether the network reckons with it (`dhcp: proxy`).
+    pub expected: bool,
+    /// When it last answered.
+    pub last_seen: Timestamp,
+    /// In words.
+    pub note: String,
 }
 
 /// Where one machine stands.
@@ -260,7 +286,22 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
         unknown,
         suppressed: site.timeline.suppressed(),
         transfers: Transfers::default(),
+        dhcp_servers: other_servers(site),
     }
+}
+
+fn other_servers(site: &Site) -> Vec<OtherServerStatus> {
+    let status = |(interface, known): (String, Known)| OtherServerStatus {
+        interface,
+        network: known.network,
+        server: known.heard.server,
+        mac: known.heard.mac.to_string(),
+        pxe: known.heard.pxe,
+        expected: known.expected,
+        last_seen: known.at,
+        note: known.heard.describe(),
+    };
+    site.others.list().into_iter().map(status).collect()
 }
 
 type Machines = BTreeMap<MachineId, Machine>;

@@ -1,5 +1,6 @@
 //! Bytes to types and back. Never panics, whatever arrives.
 
 pub mod dhcp;
+pub mod offer;
 pub mod pxe;
 pub mod tftp;

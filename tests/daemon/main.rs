@@ -11,6 +11,7 @@ mod files;
 mod host_files;
 mod hostile;
 mod http;
+mod leases;
 mod menus;
 mod metrics;
 mod networkd;

@@ -1,0 +1,190 @@
+//! Other DHCP servers on the networks that we serve.
+//!
+//! The usual reason why a machine does not boot from the network is that somebody else gave
+//! it its address. So the daemon asks, as a PXE client would, at its start and every five
+//! minutes, and `bridgehead check --live` does. The DISCOVER comes from a fixed locally
+//! administered MAC and is never followed by a REQUEST: a server that holds an address for it
+//! holds the same one each time, for as long as an offer lives.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::sys::socket::SockaddrStorage;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::frame;
+use super::packet::{EtherType, PacketSocket, dhcp_answers};
+use super::socket::Interface;
+use crate::inventory::model::{DhcpMode, Inventory, MacAddr, Network};
+use crate::metrics::OtherServer;
+use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
+use crate::site::Site;
+use crate::site::others::Heard;
+use crate::wire::offer::{self, Offer};
+
+/// Who asks: locally administered, and spells "bhdhp".
+const PROBE_MAC: MacAddr = MacAddr([0x02, 0x62, 0x68, 0x64, 0x68, 0x70]);
+/// By which our own daemon knows its question when a relay brings it back.
+static PROBE_XID: LazyLock<u32> = LazyLock::new(rand::random);
+/// How often the daemon looks.
+const EVERY: Duration = Duration::from_secs(300);
+/// How long it listens, from each of two questions: dnsmasq pings an address for 3 s before
+/// it offers it.
+const LISTEN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(4)];
+
+/// Whether a request is this process's own question.
+pub(super) fn is_own_probe(mac: MacAddr, xid: u32) -> bool {
+    mac == PROBE_MAC && xid == *PROBE_XID
+}
+
+/// Asks on one interface; takes six seconds. Answers of this machine's own addresses are not
+/// another server's.
+///
+/// # Errors
+/// The socket can't be opened (`CAP_NET_RAW`), or the question can't be sent.
+pub async fn look(interface: &Interface) -> io::Result<Vec<Heard>> {
+    let index = nix::net::if_::if_nametoindex(interface.name.as_str())?;
+    let socket = PacketSocket::open(index, EtherType::Ipv4, &dhcp_answers(*PROBE_XID))?;
+    ask(&socket, &own_addresses()).await
+}
+
+async fn ask(socket: &PacketSocket, own: &[Ipv4Addr]) -> io::Result<Vec<Heard>> {
+    let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+    let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
+    let question = frame::datagram(from, to, &offer::discover(*PROBE_XID, PROBE_MAC));
+    let mut heard = Vec::new();
+    let mut buffer = [0; 1500];
+    for listen in LISTEN {
+        socket.broadcast(&question)?;
+        let end = Instant::now() + listen;
+        while let Ok(received) = timeout_at(end, socket.receive(&mut buffer)).await {
+            let (length, mac) = received?;
+            let Some(one) = read(&buffer[..length.min(buffer.len())], mac) else {
+                continue;
+            };
+            let known = |other: &Heard| (other.server, other.mac) == (one.server, one.mac);
+            if !own.contains(&one.server) && !heard.iter().any(known) {
+                heard.push(one);
+            }
+        }
+    }
+    heard.sort();
+    Ok(heard)
+}
+
+/// An OFFER out of an IPv4 packet.
+fn read(packet: &[u8], mac: MacAddr) -> Option<Heard> {
+    let header = usize::from(packet.first()? & 0x0f) * 4;
+    let source = <[u8; 4]>::try_from(packet.get(12..16)?).ok()?;
+    let offer = Offer::parse(packet.get(header + 8..)?)?;
+    (offer.xid == *PROBE_XID).then_some(Heard {
+        server: offer.server.unwrap_or(Ipv4Addr::from(source)),
+        mac,
+        address: offer.yiaddr,
+        pxe: offer.pxe,
+    })
+}
+
+fn own_addresses() -> Vec<Ipv4Addr> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let v4 = |address: SockaddrStorage| Some(address.as_sockaddr_in()?.ip());
+    all.filter_map(|entry| entry.address.and_then(v4)).collect()
+}
+
+/// The network of an interface, where we answer DHCP at all.
+pub fn served<'a>(inventory: &'a Inventory, interface: &Interface) -> Option<&'a Network> {
+    let here = |network: &&Arc<Network>| {
+        let mut addresses = interface.addresses.iter();
+        network.dhcp != DhcpMode::Off && addresses.any(|one| network.subnet.contains(one))
+    };
+    inventory.networks.values().find(here).map(Arc::as_ref)
+}
+
+/// Looks at the start and by timer, until `shutdown`.
+pub(super) async fn watch(interface: Interface, site: &Site, shutdown: CancellationToken) {
+    let mut nobody_said = false;
+    loop {
+        let snapshot = site.snapshot();
+        if let Some(network) = served(&snapshot.inventory, &interface) {
+            let looked = tokio::select! {
+                () = shutdown.cancelled() => return,
+                looked = look(&interface) => looked,
+            };
+            match looked {
+                Ok(heard) => {
+                    tell(site, &interface, network, &heard);
+                    let nobody = network.dhcp == DhcpMode::Proxy
+                        && !heard.iter().any(|one| !one.address.is_unspecified());
+                    if nobody && !nobody_said {
+                        tell_nobody(site, &interface, network);
+                    }
+                    nobody_said = nobody;
+                }
+                Err(error) => {
+                    tracing::debug!(
+                        "cannot look for other DHCP servers on {}: {error}",
+                        interface.name
+                    );
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+fn tell(site: &Site, interface: &Interface, network: &Network, heard: &[Heard]) {
+    let on = &interface.name;
+    let (new, gone) = site.others.update(on, network, heard);
+    for one in new {
+        let expected = one.is_expected(network.dhcp);
+        let (what, advice) = (one.describe(), one.advice(network));
+        let message = format!("another DHCP server on {on}: {what}; {advice}");
+        let state = if expected {
+            tracing::info!("{message}");
+            StageState::Info
+        } else {
+            tracing::warn!("{message}");
+            StageState::Degraded
+        };
+        event(site, state, message);
+    }
+    for one in gone {
+        let message = format!("the other DHCP server on {on} is gone: {}", one.server);
+        tracing::info!("{message}");
+        event(site, StageState::Info, message);
+    }
+    let all = site.others.list();
+    for (kind, expected) in [
+        (OtherServer::Expected, true),
+        (OtherServer::Unexpected, false),
+    ] {
+        let count = all
+            .iter()
+            .filter(|(_, known)| known.expected == expected)
+            .count();
+        let gauge = site.metrics.dhcp.others.of(kind);
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+fn tell_nobody(site: &Site, interface: &Interface, network: &Network) {
+    let message = format!(
+        "no DHCP server gives addresses on {}, and network {} is `dhcp: proxy`: start that server, or set `dhcp: server`",
+        interface.name, network.name
+    );
+    tracing::warn!("{message}");
+    event(site, StageState::Degraded, message);
+}
+
+fn event(site: &Site, state: StageState, message: String) {
+    let (now, wire) = (Timestamp::now(), MachineId::wire());
+    site.timeline
+        .record(BootEvent::sent(now, wire, Stage::Dhcp, state, message));
+}
