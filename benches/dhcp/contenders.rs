@@ -110,6 +110,10 @@ fn answers() -> bool {
         let socket = UdpSocket::bind((CLIENT, 67))?;
         socket.set_read_timeout(Some(Duration::from_millis(500)))?;
         let mut discover = offer::discover(1, MacAddr([2, 0, 0, 0xff, 0, 1]));
+        // A PXE client is answered by who has a loader for it: what says so goes, the message type stays.
+        discover.truncate(243);
+        discover.push(255);
+        discover.resize(300, 0);
         let relay: std::net::Ipv4Addr = CLIENT.parse().map_err(std::io::Error::other)?;
         discover[24..28].copy_from_slice(&relay.octets());
         socket.send_to(&discover, (SERVER, 67))?;
