@@ -200,7 +200,10 @@ fn files_go_to_their_host_once_and_a_cut_transfer_is_repeated() {
     let motd = site.lab.dir().join("templates/files/own/etc/motd");
     put(&motd, b"changed\n");
     ok(site.daemon.signal(nix::sys::signal::Signal::SIGHUP));
-    std::thread::sleep(Duration::from_secs(2));
+    ok(site
+        .daemon
+        .log()
+        .wait_for("reloaded:", Duration::from_secs(30)));
     assert_eq!(kvm01.files("kvm01", &report, &[]), "200");
     let archive = kvm01.body();
     assert_eq!(archive.len().to_string(), config("files_bytes"));
