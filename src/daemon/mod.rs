@@ -7,6 +7,7 @@ mod port_holder;
 mod privileges;
 mod reload;
 mod roots;
+mod services;
 mod state;
 
 use std::io;
@@ -18,7 +19,6 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::dhcp::{self, Bound, Interface};
 use crate::diagnostic::Diagnostics;
@@ -31,6 +31,7 @@ use crate::site::{Paths, ReloadState, Site, Snapshot};
 use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
 use roots::Roots;
+use services::Services;
 
 pub use interfaces::{InterfaceError, choose as choose_interfaces};
 pub use state::{StateError, control_path};
@@ -95,6 +96,14 @@ pub enum ServeError {
     /// A root can't be exported.
     #[error("cannot export the roots")]
     Roots(#[source] nfs::ScanErrors),
+    /// A service ended that should go on.
+    #[error("{service} ended by a fault of ours: {why}; the daemon ends so that it is restarted")]
+    Ended {
+        /// Which one.
+        service: &'static str,
+        /// The panic's or the error's words.
+        why: String,
+    },
     /// Something of the system failed.
     #[error("cannot {operation}")]
     System {
@@ -112,7 +121,7 @@ fn system(operation: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`ServeError`] if it can't start.
+/// [`ServeError`] if it can't start, or a service of it ends.
 pub fn run(options: &Options) -> Result<(), ServeError> {
     let (snapshot, warnings) = Snapshot::load(&options.paths, None)
         .map_err(|found| ServeError::Inventory(Box::new(found)))?;
@@ -258,34 +267,39 @@ async fn serve(
     roots: Roots,
 ) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
-    let tasks = TaskTracker::new();
+    let mut services = Services::default();
     let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
-    start(sockets, &app, &roots.exports(), &tasks, &shutdown).await?;
+    start(sockets, &app, &roots.exports(), &mut services, &shutdown).await?;
     let reloader = reload::Reloader::new(options.paths.clone(), app.clone(), roots);
-    tasks.spawn(reloader.run(hangup, shutdown.clone()));
+    services.spawn("reload", reloader.run(hangup, shutdown.clone()));
     announce(&app.site.snapshot());
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is under way"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is under way"),
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is under way"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is under way"),
+        }
+    };
+    let outcome = services.run(stop).await;
+    if let Err(fault) = &outcome {
+        tracing::error!("{fault}");
     }
     shutdown.cancel();
-    tasks.close();
-    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+    if !services.drain(DRAIN).await {
         tracing::warn!(
             "some transfers did not finish within {} s and are cut off",
             DRAIN.as_secs()
         );
     }
-    Ok(())
+    outcome
 }
 
 async fn start(
     sockets: Sockets,
     app: &App,
     exports: &nfs::Exports,
-    tasks: &TaskTracker,
+    services: &mut Services,
     shutdown: &CancellationToken,
 ) -> Result<(), ServeError> {
     for bound in sockets.dhcp {
@@ -293,40 +307,46 @@ async fn start(
         let Interface { name, addresses } = &socket.interface;
         let addresses = interfaces::list(addresses);
         tracing::info!("DHCP on {name} ({addresses}), UDP ports 67 and 4011");
-        tasks.spawn(dhcp::serve(socket, app.site.clone(), shutdown.clone()));
+        services.spawn(
+            "DHCP",
+            dhcp::serve(socket, app.site.clone(), shutdown.clone()),
+        );
     }
     let desk = observe::Desk::new(&app.site);
     let transfers = sockets
         .tftp
         .run(desk.clone(), desk, shutdown.clone(), TRANSFER_DRAIN);
-    tasks.spawn(async move {
-        if let Err(error) = transfers.await {
-            tracing::error!("TFTP is not served: {error}");
-        }
-    });
+    services.spawn_fallible("TFTP", transfers);
     for listener in sockets.nfs {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start NFS"))?;
         let observer = observe::nfs_observer(&app.site);
         let server = nfs::Server::with_listener(listener, exports.clone(), observer)
             .await
             .map_err(ServeError::Nfs)?;
-        tasks.spawn(server.allow(nfs::reserved_port).serve(shutdown.clone()));
+        services.spawn(
+            "NFS",
+            server.allow(nfs::reserved_port).serve(shutdown.clone()),
+        );
     }
-    let serve = |listeners, router, keys| serve_http(listeners, router, keys, app, tasks, shutdown);
+    let mut serve =
+        |listeners, router, keys| serve_http(listeners, router, keys, app, services, shutdown);
     let router = http::router(app.clone());
-    if sockets.api.is_empty() {
-        serve(sockets.http, router.clone(), None)?;
+    // Where the API has a port of its own it is on no other, HTTPS or not.
+    let hosts = if sockets.api.is_empty() {
+        router.clone()
     } else {
-        serve(sockets.http, http::boot_router(app.clone()), None)?;
-        serve(sockets.api, http::api_router(app.clone()), None)?;
-    }
+        http::boot_router(app.clone())
+    };
+    serve(sockets.http, hosts.clone(), None)?;
+    serve(sockets.api, http::api_router(app.clone()), None)?;
     let site = app.site.clone();
     let keys: http::Keys = Arc::new(move || site.snapshot().tls.clone());
-    serve(sockets.https, router.clone(), Some(keys))?;
+    serve(sockets.https, hosts, Some(keys))?;
     let control = tokio::net::UnixListener::from_std(sockets.control)
         .map_err(system("start the control socket"))?;
     let metrics = app.site.metrics.http.clone();
-    tasks.spawn(http::serve_unix(control, router, metrics, shutdown.clone()));
+    let control = http::serve_unix(control, router, metrics, shutdown.clone());
+    services.spawn("the control socket", control);
     Ok(())
 }
 
@@ -335,20 +355,21 @@ fn serve_http(
     router: axum::Router,
     keys: Option<http::Keys>,
     app: &App,
-    tasks: &TaskTracker,
+    services: &mut Services,
     shutdown: &CancellationToken,
 ) -> Result<(), ServeError> {
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start HTTP"))?;
         let metrics = app.site.metrics.http.clone();
-        tasks.spawn(http::serve_tcp(
+        let service = http::serve_tcp(
             listener,
             router.clone(),
             keys.clone(),
             metrics,
             observe::http_observer(&app.site),
             shutdown.clone(),
-        ));
+        );
+        services.spawn("HTTP", service);
     }
     Ok(())
 }

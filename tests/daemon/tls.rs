@@ -57,7 +57,7 @@ fn status(client: &Namespace, ca: &Path, url: &str) -> String {
 }
 
 #[test]
-fn https_serves_files_and_api_and_takes_a_new_certificate_up() {
+fn https_serves_files_and_takes_a_new_certificate_up() {
     let Some(site) = start("https") else { return };
     let client = client(&site);
     let ca = site.lab.dir().join("ca.pem");
@@ -73,11 +73,11 @@ fn https_serves_files_and_api_and_takes_a_new_certificate_up() {
     let [got, kernel] = [to, site.data.join("kernels/debian/vmlinuz")]
         .map(|path| fs::read(&path).unwrap_or_else(|error| panic!("{error}")));
     assert!(got == kernel, "{} bytes of {}", got.len(), kernel.len());
-    let api = "https://10.77.0.1:8443/v1/status";
-    assert_eq!(status(&client, &ca, api), "200");
+    let health = "https://10.77.0.1:8443/healthz";
+    assert_eq!(status(&client, &ca, health), "200");
 
     write_keys(site.lab.dir());
-    let probe = || Ok((status(&client, &ca, api) == "000").then_some(()));
+    let probe = || Ok((status(&client, &ca, health) == "000").then_some(()));
     let log = || site.daemon.log().tail(20);
     ok(until(
         "the new certificate",
@@ -86,7 +86,7 @@ fn https_serves_files_and_api_and_takes_a_new_certificate_up() {
         log,
     ));
     trust();
-    assert_eq!(status(&client, &ca, api), "200");
+    assert_eq!(status(&client, &ca, health), "200");
 }
 
 #[test]
@@ -97,6 +97,9 @@ fn an_api_with_a_port_of_its_own_is_there_alone() {
     let client = client(&site);
     let ca = site.lab.dir().join("tls.pem");
     for (port, path, code) in [
+        (8443, "/files/kernels/debian/vmlinuz", "200"),
+        (8443, "/v1/status", "404"),
+        (8443, "/metrics", "404"),
         (80, "/files/kernels/debian/vmlinuz", "200"),
         (80, "/boot/52:54:00:00:00:01/script.ipxe", "200"),
         (80, "/healthz", "200"),
@@ -108,7 +111,8 @@ fn an_api_with_a_port_of_its_own_is_there_alone() {
         (8081, "/files/kernels/debian/vmlinuz", "404"),
         (8081, "/boot/52:54:00:00:00:01/script.ipxe", "404"),
     ] {
-        let url = format!("http://10.77.0.1:{port}{path}");
+        let scheme = if port == 8443 { "https" } else { "http" };
+        let url = format!("{scheme}://10.77.0.1:{port}{path}");
         assert_eq!(status(&client, &ca, &url), code, "{url}");
     }
 }
