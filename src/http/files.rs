@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::body::{Sent, Served};
 use super::conditions::{Wanted, wanted};
 use super::outlet::InHand;
-use super::turns::{LARGE, Place};
+use super::turns::{Before, LARGE, Place};
 use super::{App, Ends};
 use crate::assets::{Asset, stage_of};
 use crate::policy::event::StageState;
@@ -103,7 +103,7 @@ impl Asked<'_> {
         let Ends::Network { peer, .. } = self.ends else {
             return Body::from(bytes);
         };
-        let place = (range.len() > LARGE).then(|| self.queue(peer));
+        let place = (range.len() > LARGE).then(|| self.queue(peer, range.len()));
         let transfer = Transfer {
             site: self.app.site.clone(),
             peer,
@@ -116,11 +116,18 @@ impl Asked<'_> {
         body(bytes, place, transfer)
     }
 
-    fn queue(&self, peer: Ipv4Addr) -> Place {
-        let place = self.app.turns.queue(peer, self.at_once);
-        if let Some(before) = place.before() {
+    fn queue(&self, peer: Ipv4Addr, length: usize) -> Place {
+        let place = self.app.turns.queue(peer, length, self.at_once);
+        if let Some(Before {
+            waiting,
+            of_address,
+        }) = place.before()
+        {
+            let why = of_address.map_or_else(String::new, |places| {
+                format!(", of them {places} of its own address: the rest is for others")
+            });
             let message = format!(
-                "{} by HTTP waits for its turn, {before} before it; {} large transfers run at once",
+                "{} by HTTP waits for its turn, {waiting} before it; {} large transfers run at once{why}",
                 self.path, self.at_once
             );
             let stage = stage_of(self.path);

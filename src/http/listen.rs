@@ -68,10 +68,9 @@ pub async fn serve_tcp(
     let addresses = Arc::new(Addresses::default());
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     loop {
-        let permit = server.permit().await;
-        let accepted = tokio::select! {
+        let (permit, accepted) = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            next = server.next(listener.accept()) => next,
         };
         let (stream, ends) = match accepted {
             Ok((stream, peer)) => {
@@ -98,22 +97,8 @@ pub async fn serve_unix(
     metrics: HttpMetrics,
     shutdown: CancellationToken,
 ) {
-    let server = Server::new(router, metrics, Arc::new(|_, _| {}), shutdown.clone());
-    loop {
-        let permit = server.permit().await;
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let held = Held::new(&server.metrics, permit, None);
-                let talk = server.clone().talk(stream, InHand::default(), Ends::Local);
-                tokio::spawn(held.during(talk));
-            }
-            Err(error) => pause_after(&error).await,
-        }
-    }
+    let server = Server::new(router, metrics, Arc::new(|_, _| {}), shutdown);
+    server.take_commands(listener).await;
     server.drain().await;
 }
 
@@ -193,9 +178,28 @@ impl Server {
         }
     }
 
-    /// `None` only after the semaphore was closed, which it never is.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        self.permits.clone().acquire_owned().await.ok()
+    /// The next connection, once there is room for it; the permit is `None` only after the semaphore was closed,
+    /// which it never is.
+    async fn next<T>(&self, accept: impl Future<Output = T>) -> (Option<OwnedSemaphorePermit>, T) {
+        let permit = self.permits.clone().acquire_owned().await.ok();
+        (permit, accept.await)
+    }
+
+    async fn take_commands(&self, listener: UnixListener) {
+        loop {
+            let (permit, accepted) = tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                next = self.next(listener.accept()) => next,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let held = Held::new(&self.metrics, permit, None);
+                    let talk = self.clone().talk(stream, InHand::default(), Ends::Local);
+                    tokio::spawn(held.during(talk));
+                }
+                Err(error) => pause_after(&error).await,
+            }
+        }
     }
 
     fn accept(&self, stream: TcpStream, ends: Ends, held: Held) {
@@ -326,4 +330,26 @@ async fn say_no(mut stream: TcpStream) -> io::Result<()> {
     // A socket that is closed with something unread resets the connection, and the answer may be lost.
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_with_all_its_places_taken_ends_when_it_is_told_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("control")).unwrap();
+        let shutdown = CancellationToken::new();
+        let trouble: Trouble = Arc::new(|_, _| {});
+        let metrics = HttpMetrics::default();
+        let server = Server::new(Router::new(), metrics, trouble, shutdown.clone());
+        let all = u32::try_from(CONNECTIONS).unwrap();
+        let held = server.permits.acquire_many(all).await.unwrap();
+        let serving = server.take_commands(listener);
+        shutdown.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(20), serving).await;
+        assert!(ended.is_ok(), "it waits for a place");
+        drop(held);
+    }
 }
