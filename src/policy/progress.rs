@@ -57,6 +57,8 @@ pub struct Attempt {
     pub choice: Option<Choice>,
     /// When the host was accepted as joined.
     pub joined: Option<Timestamp>,
+    /// Something of it failed; the host may go on for all that.
+    pub failed: bool,
 }
 
 impl Attempt {
@@ -68,6 +70,7 @@ impl Attempt {
             claimed: false,
             choice: None,
             joined: None,
+            failed: false,
         }
     }
 
@@ -238,7 +241,10 @@ impl Machine {
                 attempt.joined.get_or_insert(event.at);
                 self.failures = 0;
             }
-            (_, StageState::Fail) => self.failures = self.failures.saturating_add(1),
+            (_, StageState::Fail) => {
+                attempt.failed = true;
+                self.failures = self.failures.saturating_add(1);
+            }
             _ => {}
         }
         push_bounded(&mut attempt.events, event, memory.events);

@@ -163,19 +163,24 @@ impl Timeline {
         }
     }
 
-    /// Counts the boot if the event is its end; a boot joins once.
+    /// Counts the boot if the event is its end; a boot joins once and fails once, and may do both: a host that
+    /// failed tries on.
     fn count_end(&self, inner: &Inner, event: &BootEvent) {
+        let machine = inner.machines.get(&event.machine);
+        let attempt = machine.and_then(|machine| match &event.attempt {
+            Some(reported) => machine.believable().find(|known| known.id == *reported),
+            None => machine.attempt(),
+        });
         match (event.stage, event.state) {
             (Stage::Joined, StageState::Ok) => {
-                let machine = inner.machines.get(&event.machine);
-                let attempt = machine.and_then(Machine::attempt);
                 if let Some(attempt) = attempt.filter(|attempt| attempt.joined.is_none()) {
                     let took = event.at.duration_since(attempt.began).as_secs_f64();
                     self.metrics.boots.of(BootResult::Joined).inc();
                     self.metrics.boot_duration.observe(took.max(0.0));
                 }
             }
-            (_, StageState::Fail) => {
+            // Outside any boot nothing fails to boot.
+            (_, StageState::Fail) if attempt.is_some_and(|attempt| !attempt.failed) => {
                 self.metrics.boots.of(BootResult::Failed).inc();
             }
             _ => {}
@@ -441,6 +446,25 @@ mod tests {
             timeline.report(event(8, Stage::Joined), &report),
             Err(Refusal::AlreadyJoined)
         );
+    }
+
+    #[test]
+    fn a_boot_fails_once_however_often_it_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        let boots = |result| timeline.metrics.boots.of(result).get();
+        for attempt in 0..2 {
+            let began = attempt * 1000;
+            timeline.record_asking(event(began, Stage::Dhcp), Asker::PxeRom);
+            let token = timeline.report_token(&timeline.attempt(&host(), at(began)));
+            for stage in [Stage::Root, Stage::Rescue, Stage::Root] {
+                let mut failed = event(began + 5, stage);
+                failed.state = StageState::Fail;
+                timeline.report(failed, &token).unwrap();
+            }
+        }
+        assert_eq!(boots(BootResult::Failed), 2);
+        assert_eq!(boots(BootResult::Joined), 0);
     }
 
     #[test]
