@@ -153,6 +153,12 @@ pub(super) fn kernel_argument(scalar: &Scalar<'_>) -> Result<String, Bad> {
             "write printable ASCII, and close double quotes",
         );
     }
+    if text.contains("${") {
+        return bad(
+            "has `${`, which iPXE expands and has no way to quote",
+            "write it without: the kernel expands nothing",
+        );
+    }
     if blank_outside {
         return bad(
             "is more than one kernel argument",
@@ -236,5 +242,7 @@ mod tests {
         assert!(kernel_argument(&plain("quiet splash")).is_err());
         assert!(kernel_argument(&plain("a=\"b")).is_err());
         assert!(kernel_argument(&plain("bridgehead.token=x")).is_err());
+        assert!(kernel_argument(&plain("a=${net0/mac}")).is_err());
+        assert!(kernel_argument(&plain("a=$x")).is_ok());
     }
 }

@@ -21,13 +21,26 @@ pub(super) fn shown(kind: ConfigKind, text: &str) -> String {
 /// expands. Nothing at the front may look like an option.
 fn for_ipxe(line: &str) -> String {
     let line = line.replace("${", "$ {");
+    ipxe_words(&line).trim_start_matches(['-', ' ']).to_owned()
+}
+
+fn ipxe_words(line: &str) -> String {
     let harmless = |word: &str| match word {
         "||" | "&&" | ";" => format!("${{unset}}{word}"),
         _ if word.starts_with('#') => format!("${{unset}}{word}"),
         _ => word.to_owned(),
     };
     let words: Vec<String> = line.split_whitespace().map(harmless).collect();
-    words.join(" ").trim_start_matches(['-', ' ']).to_owned()
+    words.join(" ")
+}
+
+/// A kernel command line, its words joined by single blanks, as it stands after the kernel's name. That there
+/// is no `${` in it is seen to where it is read: a blank within would make another argument of it.
+pub(super) fn arguments(kind: ConfigKind, cmdline: &str) -> String {
+    match kind {
+        ConfigKind::Ipxe => ipxe_words(cmdline),
+        ConfigKind::Pxelinux | ConfigKind::Grub => cmdline.to_owned(),
+    }
 }
 
 /// A caret marks the key of a menu's entry; there is no way to show one.
@@ -119,6 +132,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn ipxe_hands_the_kernel_its_whole_command_line(
+            words in proptest::collection::vec(prop_oneof![
+                Just("||".to_owned()), Just("&&".into()), Just(";".into()), Just("#".into()),
+                Just("dyndbg=\"file".into()), Just("+p\"".into()), Just("--x".into()), Just("$".into()),
+                "[!-~]{1,12}".prop_filter("refused in hosts.yaml", |word| !word.contains("${")),
+            ], 0..12),
+        ) {
+            let cmdline = words.join(" ");
+            let line = format!("kernel http://x/vmlinuz initrd=i {}", arguments(ConfigKind::Ipxe, &cmdline));
+            let read = as_ipxe_reads(&format!("{line} || goto again"));
+            let read = read.map(|words| words[3..].join(" ")).unwrap_or_else(|| panic!("{line:?} expands"));
+            prop_assert_eq!(read, cmdline);
+        }
+
         #[test]
         fn no_label_is_run_by_a_loader(label in labels()) {
             let line: String = label.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

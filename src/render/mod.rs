@@ -43,7 +43,7 @@ const BUILT_IN: &[(&str, &str)] = &[
 /// x86 kernels take command lines of 2047 bytes (`COMMAND_LINE_SIZE` 2048 with its NUL).
 const MAX_CMDLINE: usize = 2047;
 
-/// A template is missing or does not render.
+/// A template can't be read or does not render.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// A file of the template directory can't be read.
@@ -141,14 +141,19 @@ impl Templates {
         BUILT_IN.iter().map(|(name, _)| *name)
     }
 
-    /// Reads the templates of a directory; without one, those that are built in.
+    /// Reads the templates of a directory; what it has not, and all without one, are those that are built in.
     ///
     /// # Errors
-    /// Every template that is missing or can't be parsed.
+    /// Every template that can't be read or parsed.
     pub fn load(directory: Option<&Path>) -> Result<Self, Vec<RenderError>> {
         let mut tera = Tera::default();
         tera.autoescape_on(Vec::<&'static str>::new());
         let mut faults = Vec::new();
+        // Of a directory that is not there nothing is built in: its name is wrong.
+        if let Some((path, Err(source))) = directory.map(|path| (path, fs::metadata(path))) {
+            let path = path.to_owned();
+            return Err(vec![RenderError::Unreadable { path, source }]);
+        }
         for (name, built_in) in BUILT_IN {
             match read(directory, name, built_in) {
                 Ok(text) => {
@@ -199,7 +204,7 @@ impl Templates {
         let mut values = self.context(kind.boot(), context)?;
         values.insert("site", &escape::shown(kind, &context.site));
         values.insert("cmdline_quoted", &escape::grub_words(&cmdline));
-        values.insert("cmdline", &cmdline);
+        values.insert("cmdline", &escape::arguments(kind, &cmdline));
         self.tera
             .render(kind.boot(), &values)
             .map_err(|error| broken(kind.boot(), &error))
@@ -238,7 +243,11 @@ fn read(directory: Option<&Path>, name: &str, built_in: &str) -> Result<String, 
         return Ok(built_in.to_owned());
     };
     let path = directory.join(name);
-    fs::read_to_string(&path).map_err(|source| RenderError::Unreadable { path, source })
+    match fs::read_to_string(&path) {
+        // A directory that was made for an older version lacks what is new since.
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(built_in.to_owned()),
+        read => read.map_err(|source| RenderError::Unreadable { path, source }),
+    }
 }
 
 fn broken(name: &str, error: &tera::Error) -> RenderError {
@@ -349,16 +358,26 @@ mod tests {
     }
 
     #[test]
-    fn a_site_without_a_template_and_one_that_does_not_parse_are_both_named() {
+    fn what_a_sites_templates_lack_is_built_in_and_every_fault_is_named() {
         let dir = tempfile::tempdir().unwrap();
+        let own = "#!ipxe\n# our own\n";
+        fs::create_dir(dir.path().join("ipxe")).unwrap();
+        fs::write(dir.path().join("ipxe/boot.ipxe"), own).unwrap();
+        let templates = Templates::load(Some(dir.path())).unwrap();
+        let script = |kind| templates.boot_config(kind, &context()).unwrap();
+        assert_eq!(script(ConfigKind::Ipxe), own);
+        assert!(script(ConfigKind::Grub).contains("vmlinuz"));
+
         fs::write(dir.path().join("cmdline.txt"), "{% if %}").unwrap();
+        fs::create_dir(dir.path().join("ipxe/menu.ipxe")).unwrap();
         let faults = Templates::load(Some(dir.path())).unwrap_err();
-        assert_eq!(faults.len(), BUILT_IN.len());
-        assert!(
-            faults
-                .iter()
-                .any(|fault| fault.to_string().contains("cmdline.txt"))
-        );
+        assert_eq!(faults.len(), 2);
+        for name in ["cmdline.txt", "ipxe/menu.ipxe"] {
+            assert!(faults.iter().any(|fault| fault.to_string().contains(name)));
+        }
+        let faults = Templates::load(Some(&dir.path().join("templatse"))).unwrap_err();
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].to_string().ends_with("/templatse"));
     }
 
     #[test]
