@@ -137,10 +137,10 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     sockets.watch(&metrics);
     privileges::keep_only_needed().map_err(system("drop privileges"))?;
     let roots = Roots::open(&snapshot, &options.state).map_err(ServeError::Roots)?;
-    let (journal, leases) = Journal::open(&options.state)?;
+    let journal = Journal::open(&options.state)?;
     let timeline = Timeline::open(&options.state)?.counting(metrics.timeline.clone());
     let turns = Arc::new(http::Turns::new(metrics.http.clone()));
-    let site = Arc::new(Site::new(snapshot, leases, journal, timeline, metrics));
+    let site = Arc::new(Site::new(snapshot, journal, timeline, metrics));
     let app = App {
         site,
         consoles: Arc::new(Consoles::new(&options.state)),

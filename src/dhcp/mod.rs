@@ -5,6 +5,7 @@
 //! batch is decided.
 
 mod advertisement;
+mod decide;
 mod frame;
 mod limit;
 mod others;
@@ -12,11 +13,11 @@ mod packet;
 mod probe;
 mod socket;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -25,20 +26,17 @@ use tokio_util::sync::CancellationToken;
 use crate::inventory::model::MacAddr;
 use crate::leases::JournalError;
 use crate::metrics::{PacketResult, ProbeResult};
-use crate::policy::client::Client;
-use crate::policy::dhcp::{self, Received, World};
+use crate::policy::Transmit;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
-use crate::policy::lease::{DECLINE_REST, LeaseChange, LeaseTable, OFFER_HOLD};
-use crate::policy::verdict::Because;
-use crate::policy::{Transmit, Verdict};
-use crate::site::{Site, Snapshot};
-use crate::wire::dhcp::{MessageType, Request};
+use crate::policy::lease::{DECLINE_REST, LeaseChange};
+use crate::site::Site;
 
-use limit::{Cut, Limits, Spent};
+use decide::{Decided, Durable, record};
+use limit::Limits;
 pub use others::{look, served};
 use probe::{Found, Prober};
+use socket::Inbox;
 pub use socket::{Bound, Interface, Socket, SocketError};
-use socket::{Envelope, Inbox};
 
 /// Batches that wait for the disk at once, per interface; beyond, packets wait in the
 /// kernel's buffer.
@@ -61,15 +59,6 @@ struct Desk {
     held: Arc<Semaphore>,
 }
 
-/// A packet and what is done about it.
-struct Decided {
-    request: Request,
-    envelope: Envelope,
-    verdict: Verdict,
-    /// An address that is offered and that nothing is known of.
-    unproven: Option<Ipv4Addr>,
-}
-
 /// Serves one interface until `shutdown`; returns when the replies in hand are sent.
 pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken) {
     let permits = Arc::new(Semaphore::new(IN_HAND));
@@ -90,7 +79,10 @@ pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken)
     });
     let beside = tokio::spawn(desk.clone().look_around(shutdown.clone()));
     let mut inbox = Inbox::default();
-    loop {
+    while let Some(permit) = tokio::select! {
+        () = shutdown.cancelled() => None,
+        permit = permits.clone().acquire_owned() => permit.ok(),
+    } {
         let received = tokio::select! {
             () = shutdown.cancelled() => break,
             received = desk.socket.receive(&mut inbox) => received,
@@ -102,29 +94,22 @@ pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken)
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         }
-        let (durable, now): (Vec<_>, Vec<_>) = desk
-            .decide_all(&inbox)
-            .into_iter()
-            .partition(|decided| decided.verdict.lease_change.is_some());
-        for decided in now {
+        let batch = desk.decide_all(&inbox);
+        for decided in batch.now {
             if decided.unproven.is_some() {
                 // Bounded by the addresses that are probed at once.
                 tokio::spawn(desk.clone().prove(decided));
             } else {
-                desk.finish(decided).await;
+                desk.finish(decided);
             }
         }
-        if durable.is_empty() {
-            continue;
+        if let Some(durable) = batch.durable {
+            let desk = desk.clone();
+            tokio::spawn(async move {
+                desk.commit(durable).await;
+                drop(permit);
+            });
         }
-        let Ok(permit) = permits.clone().acquire_owned().await else {
-            break;
-        };
-        let desk = desk.clone();
-        tokio::spawn(async move {
-            desk.commit(durable).await;
-            drop(permit);
-        });
     }
     beside.abort();
     // Every reply in hand holds a permit.
@@ -133,62 +118,6 @@ pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken)
 }
 
 impl Desk {
-    /// Decides on every packet under one lock of the lease table.
-    fn decide_all(&self, inbox: &Inbox) -> Vec<Decided> {
-        let now = self.site.journal.clock().now();
-        let snapshot = self.site.snapshot();
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let arrived = Instant::now();
-        let mut leases = self.site.leases();
-        leases.sweep(now);
-        let decide = |(bytes, envelope): (&[u8], Envelope)| {
-            // Should a packet ever panic, it takes nobody with it.
-            let decided = catch_unwind(AssertUnwindSafe(|| {
-                let request = self.parse(bytes, envelope.source)?;
-                if let Err(cut) = limits.admit(&request, arrived) {
-                    self.cut(&request, cut);
-                    return None;
-                }
-                Some(self.decide_one(request, envelope, &snapshot, &mut leases, now))
-            }));
-            decided.ok().flatten()
-        };
-        inbox.packets().filter_map(decide).collect()
-    }
-
-    fn decide_one(
-        &self,
-        request: Request,
-        envelope: Envelope,
-        snapshot: &Snapshot,
-        leases: &mut LeaseTable,
-        now: Timestamp,
-    ) -> Decided {
-        let received = Received {
-            request: &request,
-            locals: &self.socket.interface.addresses,
-            to: envelope.to,
-            source: envelope.source,
-            port: envelope.port,
-        };
-        let verdict = decide(&received, snapshot, leases, now);
-        let unproven = verdict.offered.filter(|address| {
-            verdict.because == Because::Pool
-                && request.giaddr.is_unspecified()
-                && is_probed(snapshot, *address)
-                && self
-                    .prober
-                    .as_ref()
-                    .is_some_and(|prober| prober.is_unproven(leases, *address, now))
-        });
-        Decided {
-            request,
-            envelope,
-            verdict,
-            unproven,
-        }
-    }
-
     /// Hears ARP, and looks for other servers, as long as the interface is served.
     async fn look_around(self: Arc<Self>, shutdown: CancellationToken) {
         let hear = async {
@@ -226,7 +155,7 @@ impl Desk {
                 _ => break,
             }
         }
-        self.finish(decided).await;
+        self.finish(decided);
     }
 
     fn decide_again(&self, decided: Decided) -> Decided {
@@ -255,9 +184,10 @@ impl Desk {
             address,
             until: until.unwrap_or(Timestamp::MAX),
         };
-        // Not on disk it rests in memory alone: after a restart it is probed again.
-        let _ = self.site.journal.commit(vec![change]).await;
-        self.apply(&[change]);
+        if self.site.journal.commit(vec![change]).await.is_err() {
+            // Not on disk it rests in memory alone: after a restart it is probed again.
+            self.site.leases().apply(&change);
+        }
         let minutes = DECLINE_REST.as_secs() / 60;
         let message = format!(
             "{address} of the pool is in use by {holder}, without a lease (it answered ARP); the address rests {minutes} minutes: find that machine, list it or take it out of the pool"
@@ -265,69 +195,24 @@ impl Desk {
         self.tell(MachineId::wire(), StageState::Degraded, message);
     }
 
-    /// Said for the first packet over the budget, counted for the rest.
-    fn cut(&self, request: &Request, cut: Cut) {
-        let packets = &self.site.metrics.dhcp.packets;
-        packets.of(PacketResult::Limited).inc();
-        if !cut.first {
-            return;
-        }
-        let (mac, relay) = (request.chaddr, request.giaddr);
-        let (machine, who) = match cut.spent {
-            Spent::Machine => (MachineId::unlisted(mac), format!("{mac} sends")),
-            Spent::Port => (
-                MachineId::wire(),
-                format!("a port of relay {relay} sends, the last by {mac},"),
-            ),
-        };
-        let message = format!(
-            "no answer for a while: {who} more packets than machines that boot; the rest is counted in bridgehead_dhcp_packets_total"
-        );
-        self.tell(machine, StageState::Ignored, message);
-    }
-
-    fn parse(&self, bytes: &[u8], source: SocketAddrV4) -> Option<Request> {
-        let parsed = Request::parse(bytes);
-        let parsed = parsed
-            .inspect_err(|malformed| {
-                let interface = &self.socket.interface.name;
-                let message =
-                    format!("no answer to a packet from {source} on {interface}: {malformed}");
-                self.tell(MachineId::wire(), StageState::Ignored, message);
-            })
-            .ok();
-        // A relay brought our own question back.
-        parsed.filter(|request| !others::is_own_probe(request.chaddr, request.xid))
-    }
-
     fn tell(&self, machine: MachineId, state: StageState, message: String) {
-        let now = Timestamp::now();
-        let event = BootEvent::sent(now, machine, Stage::Dhcp, state, message);
-        self.site.timeline.record(event);
+        self.site.timeline.record(event(machine, state, message));
     }
 
-    /// Makes the lease changes durable, then answers.
-    async fn commit(self: Arc<Self>, batch: Vec<Decided>) {
-        let changes: Vec<_> = batch
-            .iter()
-            .filter_map(|decided| decided.verdict.lease_change)
-            .collect();
-        match self.site.journal.commit(changes.clone()).await {
-            Err(error) => self.withhold(&error, batch.len()),
+    /// Waits for the disk, then answers. What is on disk is in memory too, by the journal.
+    async fn commit(self: Arc<Self>, durable: Durable) {
+        let written = match durable.written {
+            Ok(pending) => pending.wait().await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Err(error) => self.withhold(&error, durable.decided.len()),
             Ok(()) => {
                 self.works_again();
-                self.apply(&changes);
-                for decided in batch {
-                    self.finish(decided).await;
+                for decided in durable.decided {
+                    self.finish(decided);
                 }
             }
-        }
-    }
-
-    fn apply(&self, changes: &[LeaseChange]) {
-        let mut leases = self.site.leases();
-        for change in changes {
-            leases.apply(change);
         }
     }
 
@@ -352,140 +237,54 @@ impl Desk {
         }
     }
 
-    async fn finish(self: &Arc<Self>, decided: Decided) {
+    /// Answers. Nothing here waits: the receive loop goes through it.
+    fn finish(self: &Arc<Self>, decided: Decided) {
         record(&decided, &self.site);
-        let result = match decided.verdict.reply {
-            Some(_) => PacketResult::Answered,
-            None => PacketResult::Silent,
-        };
-        self.site.metrics.dhcp.packets.of(result).inc();
         let Some(transmit) = decided.verdict.reply.clone() else {
-            return;
+            return self.count(PacketResult::Silent);
         };
         let held = (!transmit.delay.is_zero())
             .then(|| self.held.clone().try_acquire_owned().ok())
             .flatten();
         let Some(held) = held else {
-            return self.send(&decided, &transmit).await;
+            return self.send(&decided, &transmit);
         };
         let desk = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(transmit.delay).await;
-            desk.send(&decided, &transmit).await;
+            desk.send(&decided, &transmit);
             drop(held);
         });
     }
 
-    async fn send(&self, decided: &Decided, transmit: &Transmit) {
+    fn count(&self, result: PacketResult) {
+        self.site.metrics.dhcp.packets.of(result).inc();
+    }
+
+    fn send(&self, decided: &Decided, transmit: &Transmit) {
         let encode = || transmit.reply.encode(&decided.request);
         let Ok(bytes) = catch_unwind(AssertUnwindSafe(encode)) else {
             return;
         };
         let port = decided.envelope.port;
-        if let Err(error) = self.socket.send(&bytes, transmit, port).await {
+        if let Err(error) = self.socket.send(&bytes, transmit, port) {
+            self.count(PacketResult::Unsent);
             let message = format!(
                 "cannot send {:?} by {}: {error}",
                 transmit.reply.message_type, self.socket.interface.name
             );
             let events = decided.verdict.events.first();
             let machine = events.map_or_else(MachineId::wire, |event| event.machine.clone());
-            self.tell(machine, StageState::Retry, message);
-        } else if transmit.ends_ipv6_wait {
+            return self.tell(machine, StageState::Retry, message);
+        }
+        self.count(PacketResult::Answered);
+        if transmit.ends_ipv6_wait {
             // Without it the boot takes its 16 s longer, and nothing else is lost.
-            let _ = self.socket.send_no_router(decided.request.chaddr).await;
+            let _ = self.socket.send_no_router(decided.request.chaddr);
         }
     }
 }
 
-/// Decides, and holds the address in memory before the lock goes: nobody else is given it
-/// while the disk is written.
-fn decide(
-    received: &Received<'_>,
-    snapshot: &Snapshot,
-    leases: &mut LeaseTable,
-    now: Timestamp,
-) -> Verdict {
-    let world = World {
-        inventory: &snapshot.inventory,
-        leases,
-        http_port: snapshot.inventory.server.http_port,
-        loaders: snapshot.assets.loaders(),
-        kernels: snapshot.assets.kernels(),
-    };
-    let mut verdict = dhcp::answer(&world, received, now);
-    let given = verdict.reply.as_ref().map(|transmit| transmit.reply.yiaddr);
-    if let Some(address) = given.filter(|address| !address.is_unspecified()) {
-        let until = now.saturating_add(OFFER_HOLD).unwrap_or(Timestamp::MAX);
-        leases.offer(received.request.chaddr, address, until);
-    }
-    // Events are for people, and go by the wall clock.
-    let wall = Timestamp::now();
-    for event in &mut verdict.events {
-        event.at = wall;
-    }
-    verdict
-}
-
-fn is_probed(snapshot: &Snapshot, address: Ipv4Addr) -> bool {
-    let mut networks = snapshot.inventory.networks.values();
-    networks.any(|network| network.probe && network.subnet.contains(&address))
-}
-
-fn record(decided: &Decided, site: &Site) {
-    let (request, verdict) = (&decided.request, &decided.verdict);
-    let asker = Client::of(request).asker;
-    let fresh = request.message_type == MessageType::Discover
-        && verdict.reply.is_some()
-        && from_firmware(
-            request,
-            decided.envelope.source,
-            site.snapshot()
-                .host_at(*decided.envelope.source.ip())
-                .is_some(),
-        );
-    for event in verdict.events.clone() {
-        if fresh {
-            site.timeline.record_asking(event, asker);
-        } else {
-            site.timeline.record(event);
-        }
-    }
-}
-
-/// Whether a DISCOVER can be a machine's that was just switched on: it has no address, or a
-/// relay sent it (from whatever port: RFC 8357). A program without privileges on a host can
-/// send to port 67 too, but only from its host's address and not from port 68; it must not
-/// begin a boot attempt in its host's name.
-fn from_firmware(request: &Request, source: SocketAddrV4, source_is_host: bool) -> bool {
-    if request.giaddr.is_unspecified() {
-        source.port() == 68 && source.ip().is_unspecified()
-    } else {
-        !source_is_host
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_on_a_host_does_not_pass_for_firmware() {
-        let mut bytes = vec![0; 240];
-        bytes[..3].copy_from_slice(&[1, 1, 6]);
-        bytes[28] = 2;
-        bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
-        bytes.extend_from_slice(&[53, 1, 1, 255]);
-        let mut request = Request::parse(&bytes).unwrap();
-        let from = |address: [u8; 4], port| SocketAddrV4::new(address.into(), port);
-        assert!(from_firmware(&request, from([0; 4], 68), false));
-        assert!(!from_firmware(&request, from([10, 77, 0, 11], 68), true));
-        assert!(!from_firmware(&request, from([0; 4], 40000), false));
-        request.giaddr = [10, 77, 0, 254].into();
-        assert!(from_firmware(
-            &request,
-            from([10, 77, 0, 254], 40000),
-            false
-        ));
-        assert!(!from_firmware(&request, from([10, 77, 0, 11], 67), true));
-    }
+fn event(machine: MachineId, state: StageState, message: String) -> BootEvent {
+    BootEvent::sent(Timestamp::now(), machine, Stage::Dhcp, state, message)
 }

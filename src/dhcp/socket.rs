@@ -11,7 +11,6 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, Type};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 
 use super::packet::{EtherType, link_address};
@@ -23,6 +22,10 @@ use crate::policy::{Destination, Transmit};
 
 /// Room for a thousand DISCOVERs that arrive while the disk syncs, bytes.
 const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// Room for replies that wait for ARP, bytes: those to addresses that nobody has stay for some
+/// three seconds, and beside them must be room for others.
+const SEND_BUFFER: usize = 8 << 20;
 
 /// The largest DHCP packet on Ethernet.
 const MAX_PACKET: usize = 1500;
@@ -104,7 +107,7 @@ pub struct Socket {
     pub interface: Interface,
     udp: UdpSocket,
     pxe: UdpSocket,
-    raw: AsyncFd<OwnedFd>,
+    raw: OwnedFd,
     index: u32,
 }
 
@@ -166,12 +169,10 @@ impl Bound {
             interface: name.clone(),
             source,
         };
-        // SAFETY: an OwnedFd is open until it is dropped, and the AsyncFd owns it from here on.
-        let raw = unsafe { AsyncFd::register(self.raw) };
         Ok(Socket {
             udp: UdpSocket::from_std(self.udp).map_err(&failed)?,
             pxe: UdpSocket::from_std(self.pxe).map_err(&failed)?,
-            raw: raw.map_err(|error| failed(error.into_parts().1))?,
+            raw: self.raw,
             interface: self.interface,
             index: self.index,
         })
@@ -187,6 +188,7 @@ fn bind_udp(interface: &str, port: Port) -> io::Result<std::net::UdpSocket> {
     // Best effort: without CAP_NET_ADMIN the kernel caps it at net.core.rmem_max.
     let _ = nix::sys::socket::setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
         .or_else(|_| nix::sys::socket::setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER));
+    let _ = nix::sys::socket::setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER);
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.number()));
     socket.bind(&address.into())?;
     Ok(socket.into())
@@ -243,36 +245,33 @@ impl Socket {
         Prober::open(self.index, mac_of(&self.interface.name)?)
     }
 
-    /// Sends a reply the way that the policy chose, from the port that was asked.
-    pub(super) async fn send(
-        &self,
-        bytes: &[u8],
-        transmit: &Transmit,
-        port: Port,
-    ) -> io::Result<()> {
+    /// Sends a reply the way that the policy chose, from the port that was asked, or fails: it
+    /// never waits. Replies to addresses that nobody has lie in the send buffer until ARP gives
+    /// up, and nobody else may wait for them; the client asks again.
+    pub(super) fn send(&self, bytes: &[u8], transmit: &Transmit, port: Port) -> io::Result<()> {
         let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
         match transmit.destination {
-            Destination::Unicast(to) => self.send_udp(bytes, transmit.from, to, port).await,
-            Destination::Broadcast => self.send_udp(bytes, transmit.from, everybody, port).await,
+            Destination::Unicast(to) => self.send_udp(bytes, transmit.from, to, port),
+            Destination::Broadcast => self.send_udp(bytes, transmit.from, everybody, port),
             Destination::Frame { mac, address } => {
                 let datagram = frame::datagram(
                     SocketAddrV4::new(transmit.from, 67),
                     SocketAddrV4::new(address, 68),
                     bytes,
                 );
-                self.send_frame(&datagram, mac, EtherType::Ipv4).await
+                self.send_frame(&datagram, mac, EtherType::Ipv4)
             }
         }
     }
 
     /// Tells one machine that there is no IPv6 router.
-    pub(super) async fn send_no_router(&self, mac: MacAddr) -> io::Result<()> {
+    pub(super) fn send_no_router(&self, mac: MacAddr) -> io::Result<()> {
         let packet = advertisement::no_router(self.interface.addresses[0], mac);
-        self.send_frame(&packet, mac, EtherType::Ipv6).await
+        self.send_frame(&packet, mac, EtherType::Ipv6)
     }
 
     /// From an address of our choice: the kernel's may be one that the client did not ask.
-    async fn send_udp(
+    fn send_udp(
         &self,
         bytes: &[u8],
         from: Ipv4Addr,
@@ -288,21 +287,17 @@ impl Socket {
             },
             ipi_addr: libc::in_addr { s_addr: 0 },
         };
-        let send = || {
-            let control = [ControlMessage::Ipv4PacketInfo(&info)];
-            let (data, to) = ([IoSlice::new(bytes)], SockaddrIn::from(to));
-            let flags = MsgFlags::empty();
-            sendmsg(socket.as_raw_fd(), &data, &control, flags, Some(&to)).map_err(io::Error::from)
-        };
-        socket.async_io(Interest::WRITABLE, send).await.map(drop)
+        let control = [ControlMessage::Ipv4PacketInfo(&info)];
+        let (data, to) = ([IoSlice::new(bytes)], SockaddrIn::from(to));
+        let flags = MsgFlags::MSG_DONTWAIT;
+        sendmsg(socket.as_raw_fd(), &data, &control, flags, Some(&to))?;
+        Ok(())
     }
 
-    async fn send_frame(&self, datagram: &[u8], mac: MacAddr, kind: EtherType) -> io::Result<()> {
+    fn send_frame(&self, datagram: &[u8], mac: MacAddr, kind: EtherType) -> io::Result<()> {
         let to = link_address(self.index, kind, mac);
-        let send = |raw: &OwnedFd| {
-            sendto(raw.as_raw_fd(), datagram, &to, MsgFlags::empty()).map_err(io::Error::from)
-        };
-        self.raw.async_io(Interest::WRITABLE, send).await.map(drop)
+        sendto(self.raw.as_raw_fd(), datagram, &to, MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
     }
 }
 
@@ -332,4 +327,42 @@ fn mac_of(interface: &str) -> io::Result<MacAddr> {
         .find_map(|entry| entry.address?.as_link_addr()?.addr());
     mac.map(MacAddr)
         .ok_or_else(|| io::Error::other(format!("{interface} has no hardware address")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(arguments: &str) {
+        let mut command = std::process::Command::new("ip");
+        let status = command.args(arguments.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {arguments}");
+    }
+
+    /// Replies to addresses that nobody has fill the send buffer until ARP gives up.
+    #[tokio::test]
+    async fn a_reply_that_cannot_leave_is_an_error_and_no_wait() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: a network namespace needs root");
+            return;
+        }
+        // The runtime is this thread alone.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link add eth0 type veth peer name eth1");
+        ip("addr add 10.77.0.1/24 dev eth0");
+        ip("link set eth1 up");
+        ip("link set eth0 up");
+        let here = Ipv4Addr::new(10, 77, 0, 1);
+        let bound = Bound::bind(Interface {
+            name: "eth0".into(),
+            addresses: vec![here],
+        });
+        let socket = bound.unwrap().start().unwrap();
+        let replies = (0..40_000_u32).map(|number| {
+            let nobody = Ipv4Addr::new(10, 77, 0, 2 + (number % 250) as u8);
+            socket.send_udp(&[0; 590], here, SocketAddrV4::new(nobody, 68), Port::Dhcp)
+        });
+        let error = replies.filter_map(Result::err).next().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
 }

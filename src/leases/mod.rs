@@ -17,6 +17,7 @@ mod writer;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -77,26 +78,37 @@ struct Job {
 pub struct Journal {
     jobs: SyncSender<Job>,
     clock: LeaseClock,
+    leases: Arc<Mutex<LeaseTable>>,
 }
+
+/// Changes on their way to the disk.
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Result<(), String>>);
 
 impl Journal {
     /// Opens `leases.jsonl` in the state directory, repairs a torn end, and starts the writer.
     ///
     /// # Errors
     /// [`JournalError`] if the file can't be read, or is damaged in the middle.
-    pub fn open(state: &Path) -> Result<(Self, LeaseTable), JournalError> {
+    pub fn open(state: &Path) -> Result<Self, JournalError> {
         Self::open_at(state, Reading::now())
     }
 
-    fn open_at(state: &Path, reading: Reading) -> Result<(Self, LeaseTable), JournalError> {
+    fn open_at(state: &Path, reading: Reading) -> Result<Self, JournalError> {
         let writer = writer::open(state.join("leases.jsonl"), reading)?;
-        let (table, clock) = (writer.table(), writer.clock());
+        let clock = writer.clock();
+        let leases = Arc::new(Mutex::new(writer.table()));
+        let shared = leases.clone();
         let (jobs, queue) = sync_channel(QUEUE);
         thread::Builder::new()
             .name("leases".into())
-            .spawn(move || writer.run(&queue))
+            .spawn(move || writer.run(&queue, &shared))
             .map_err(|e| failed("start the writer of", state, e))?;
-        Ok((Self { jobs, clock }, table))
+        Ok(Self {
+            jobs,
+            clock,
+            leases,
+        })
     }
 
     /// The clock by which its leases run out.
@@ -104,32 +116,62 @@ impl Journal {
         &self.clock
     }
 
-    /// Returns when the changes are on disk, all of them; there must be one at least.
+    /// The lease table, for the length of one decision. What is committed is in it, in the
+    /// journal's order, before anybody hears that it is.
+    pub fn leases(&self) -> MutexGuard<'_, LeaseTable> {
+        lock(&self.leases)
+    }
+
+    /// Queues changes; there must be one at least. Who decides calls this before the lock of
+    /// [`leases`](Self::leases) goes, so that they are written in the order of the decisions: of
+    /// a RELEASE and the REQUEST after it, the later must win after a restart too.
     ///
     /// # Errors
-    /// [`JournalError::Behind`] or [`JournalError::NotWritten`]; none of the changes may then be
-    /// acknowledged.
-    pub async fn commit(&self, changes: Vec<LeaseChange>) -> Result<(), JournalError> {
+    /// [`JournalError::Behind`], or the writer ended.
+    pub fn submit(&self, changes: Vec<LeaseChange>) -> Result<Pending, JournalError> {
         let (done, written) = oneshot::channel();
-        self.jobs
-            .try_send(Job { changes, done })
-            .map_err(|error| match error {
-                TrySendError::Full(_) => JournalError::Behind,
-                TrySendError::Disconnected(_) => {
-                    JournalError::NotWritten("its writer ended".into())
-                }
-            })?;
+        match self.jobs.try_send(Job { changes, done }) {
+            Ok(()) => Ok(Pending(written)),
+            Err(TrySendError::Full(_)) => Err(JournalError::Behind),
+            Err(TrySendError::Disconnected(_)) => Err(ended()),
+        }
+    }
+
+    /// Queues changes and waits until they are on disk.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit) and [`Pending::wait`].
+    pub async fn commit(&self, changes: Vec<LeaseChange>) -> Result<(), JournalError> {
+        self.submit(changes)?.wait().await
+    }
+}
+
+impl Pending {
+    /// Returns when the changes are on disk, all of them, and in the table.
+    ///
+    /// # Errors
+    /// [`JournalError::NotWritten`]; none of the changes may then be acknowledged.
+    pub async fn wait(self) -> Result<(), JournalError> {
         // Before the address that is held in memory meanwhile may be offered to another.
-        match tokio::time::timeout(PATIENCE, written).await {
+        match tokio::time::timeout(PATIENCE, self.0).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(cause))) => Err(JournalError::NotWritten(cause)),
-            Ok(Err(_)) => Err(JournalError::NotWritten("its writer ended".into())),
+            Ok(Err(_)) => Err(ended()),
             Err(_) => Err(JournalError::NotWritten(format!(
                 "the disk did not answer within {} s",
                 PATIENCE.as_secs()
             ))),
         }
     }
+}
+
+fn ended() -> JournalError {
+    JournalError::NotWritten("its writer ended".into())
+}
+
+fn lock(leases: &Mutex<LeaseTable>) -> MutexGuard<'_, LeaseTable> {
+    // Every change of the table is whole before the lock goes.
+    leases.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn failed(operation: &'static str, path: &Path, source: io::Error) -> JournalError {

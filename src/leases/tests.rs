@@ -45,14 +45,76 @@ fn on_disk(directory: &Path) -> Vec<Ipv4Addr> {
 #[tokio::test]
 async fn what_was_committed_is_there_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (journal, table) = Journal::open(dir.path()).unwrap();
-    assert_eq!(table.iter().count(), 0);
+    let journal = Journal::open(dir.path()).unwrap();
+    assert_eq!(journal.leases().iter().count(), 0);
     for number in (0..50).step_by(2) {
         let two = vec![bind(number, 100), bind(number + 1, 100)];
         journal.commit(two).await.unwrap();
     }
-    let (_, again) = Journal::open(dir.path()).unwrap();
-    assert_eq!(again.iter().count(), 50);
+    let again = Journal::open(dir.path()).unwrap();
+    assert_eq!(again.leases().iter().count(), 50);
+}
+
+/// What changes, by a number: few machines and addresses, so that every order ends otherwise.
+fn change(number: u16) -> LeaseChange {
+    let mac = MacAddr([2, 0, 0, 0, 0, (number % 3) as u8]);
+    let address = Ipv4Addr::new(10, 0, 0, (number % 5) as u8);
+    let at = Timestamp::from_second(i64::from(number)).unwrap();
+    match number % 7 {
+        0 => LeaseChange::Release {
+            mac,
+            address: None,
+            at,
+        },
+        _ => LeaseChange::Bind {
+            mac,
+            address,
+            expires: at,
+        },
+    }
+}
+
+/// Who waits for a batch wakes in any order; on disk and in memory is that of the decisions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_are_taken_in_the_order_of_the_decisions() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path()).unwrap();
+    let all = |table: &LeaseTable| table.iter().collect::<std::collections::BTreeMap<_, _>>();
+    let decided = std::sync::Arc::new(Mutex::new(LeaseTable::default()));
+    let batches: Vec<_> = (0..800)
+        .map(|number| {
+            let (journal, decided) = (journal.clone(), decided.clone());
+            tokio::spawn(async move {
+                let pending = {
+                    let _decision = journal.leases();
+                    decided.lock().unwrap().apply(&change(number));
+                    journal.submit(vec![change(number)]).unwrap()
+                };
+                pending.wait().await.unwrap();
+            })
+        })
+        .collect();
+    for batch in batches {
+        batch.await.unwrap();
+    }
+    let decided = all(&decided.lock().unwrap());
+    assert_eq!(all(&journal.leases()), decided);
+    assert_eq!(all(&Journal::open(dir.path()).unwrap().leases()), decided);
+}
+
+#[test]
+fn a_release_of_old_without_its_address_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = concat!(
+        r#"{"op":"bind","mac":"02:00:00:00:00:01","address":"10.0.0.1","expires":"2100-01-01T00:00:00Z"}"#,
+        "\n",
+        r#"{"op":"release","mac":"02:00:00:00:00:01","at":"2001-01-01T00:00:00Z"}"#,
+        "\n"
+    );
+    std::fs::write(dir.path().join("leases.jsonl"), lines).unwrap();
+    let journal = Journal::open(dir.path()).unwrap();
+    let (_, lease) = journal.leases().iter().next().unwrap();
+    assert_eq!(lease.expires, "2001-01-01T00:00:00Z".parse().unwrap());
 }
 
 /// A crash can cut the file at any byte: all whole lines are kept, and writing goes on.
@@ -91,7 +153,7 @@ fn damage_in_the_middle_is_named_and_not_skipped() {
 #[tokio::test]
 async fn rewriting_keeps_the_living_state() {
     let dir = tempfile::tempdir().unwrap();
-    let (journal, _) = Journal::open(dir.path()).unwrap();
+    let journal = Journal::open(dir.path()).unwrap();
     // About 8 MB, of which three lines live.
     for round in 0..80 {
         let batch = (0..1000).map(|index| bind(index % 3 + 1, round));
@@ -99,9 +161,9 @@ async fn rewriting_keeps_the_living_state() {
     }
     let written = std::fs::metadata(dir.path().join("leases.jsonl")).unwrap();
     assert!(written.len() < 6 << 20, "{}", written.len());
-    let (_, again) = Journal::open(dir.path()).unwrap();
+    let again = Journal::open(dir.path()).unwrap();
     assert_eq!(
-        addresses(&again),
+        addresses(&again.leases()),
         [1, 2, 3].map(|last| Ipv4Addr::new(10, 0, 0, last))
     );
     assert!(!dir.path().join("leases.jsonl.new").exists());

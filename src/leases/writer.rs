@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -56,8 +57,10 @@ impl Writer {
         }
     }
 
-    /// Serves the queue until every [`Journal`](super::Journal) is gone.
-    pub(super) fn run(mut self, queue: &Receiver<Job>) {
+    /// Serves the queue until every [`Journal`](super::Journal) is gone. What is on disk goes
+    /// into the table of those who decide before they hear of it: two who are told one after
+    /// the other may wake in any order.
+    pub(super) fn run(mut self, queue: &Receiver<Job>, shared: &Mutex<LeaseTable>) {
         while let Ok(first) = queue.recv() {
             let mut size = first.changes.len();
             let mut group = vec![first];
@@ -69,6 +72,12 @@ impl Writer {
             }
             let changes: Vec<_> = group.iter().flat_map(|job| &job.changes).copied().collect();
             let outcome = self.commit(&changes).map_err(|error| error.to_string());
+            if outcome.is_ok() {
+                let mut leases = super::lock(shared);
+                for change in &changes {
+                    leases.apply(change);
+                }
+            }
             for job in group {
                 // Whoever asked may have gone; the change is durable all the same.
                 let _ = job.done.send(outcome.clone());

@@ -13,11 +13,19 @@ pub enum PacketResult {
     Limited,
     /// Its lease did not get to the disk.
     Unwritten,
+    /// The reply could not be sent at once.
+    Unsent,
 }
 
 impl Label for PacketResult {
     const NAME: &'static str = "result";
-    const ALL: &'static [Self] = &[Self::Answered, Self::Silent, Self::Limited, Self::Unwritten];
+    const ALL: &'static [Self] = &[
+        Self::Answered,
+        Self::Silent,
+        Self::Limited,
+        Self::Unwritten,
+        Self::Unsent,
+    ];
 
     fn value(self) -> &'static str {
         match self {
@@ -25,6 +33,7 @@ impl Label for PacketResult {
             Self::Silent => "silent",
             Self::Limited => "limited",
             Self::Unwritten => "unwritten",
+            Self::Unsent => "unsent",
         }
     }
 }

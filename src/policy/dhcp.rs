@@ -302,6 +302,7 @@ impl<'a> Question<'a> {
         Verdict {
             lease_change: held.then_some(LeaseChange::Release {
                 mac: self.client.mac,
+                address: Some(self.request().ciaddr),
                 at: self.now,
             }),
             ..Verdict::silence(Because::Noted)

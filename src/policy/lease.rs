@@ -47,6 +47,9 @@ pub enum LeaseChange {
     Release {
         /// Who.
         mac: MacAddr,
+        /// Which; journals written before it was noted mean whatever the machine holds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<Ipv4Addr>,
         /// When; the address may be given again from then on.
         at: Timestamp,
     },
@@ -98,9 +101,10 @@ impl LeaseTable {
                 address,
                 expires,
             } => self.bind(mac, address, expires),
-            LeaseChange::Release { mac, at } => {
-                if let Some(address) = self.by_mac.get(&mac).copied() {
-                    self.change(address, |standing| {
+            LeaseChange::Release { mac, address, at } => {
+                let held = self.by_mac.get(&mac).copied();
+                if let Some(held) = held.filter(|held| address.is_none_or(|one| one == *held)) {
+                    self.change(held, |standing| {
                         standing.lease = standing.lease.map(|(who, end)| (who, end.min(at)));
                     });
                 }
@@ -326,6 +330,22 @@ mod tests {
     }
 
     #[test]
+    fn a_release_ends_the_lease_of_its_address_and_no_later_one() {
+        let mut table = LeaseTable::default();
+        let (old, new) = (Ipv4Addr::new(10, 0, 0, 10), Ipv4Addr::new(10, 0, 0, 11));
+        bind(&mut table, 1, new, 100);
+        let release = |address| LeaseChange::Release {
+            mac: mac(1),
+            address,
+            at: at(5),
+        };
+        table.apply(&release(Some(old)));
+        assert_eq!(table.holder(new, at(6)), Some(mac(1)));
+        table.apply(&release(Some(new)));
+        assert_eq!(table.holder(new, at(6)), None);
+    }
+
+    #[test]
     fn an_offer_holds_the_address_for_its_machine() {
         let mut table = LeaseTable::default();
         let address = Ipv4Addr::new(10, 0, 0, 10);
@@ -349,7 +369,7 @@ mod tests {
                         prop_assert!(table.holder(address, at(now)).is_none_or(|holder| holder == mac(who)));
                         bind(&mut table, who, address, now + 60);
                     },
-                    2 => table.apply(&LeaseChange::Release { mac: mac(who), at: at(now) }),
+                    2 => table.apply(&LeaseChange::Release { mac: mac(who), address: None, at: at(now) }),
                     _ => if let Some(lease) = table.of(mac(who)) {
                         table.apply(&LeaseChange::Decline { mac: mac(who), address: lease.address, until: at(now + 100) });
                     },

@@ -20,7 +20,7 @@ mod tls;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
 
 use jiff::Timestamp;
 
@@ -38,8 +38,7 @@ pub use snapshot::{Paths, RootImage, Snapshot};
 #[derive(Debug)]
 pub struct Site {
     snapshot: RwLock<Arc<Snapshot>>,
-    leases: Mutex<LeaseTable>,
-    /// Where lease changes become durable.
+    /// The leases, and where their changes become durable.
     pub journal: Journal,
     /// What happened.
     pub timeline: Timeline,
@@ -66,14 +65,12 @@ impl Site {
     /// Puts the parts together.
     pub fn new(
         snapshot: Snapshot,
-        leases: LeaseTable,
         journal: Journal,
         timeline: Timeline,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             snapshot: RwLock::new(Arc::new(snapshot)),
-            leases: Mutex::new(leases),
             journal,
             timeline,
             handout: handout::Handout::default(),
@@ -99,8 +96,7 @@ impl Site {
 
     /// The lease table, for the length of one decision.
     pub fn leases(&self) -> MutexGuard<'_, LeaseTable> {
-        // Every change of the table is whole before the lock goes.
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+        self.journal.leases()
     }
 
     /// Who holds a lease of the address now.

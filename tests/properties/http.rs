@@ -157,16 +157,10 @@ fn app(dir: &Path, [loader, initrd]: &[Vec<u8>; 2]) -> App {
     };
     let loaded = Snapshot::load(&paths, None);
     let (snapshot, _) = loaded.unwrap_or_else(|found| panic!("{}", found.to_text(false)));
-    let (journal, leases) = Journal::open(&state).expect("an empty journal");
+    let journal = Journal::open(&state).expect("an empty journal");
     let timeline = Timeline::open(&state).expect("an empty timeline");
     App {
-        site: Arc::new(Site::new(
-            snapshot,
-            leases,
-            journal,
-            timeline,
-            Arc::default(),
-        )),
+        site: Arc::new(Site::new(snapshot, journal, timeline, Arc::default())),
         consoles: Arc::new(Consoles::new(&state)),
         reload: Arc::new(ReloadState::default()),
         turns: Arc::new(Turns::new(HttpMetrics::default())),
