@@ -170,9 +170,12 @@ fn text_bytes(scalar: &Scalar<'_>) -> Vec<u8> {
     scalar.text.as_bytes().to_vec()
 }
 
-/// All that is not text; a number must say how wide it is.
+/// All that is not text; a number must say how wide it is. What is in quotes is text.
 fn number_bytes(scalar: &Scalar<'_>) -> Result<Option<Vec<u8>>, Bad> {
     let text = &*scalar.text;
+    if !scalar.plain {
+        return Ok(None);
+    }
     if let Ok(address) = text.parse::<Ipv4Addr>() {
         return Ok(Some(address.octets().to_vec()));
     }
@@ -182,9 +185,8 @@ fn number_bytes(scalar: &Scalar<'_>) -> Result<Option<Vec<u8>>, Bad> {
         Some(("u16", number)) => number.parse().ok().map(|n: u16| n.to_be_bytes().to_vec()),
         Some(("u32", number)) => number.parse().ok().map(|n: u32| n.to_be_bytes().to_vec()),
         // A bare number may be meant to have one byte, two, four, or to be digits.
-        _ if scalar.plain && text.bytes().all(|b| b.is_ascii_digit()) => None,
-        _ if scalar.plain => return scalars::unambiguous(scalar).map(|()| None),
-        _ => return Ok(None),
+        _ if text.bytes().all(|b| b.is_ascii_digit()) => None,
+        _ => return scalars::unambiguous(scalar).map(|()| None),
     };
     bytes.map(Some).ok_or_else(|| bad_item(text))
 }

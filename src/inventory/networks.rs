@@ -108,11 +108,14 @@ fn taken(written: &WrittenNetwork) -> Vec<(&'static str, At<Ipv4Addr>)> {
     let server = written.server.map(|at| ("this server", at));
     let dns = written.dns.iter().map(|at| ("a name server", *at));
     let ntp = written.ntp.iter().map(|at| ("an NTP server", *at));
+    let routes = written.dhcp_options.routes.iter();
+    let routers = routes.map(|(_, by)| ("a router of `routes`", *by));
     router
         .into_iter()
         .chain(server)
         .chain(dns)
         .chain(ntp)
+        .chain(routers)
         .collect()
 }
 
