@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::inventory::model::{DhcpMode, Host, Inventory, Network, UnknownPolicy};
 use crate::policy::architecture::Architecture;
 use crate::policy::client::Client;
-use crate::policy::lease::{DECLINE_REST, LeaseChange, LeaseTable};
+use crate::policy::lease::{DECLINE_REST, Lease, LeaseChange, LeaseTable};
 use crate::policy::options;
 use crate::policy::verdict::{Because, Verdict};
 use crate::wire::dhcp::{MessageType, Request};
@@ -118,7 +118,7 @@ impl<'a> Question<'a> {
             MessageType::Discover | MessageType::Request | MessageType::Inform
                 if let Err(because) = boot_file =>
             {
-                Verdict::silence(because)
+                Verdict::silence(self.not_asked(network).unwrap_or(because))
             }
             _ if self.received.port == Port::Pxe => self.at_pxe_port(network),
             _ if network.dhcp == DhcpMode::Proxy => self.beside_another(network),
@@ -136,6 +136,14 @@ impl<'a> Question<'a> {
         self.host.filter(|host| host.network.name == network.name)
     }
 
+    /// Why it gets nothing of us, whatever is in `loaders/`.
+    fn not_asked(&self, network: &Network) -> Option<Because> {
+        let chose =
+            self.request().message_type == MessageType::Request && self.received.port == Port::Dhcp;
+        let other = chose.then(|| self.other_server(network)).flatten();
+        other.map(Because::OtherServer).or_else(|| self.stranger())
+    }
+
     /// Why a machine that is not listed gets nothing, if it does.
     fn stranger(&self) -> Option<Because> {
         let ignored = self.world.inventory.unknown == UnknownPolicy::Ignore;
@@ -146,13 +154,16 @@ impl<'a> Question<'a> {
         let lease_s = u32::try_from(network.lease_time.as_secs()).unwrap_or(u32::MAX);
         if let Some(host) = self.reservation(network) {
             let address = *host.ip;
+            if self.is_ours(address) {
+                return Err(Because::OwnAddress(address));
+            }
             return match self.world.leases.holder(address, self.now) {
                 Some(holder) if !host.macs.iter().any(|mac| **mac == holder) => {
-                    let until = self.world.leases.of(holder).map(|lease| lease.expires);
+                    let until = self.world.leases.last_lease(address);
                     Err(Because::ReservedInUse {
                         address,
                         holder,
-                        until: until.unwrap_or(self.now),
+                        left: until.unwrap_or(self.now).duration_since(self.now),
                     })
                 }
                 _ => Ok(Assignment {
@@ -170,7 +181,11 @@ impl<'a> Question<'a> {
         let pool = network
             .pool
             .ok_or_else(|| Because::NoPool(network.name.clone()))?;
-        let address = self.world.leases.choose(pool, self.client.mac, self.now);
+        let ours = self.received.locals;
+        let address = self
+            .world
+            .leases
+            .choose(pool, ours, self.client.mac, self.now);
         Ok(Assignment {
             address: address.ok_or_else(|| Because::PoolFull(network.name.clone()))?,
             lease_s,
@@ -207,8 +222,11 @@ impl<'a> Question<'a> {
         let Some(wanted) = self.wanted() else {
             return Verdict::silence(Because::NoAddressWanted);
         };
-        let asks_everybody = self.request().server_id().is_none() && !self.is_unicast();
-        if asks_everybody && !network.authoritative && !self.is_known(network) {
+        // A relay sends to us what the client sends to everybody.
+        let relayed = !self.request().giaddr.is_unspecified();
+        let asks_everybody =
+            self.request().server_id().is_none() && (relayed || !self.is_unicast());
+        if asks_everybody && !network.authoritative && !self.is_known(network, wanted) {
             return Verdict::silence(Because::NotKnown(wanted));
         }
         match self.assign(network) {
@@ -233,6 +251,7 @@ impl<'a> Question<'a> {
     /// table was lost.
     fn prefer(&self, network: &Network, wanted: Ipv4Addr, assignment: &mut Assignment) {
         let free = network.pool.is_some_and(|pool| pool.contains(wanted))
+            && !self.is_ours(wanted)
             && self
                 .world
                 .leases
@@ -283,9 +302,17 @@ impl<'a> Question<'a> {
     }
 
     /// Whether we have a record of the client: only then may we tell it what is wrong, where
-    /// other servers are too.
-    fn is_known(&self, network: &Network) -> bool {
-        self.reservation(network).is_some() || self.world.leases.of(self.client.mac).is_some()
+    /// other servers are too. A lease that ran out is another server's business, unless the
+    /// client still asks for its address.
+    fn is_known(&self, network: &Network, wanted: Ipv4Addr) -> bool {
+        let lease = self.world.leases.of(self.client.mac);
+        let knows = |lease: Lease| lease.expires > self.now || lease.address == wanted;
+        self.reservation(network).is_some() || lease.is_some_and(knows)
+    }
+
+    /// Whether the daemon itself has the address: no ARP probe would tell.
+    fn is_ours(&self, address: Ipv4Addr) -> bool {
+        self.received.locals.contains(&address)
     }
 
     /// Whether the client holds this address now, by a lease of ours.
@@ -309,8 +336,8 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// The address rests, if it is one that the sender was just given: else one guest could
-    /// empty the pool. A reserved one is told to the operator and stays the host's.
+    /// The address rests, if it is one that the sender was just given: nobody takes another's
+    /// from it. A reserved one is told to the operator and stays the host's.
     fn decline(&self, network: &Network) -> Verdict {
         if let Some(server) = self.other_server(network) {
             return Verdict::silence(Because::OtherServer(server));

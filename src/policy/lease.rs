@@ -243,15 +243,24 @@ impl LeaseTable {
 
     /// An address of the pool for a machine that is not listed: its last one, else
     /// one never used, else the one whose lease ran out first. `None`: the pool is full.
-    /// What [`sweep`](Self::sweep) has not yet seen end counts as taken.
-    pub fn choose(&self, pool: AddressRange, mac: MacAddr, now: Timestamp) -> Option<Ipv4Addr> {
+    /// What [`sweep`](Self::sweep) has not yet seen end counts as taken; `never` is not given.
+    pub fn choose(
+        &self,
+        pool: AddressRange,
+        never: &[Ipv4Addr],
+        mac: MacAddr,
+        now: Timestamp,
+    ) -> Option<Ipv4Addr> {
         let own = [self.by_mac.get(&mac), self.offered_to.get(&mac)];
         own.into_iter()
             .flatten()
             .copied()
-            .find(|address| pool.contains(*address) && self.available(*address, mac, now))
-            .or_else(|| self.blocks.unused(pool, spread(pool, mac)))
-            .or_else(|| self.blocks.longest_idle(pool, now))
+            .find(|address| {
+                let fits = pool.contains(*address) && !never.contains(address);
+                fits && self.available(*address, mac, now)
+            })
+            .or_else(|| self.blocks.unused(pool, never, spread(pool, mac)))
+            .or_else(|| self.blocks.longest_idle(pool, never, now))
     }
 }
 
@@ -298,9 +307,12 @@ mod tests {
     #[test]
     fn a_machine_gets_its_last_address_again() {
         let mut table = LeaseTable::default();
-        let address = table.choose(pool(10, 20), mac(1), at(0)).unwrap();
+        let address = table.choose(pool(10, 20), &[], mac(1), at(0)).unwrap();
         bind(&mut table, 1, address, 10);
-        assert_eq!(table.choose(pool(10, 20), mac(1), at(1000)), Some(address));
+        assert_eq!(
+            table.choose(pool(10, 20), &[], mac(1), at(1000)),
+            Some(address)
+        );
     }
 
     #[test]
@@ -308,8 +320,8 @@ mod tests {
         let mut table = LeaseTable::default();
         bind(&mut table, 1, Ipv4Addr::new(10, 0, 0, 10), 200);
         bind(&mut table, 2, Ipv4Addr::new(10, 0, 0, 11), 100);
-        assert_eq!(table.choose(pool(10, 11), mac(3), at(50)), None);
-        let given = table.choose(pool(10, 11), mac(3), at(300));
+        assert_eq!(table.choose(pool(10, 11), &[], mac(3), at(50)), None);
+        let given = table.choose(pool(10, 11), &[], mac(3), at(300));
         assert_eq!(given, Some(Ipv4Addr::new(10, 0, 0, 11)));
     }
 
@@ -324,9 +336,12 @@ mod tests {
             until: at(500),
         });
         table.sweep(at(499));
-        assert_eq!(table.choose(pool(10, 10), mac(1), at(499)), None);
+        assert_eq!(table.choose(pool(10, 10), &[], mac(1), at(499)), None);
         table.sweep(at(501));
-        assert_eq!(table.choose(pool(10, 10), mac(1), at(501)), Some(address));
+        assert_eq!(
+            table.choose(pool(10, 10), &[], mac(1), at(501)),
+            Some(address)
+        );
     }
 
     #[test]
@@ -356,6 +371,27 @@ mod tests {
     }
 
     proptest! {
+        /// The daemon's own addresses, wherever in the pool they are and however it is used.
+        #[test]
+        fn what_is_never_given_is_never_chosen(
+            own in proptest::collection::hash_set(10_u8..18, 0..4),
+            steps in proptest::collection::vec((0_u8..12, 0_i64..50), 1..100),
+        ) {
+            let never: Vec<_> = own.iter().map(|last| Ipv4Addr::new(10, 0, 0, *last)).collect();
+            let mut table = LeaseTable::default();
+            // One was leased before the daemon had it.
+            never.iter().for_each(|address| bind(&mut table, 1, *address, 5));
+            let mut now = 0;
+            for (who, passed) in steps {
+                now += passed;
+                table.sweep(at(now));
+                if let Some(address) = table.choose(pool(10, 17), &never, mac(who), at(now)) {
+                    prop_assert!(!never.contains(&address));
+                    bind(&mut table, who, address, now + 60);
+                }
+            }
+        }
+
         /// Whatever the order of asking, releasing and declining: no two hold one address.
         #[test]
         fn no_address_is_given_twice(steps in proptest::collection::vec((0_u8..12, 0_u8..4, 0_i64..50), 1..200)) {
@@ -365,7 +401,7 @@ mod tests {
                 now += passed;
                 table.sweep(at(now));
                 match what {
-                    0 | 1 => if let Some(address) = table.choose(pool(10, 17), mac(who), at(now)) {
+                    0 | 1 => if let Some(address) = table.choose(pool(10, 17), &[], mac(who), at(now)) {
                         prop_assert!(table.holder(address, at(now)).is_none_or(|holder| holder == mac(who)));
                         bind(&mut table, who, address, now + 60);
                     },

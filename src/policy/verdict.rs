@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::SignedDuration;
 
 use crate::inventory::model::{Firmware, MacAddr};
 use crate::policy::architecture::Architecture;
@@ -123,9 +123,11 @@ pub enum Because {
         address: Ipv4Addr,
         /// Who has it.
         holder: MacAddr,
-        /// Until when.
-        until: Timestamp,
+        /// For how long. The lease's clock is not the wall's, so no time of day.
+        left: SignedDuration,
     },
+    /// The host's own address is the daemon's.
+    OwnAddress(Ipv4Addr),
     /// Nothing in `loaders/` runs on it.
     NoLoader(NoLoader),
     /// Its profile's kernel does not run on it.
@@ -154,12 +156,44 @@ impl Because {
                 | Self::PoolFull(_)
                 | Self::NoPool(_)
                 | Self::ReservedInUse { .. }
+                | Self::OwnAddress(_)
                 | Self::NoLoader(_)
                 | Self::OtherArchitecture { .. }
                 | Self::NotForServers(_)
                 | Self::NotForPxe(_)
                 | Self::NoAddressWanted
         )
+    }
+}
+
+impl Because {
+    /// What a listed host does not get, and why.
+    fn fmt_reserved(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReservedInUse {
+                address,
+                holder,
+                left,
+            } => write!(
+                f,
+                "its address {address} is leased to {holder} for another {} min; then it is given",
+                left.as_secs().max(1).saturating_add(59) / 60
+            ),
+            Self::OtherArchitecture {
+                host,
+                kernel,
+                of,
+                firmware,
+            } => write!(
+                f,
+                "its kernel {kernel} is for {of} and it is {firmware}: give {host} a profile with a kernel and an initrd for its processor"
+            ),
+            Self::OwnAddress(address) => write!(
+                f,
+                "its address {address} is this server's own: give the host another `ip`, or the server another address"
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -204,24 +238,9 @@ impl fmt::Display for Because {
             Self::NoPool(network) => {
                 write!(f, "it is not listed and network {network} has no pool")
             }
-            Self::ReservedInUse {
-                address,
-                holder,
-                until,
-            } => write!(
-                f,
-                "its address {address} is leased to {holder} until {}; then it is given",
-                until.strftime("%H:%M:%S UTC")
-            ),
-            Self::OtherArchitecture {
-                host,
-                kernel,
-                of,
-                firmware,
-            } => write!(
-                f,
-                "its kernel {kernel} is for {of} and it is {firmware}: give {host} a profile with a kernel and an initrd for its processor"
-            ),
+            Self::ReservedInUse { .. } | Self::OtherArchitecture { .. } | Self::OwnAddress(_) => {
+                self.fmt_reserved(f)
+            }
             Self::NoLoader(none) => none.fmt(f),
             Self::NotForServers(kind) => write!(f, "{kind:?} is not for a server"),
             Self::NoAddressWanted => {

@@ -17,7 +17,7 @@ impl Question<'_> {
     pub(super) fn events(&self, verdict: &Verdict) -> Vec<BootEvent> {
         let (state, message) = match &verdict.reply {
             Some(transmit) => self.answered(transmit, &verdict.because),
-            None => self.unanswered(&verdict.because),
+            None => self.unanswered(verdict),
         };
         let event = BootEvent::sent(self.now, self.machine(), Stage::Dhcp, state, message);
         vec![event.from_mac(self.client.mac)]
@@ -70,23 +70,34 @@ impl Question<'_> {
         }
     }
 
-    fn unanswered(&self, because: &Because) -> (StageState, String) {
-        let request = self.request();
-        match (request.message_type, request.requested_address()) {
-            (MessageType::Decline, Some(address)) if !self.holds(address) => (
+    fn unanswered(&self, verdict: &Verdict) -> (StageState, String) {
+        let (request, because) = (self.request(), &verdict.because);
+        // To another server, or where we give no addresses: not our business.
+        let noted = (*because == Because::Noted).then_some(request.message_type);
+        match (noted, request.requested_address()) {
+            (Some(MessageType::Decline), Some(address)) if !self.holds(address) => (
                 StageState::Ignored,
                 format!("declines {address}, which it does not have"),
             ),
-            (MessageType::Decline, Some(address)) => (
+            (Some(MessageType::Decline), Some(address)) => (
                 StageState::Degraded,
                 format!(
                     "says that {address} is in use by another machine: find that one (arping {address})"
                 ),
             ),
-            (MessageType::Release, _) => (StageState::Info, "gave its address back".into()),
-            (kind, _) => (
+            (Some(MessageType::Release), _) if verdict.lease_change.is_some() => {
+                (StageState::Info, "gave its address back".into())
+            }
+            (Some(MessageType::Release), _) => (
                 StageState::Ignored,
-                format!("no answer to {kind:?} ({}): {because}", self.client),
+                format!("releases {}, which it does not have", request.ciaddr),
+            ),
+            _ => (
+                StageState::Ignored,
+                format!(
+                    "no answer to {:?} ({}): {because}",
+                    request.message_type, self.client
+                ),
             ),
         }
     }

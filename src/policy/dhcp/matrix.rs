@@ -416,6 +416,74 @@ fn where_another_server_may_be_what_is_not_known_gets_no_answer() {
     );
 }
 
+/// A relay sends everything to one of our addresses, so that `to` says nothing.
+#[test]
+fn behind_a_relay_too_another_servers_clients_are_left_alone() {
+    let relay = ip(55, 254);
+    let init = |wanted| {
+        let asks = packet(Kind::Request, 9).wants(wanted).relayed(relay);
+        asks.at(ip(55, 1))
+    };
+    for wanted in [ip(55, 20), ip(44, 120)] {
+        assert_eq!(init(wanted).ask().because, Because::NotKnown(wanted));
+    }
+    let rebinds = packet(Kind::Request, 9).from(ip(55, 20), 68, ALL);
+    let rebinds = rebinds.relayed(relay).at(ip(55, 1));
+    assert_eq!(rebinds.ask().because, Because::NotKnown(ip(55, 20)));
+    let nak = init(ip(55, 20)).ask_with(&leased(9, ip(55, 130))).reply;
+    assert_eq!(nak.unwrap().reply.message_type, Kind::Nak);
+}
+
+#[test]
+fn a_lease_that_ran_out_makes_nobody_known_but_by_its_address() {
+    let mut leases = LeaseTable::default();
+    leases.apply(&LeaseChange::Bind {
+        mac: mac(9),
+        address: ip(55, 130),
+        expires: Timestamp::from_second(40).unwrap(),
+    });
+    let wants = |wanted| packet(Kind::Request, 9).at(ip(55, 1)).wants(wanted);
+    let other = wants(ip(55, 20)).ask_with(&leases);
+    assert_eq!(other.because, Because::NotKnown(ip(55, 20)));
+    let own = wants(ip(55, 130)).ask_with(&leases).reply.unwrap();
+    assert_eq!(own.reply.message_type, Kind::Ack);
+}
+
+#[test]
+fn a_renewal_by_another_interface_is_no_broadcast() {
+    // To our address on the link of `shared`, but it came in by that of `boot`.
+    let renews = |to| packet(Kind::Request, 9).from(ip(55, 120), 68, to).at(US);
+    let ack = renews(ip(55, 1)).sent().reply;
+    assert_eq!((ack.message_type, ack.yiaddr), (Kind::Ack, ip(55, 120)));
+    for all in [ALL, ip(77, 255), ANY] {
+        let nak = renews(all).sent().reply;
+        assert_eq!(nak.message_type, Kind::Nak, "to {all}");
+    }
+}
+
+#[test]
+fn our_own_addresses_are_given_to_nobody() {
+    let own = ip(77, 150);
+    for who in 9..=u8::MAX {
+        let offer = packet(Kind::Discover, who).at(own).sent();
+        assert_ne!(offer.reply.yiaddr, own);
+    }
+    let wants = packet(Kind::Request, 9).at(own).wants(own);
+    assert_eq!(wants.sent().reply.message_type, Kind::Nak);
+    let host = packet(Kind::Discover, 1).at(ip(77, 11)).ask();
+    assert_eq!(host.because, Because::OwnAddress(ip(77, 11)));
+    assert!(host.because.to_string().contains("another `ip`"));
+}
+
+#[test]
+fn what_is_missing_in_loaders_is_not_told_of_another_servers_clients() {
+    let asks = packet(Kind::Request, 9).firmware(27).wants(ip(77, 120));
+    assert!(matches!(asks.ask().because, Because::NoLoader(_)));
+    let other = ip(77, 99);
+    let chose = asks.option(54, &other.octets());
+    assert_eq!(chose.ask().because, Because::OtherServer(other));
+}
+
 #[test]
 fn off_is_silent() {
     let asks = packet(Kind::Discover, 9).firmware(7).at(ip(44, 1));

@@ -73,9 +73,17 @@ impl<'a> Question<'a> {
             .copied()
     }
 
-    /// Whether the client sent this to one of our addresses, and not to everybody.
+    /// Whether this was sent to one of our addresses, and not to everybody. The address may be
+    /// another interface's: a router chooses the way of a client that renews.
     pub(super) fn is_unicast(&self) -> bool {
-        self.received.port == Port::Pxe || self.received.locals.contains(&self.received.to)
+        let to = self.received.to;
+        let mut networks = self.world.inventory.networks.values();
+        let mut to_all = || {
+            to.is_broadcast()
+                || to.is_unspecified()
+                || networks.any(|network| network.subnet.broadcast() == to)
+        };
+        self.received.port == Port::Pxe || self.received.locals.contains(&to) || !to_all()
     }
 
     /// The address of ours that answers come from: the one that was asked, else the one in the

@@ -224,8 +224,15 @@ fn a_reserved_address_that_somebody_still_holds_is_not_given_twice() {
         Because::ReservedInUse {
             address: ip(11),
             holder: mac(20),
-            until: Timestamp::from_second(100).unwrap(),
+            left: jiff::SignedDuration::from_secs(50),
         }
+    );
+    let words = |second| ask_at(&leases, &discover, second).because.to_string();
+    assert!(words(50).contains("for another 1 min;"), "{}", words(50));
+    assert!(
+        words(-100).contains("for another 4 min;"),
+        "{}",
+        words(-100)
     );
     assert!(ask_at(&leases, &discover, 101).reply.is_some());
 }
@@ -244,9 +251,27 @@ fn release_and_decline_are_believed_of_the_senders_own_address_alone() {
     assert!(ask_at(&leases, &own, 1).lease_change.is_some());
     let mut release = request(Kind::Release, 8, &[]);
     release.ciaddr = ip(100);
-    assert!(ask_at(&leases, &release, 1).lease_change.is_none());
+    let told = |release: &Request| {
+        let verdict = ask_at(&leases, release, 1);
+        (
+            verdict.lease_change.is_some(),
+            verdict.events[0].message.clone(),
+        )
+    };
+    let (believed, words) = told(&release);
+    assert_eq!(
+        (believed, &*words),
+        (false, "releases 10.77.0.100, which it does not have")
+    );
     release.chaddr = mac(9);
-    assert!(ask_at(&leases, &release, 1).lease_change.is_some());
+    let (believed, words) = told(&release);
+    assert_eq!((believed, &*words), (true, "gave its address back"));
+    release.options.insert(54, vec![10, 77, 0, 99]);
+    let (believed, words) = told(&release);
+    assert!(
+        !believed && words.contains("it took the offer of 10.77.0.99"),
+        "{words}"
+    );
 }
 
 /// Found by a property test: an answer to whatever address the packet names.

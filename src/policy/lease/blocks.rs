@@ -52,34 +52,47 @@ impl Blocks {
         }
     }
 
-    /// The first address from `start` on, and round, that was never used.
-    pub(super) fn unused(&self, pool: AddressRange, start: Ipv4Addr) -> Option<Ipv4Addr> {
+    /// The first address from `start` on, and round, that was never used and is not in `never`.
+    pub(super) fn unused(
+        &self,
+        pool: AddressRange,
+        never: &[Ipv4Addr],
+        start: Ipv4Addr,
+    ) -> Option<Ipv4Addr> {
         let start = u32::from(start);
         let before = start.checked_sub(1).unwrap_or(start);
-        self.unused_between(start, u32::from(pool.last))
-            .or_else(|| self.unused_between(u32::from(pool.first), before))
+        self.unused_between(start, u32::from(pool.last), never)
+            .or_else(|| self.unused_between(u32::from(pool.first), before, never))
     }
 
-    fn unused_between(&self, first: u32, last: u32) -> Option<Ipv4Addr> {
+    fn unused_between(&self, first: u32, last: u32, never: &[Ipv4Addr]) -> Option<Ipv4Addr> {
         (first >> 8..=last >> 8).find_map(|block| {
             let low = first.max(block << 8);
             let high = last.min(block << 8 | 0xff);
-            let free = match self.0.get(&block) {
-                None => (low <= high).then_some(low),
-                Some(found) => found.unused(low, high),
-            };
-            free.map(Ipv4Addr::from)
+            let found = self.0.get(&block);
+            if found.is_some_and(Block::is_full) {
+                return None;
+            }
+            (low..=high)
+                .filter(|address| found.is_none_or(|found| found.is_unused(*address)))
+                .map(Ipv4Addr::from)
+                .find(|address| !never.contains(address))
         })
     }
 
     /// The idle address whose lease ran out first, and has by `now`.
-    pub(super) fn longest_idle(&self, pool: AddressRange, now: Timestamp) -> Option<Ipv4Addr> {
+    pub(super) fn longest_idle(
+        &self,
+        pool: AddressRange,
+        never: &[Ipv4Addr],
+        now: Timestamp,
+    ) -> Option<Ipv4Addr> {
         let (first, last) = (u32::from(pool.first) >> 8, u32::from(pool.last) >> 8);
         let oldest = |(block, found): (&u32, &Block)| {
             let here = |octet: u8| Ipv4Addr::from(block << 8 | u32::from(octet));
             let idle = found.idle.iter().map(|(at, octet)| (*at, here(*octet)));
             idle.take_while(|(expires, _)| *expires <= now)
-                .find(|(_, address)| pool.contains(*address))
+                .find(|(_, address)| pool.contains(*address) && !never.contains(address))
         };
         let found = self.0.range(first..=last).filter_map(oldest).min();
         found.map(|(_, address)| address)
@@ -87,15 +100,12 @@ impl Blocks {
 }
 
 impl Block {
-    /// The lowest unused address of `low..=high`, both in this block.
-    fn unused(&self, low: u32, high: u32) -> Option<u32> {
-        let free = |address: &u32| {
-            let last = address & 0xff;
-            self.used[(last / 64) as usize] >> (last % 64) & 1 == 0
-        };
-        if self.used == [u64::MAX; 4] {
-            return None;
-        }
-        (low..=high).find(free)
+    fn is_full(&self) -> bool {
+        self.used == [u64::MAX; 4]
+    }
+
+    fn is_unused(&self, address: u32) -> bool {
+        let last = address & 0xff;
+        self.used[(last / 64) as usize] >> (last % 64) & 1 == 0
     }
 }
