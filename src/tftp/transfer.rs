@@ -186,12 +186,7 @@ impl Transfer {
             return;
         }
         if now.saturating_duration_since(self.progress) >= self.stall_limit() {
-            let ended = if self.awaits_last_ack() && self.progress() > 0 {
-                Ended::LastAckMissing
-            } else {
-                Ended::GaveUp
-            };
-            return self.end(ended, now);
+            return self.end_unanswered(Ended::GaveUp, now);
         }
         self.backoff += 1;
         self.resend(now);
@@ -202,6 +197,20 @@ impl Transfer {
         if self.ended.is_none() && self.progress() == 0 {
             self.resend(now);
         }
+    }
+
+    /// Takes it that the client listens no more, for the reason `ended`. Where only the last ACK is missing, the client
+    /// most likely has the file.
+    pub fn end_unanswered(&mut self, ended: Ended, now: Instant) {
+        let has_all = self.awaits_last_ack() && self.progress() > 0;
+        self.end(
+            if has_all {
+                Ended::LastAckMissing
+            } else {
+                ended
+            },
+            now,
+        );
     }
 
     /// Ends the transfer from outside; the first reason counts.
@@ -226,12 +235,17 @@ impl Transfer {
 
     fn on_progress(&mut self, answered: u64, now: Instant) {
         let whole = answered == self.outstanding();
+        // An ACK of all that went twice may answer the first copy, late. Then the next flight would be late, too, and
+        // sent twice, and never timed: the long wait stays until one was (Karn; RFC 6298 section 5). An ACK inside
+        // the flight tells of a loss instead, and nothing about the time.
+        if !whole || !self.flight.resent {
+            self.backoff = 0;
+        }
         if whole && !self.flight.resent {
             self.round_trip.sample(now - self.flight.since);
         }
         self.acked += answered;
         self.progress = now;
-        self.backoff = 0;
         if self.acked > self.last {
             self.end(Ended::Done, now);
         } else if now.saturating_duration_since(self.started) >= self.patience.lifetime {
@@ -275,10 +289,13 @@ impl Transfer {
         self.expect_answer(now);
     }
 
-    /// Waits no longer than the measured round trip for the answer to the present flight.
+    /// Waits no longer than the measured round trip for the answer to the present flight, unless a flight went
+    /// unanswered that long: then the path may have become slower than measured.
     fn expect_answer(&mut self, now: Instant) {
-        let answer_due = self.flight.since + self.retry_delay(Duration::ZERO);
-        self.deadline = self.deadline.min(answer_due.max(now));
+        if self.backoff == 0 {
+            let answer_due = self.flight.since + self.retry_delay(Duration::ZERO);
+            self.deadline = self.deadline.min(answer_due.max(now));
+        }
     }
 
     /// Sends the window from `acked` on; what was out already goes again.

@@ -92,7 +92,9 @@ enum Fate {
 type Event = Reverse<(Instant, u64, bool, Vec<u8>)>;
 
 struct Network<'a> {
+    start: Instant,
     now: Instant,
+    latency: fn(Duration) -> Duration,
     order: u64,
     under_way: BinaryHeap<Event>,
     /// Fate of the nth datagram to the client (true) or to the server (false).
@@ -116,7 +118,7 @@ impl Network<'_> {
         *count += 1;
         for _ in 0..copies {
             self.order += 1;
-            let due = self.now + LATENCY;
+            let due = self.now + (self.latency)(self.now - self.start);
             let event = (due, self.order, to_client, bytes.to_vec());
             self.under_way.push(Reverse(event));
         }
@@ -141,6 +143,8 @@ struct Play {
     /// The receiver leaves as soon as it has all, without its last ACK.
     leaves: bool,
     patience: Patience,
+    /// One way, by the time since the start.
+    latency: fn(Duration) -> Duration,
 }
 
 const PLAY: Play = Play {
@@ -151,6 +155,7 @@ const PLAY: Play = Play {
     options: true,
     leaves: false,
     patience: PATIENCE,
+    latency: |_| LATENCY,
 };
 
 /// The default, as a constant.
@@ -200,7 +205,9 @@ fn play(play: Play, fate: &mut dyn FnMut(bool, u64) -> Fate) -> Played {
         gone: false,
     };
     let mut network = Network {
+        start,
         now: start,
+        latency: play.latency,
         order: 0,
         under_way: BinaryHeap::new(),
         fate,
@@ -417,6 +424,74 @@ fn block_numbers_wrap_in_lock_step() {
     };
     let played = play(p, &mut losing(&[65_535, 65_537]));
     assert_done(&played, p);
+}
+
+/// The path becomes slower than the floor of the wait: the first late flight goes twice, not all of them.
+#[test]
+fn path_that_slows_down_costs_few_repetitions() {
+    let jump: fn(Duration) -> Duration = |at| match at {
+        at if at < Duration::from_millis(50) => Duration::from_micros(2500),
+        _ => Duration::from_millis(75),
+    };
+    // Half a second in which everything waits, then a path of 20 ms.
+    let stall: fn(Duration) -> Duration = |at| match at {
+        at if at < Duration::from_millis(50) => Duration::from_micros(2500),
+        at => Duration::from_millis(400)
+            .saturating_sub(at)
+            .max(LATENCY * 2),
+    };
+    for latency in [jump, stall] {
+        for (window, manner) in [
+            (1, Manner::Each),
+            (4, Manner::Each),
+            (4, Manner::OncePerGap),
+            (16, Manner::Each),
+        ] {
+            let p = Play {
+                window,
+                manner,
+                latency,
+                size: 400 * 64,
+                ..PLAY
+            };
+            let played = clean(p);
+            assert_done(&played, p);
+            let again = played.outcome.retransmissions;
+            assert!(
+                again <= 40,
+                "window {window}, {manner:?}: {again} of 400 blocks sent again"
+            );
+        }
+    }
+}
+
+/// The long wait ends as soon as an ACK tells that blocks are lost and not late.
+#[test]
+fn lossy_path_keeps_its_pace() {
+    let p = Play {
+        window: 16,
+        manner: Manner::Each,
+        size: 1000 * 64,
+        ..PLAY
+    };
+    // One datagram in ten, either way, at random places.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut fate = |_, _| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        match state >> 32 & 1023 {
+            ..102 => Fate::Lost,
+            _ => Fate::Arrives,
+        }
+    };
+    let played = play(p, &mut fate);
+    assert_done(&played, p);
+    assert!(
+        played.elapsed < Duration::from_secs(30),
+        "{:?}",
+        played.elapsed
+    );
 }
 
 #[test]
@@ -653,6 +728,7 @@ proptest! {
                 lifetime: Duration::from_secs(36_000),
                 ..PATIENCE
             },
+            ..PLAY
         };
         let mut faults = 0;
         let mut fate = |client, n: u64| {
