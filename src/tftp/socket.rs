@@ -169,15 +169,15 @@ impl Sender {
             0 => 1,
             start => self.most.min(units.end - start),
         };
-        if count == 1 {
-            let Datagram { header, payload } = transfer.datagram(units.start);
-            let parts = [IoSlice::new(&header), IoSlice::new(payload)];
-            return SockRef::from(socket).send_vectored(&parts).map(|_| 1);
-        }
-        match self.send_many(socket, transfer, units.start..units.start + count) {
-            Err(error) if cannot_cut(&error) => {
+        let sent = match count {
+            1 => send_one(socket, transfer.datagram(units.start)),
+            _ => self.send_many(socket, transfer, units.start..units.start + count),
+        };
+        match sent {
+            // A socket that was told to cut may refuse a single datagram, too.
+            Err(error) if cannot_cut(&error) && (self.cuts || count > 1) => {
                 let _ = self.cut(socket, 0);
-                self.most = 1;
+                (self.most, self.cuts) = (1, false);
                 self.send(socket, transfer, units)
             }
             sent => sent.map(|()| count),
@@ -215,10 +215,65 @@ impl Sender {
     }
 }
 
+fn send_one(socket: &StdUdpSocket, Datagram { header, payload }: Datagram<'_>) -> io::Result<()> {
+    let parts = [IoSlice::new(&header), IoSlice::new(payload)];
+    SockRef::from(socket).send_vectored(&parts).map(drop)
+}
+
 /// EIO: the interface can't checksum what it cuts. EMSGSIZE, before Linux 6.14 EINVAL: a block doesn't fit the path's
 /// MTU any more. ENOPROTOOPT: the kernel is older than UDP GSO.
 fn cannot_cut(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     let known = [libc::EIO, libc::EMSGSIZE, libc::EINVAL, libc::ENOPROTOOPT];
     code.is_some_and(|code| known.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::negotiate::Ceiling;
+    use super::super::outcome::Patience;
+    use super::*;
+    use crate::wire::tftp::Options;
+
+    /// Any cause will do for which the kernel refuses to cut: here, that checksums are off.
+    fn forbid_cutting(socket: &StdUdpSocket) {
+        let on: libc::c_int = 1;
+        // SAFETY: the value is an int that lives through the call, and its length is given.
+        let done = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NO_CHECK,
+                (&raw const on).cast(),
+                size_of_val(&on) as libc::socklen_t,
+            )
+        };
+        assert_eq!(done, 0);
+    }
+
+    #[test]
+    fn single_block_goes_although_the_kernel_cuts_no_more() {
+        let client = StdUdpSocket::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(peer) = client.local_addr().unwrap() else {
+            unreachable!()
+        };
+        let socket = transfer_socket(*peer.ip(), peer).unwrap();
+        let asked = Options {
+            block_size: Some(512),
+            window_size: Some(4),
+            ..Options::default()
+        };
+        let terms = Terms::agree(&asked, Ceiling::default(), 2500);
+        let file = vec![7; 2500].into();
+        let now = std::time::Instant::now();
+        let transfer = Transfer::new(file, terms, Patience::default(), now);
+        let mut sender = Sender::new(&terms);
+        assert_eq!(sender.send(&socket, &transfer, 1..5).unwrap(), 4);
+        assert!(sender.cuts);
+        forbid_cutting(&socket);
+        assert_eq!(sender.send(&socket, &transfer, 5..6).unwrap(), 1);
+        let mut buffer = [0; 2000];
+        let lengths = (0..5).map(|_| client.recv(&mut buffer).unwrap());
+        assert_eq!(lengths.collect::<Vec<_>>(), [516, 516, 516, 516, 456]);
+    }
 }
