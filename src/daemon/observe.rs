@@ -229,7 +229,7 @@ impl Desk {
 fn result(outcome: &Outcome) -> TftpResult {
     match &outcome.ended {
         Ended::Done | Ended::LastAckMissing => TftpResult::Done,
-        Ended::ClientError { .. } if outcome.is_size_probe() => TftpResult::SizeProbe,
+        _ if outcome.is_size_probe() => TftpResult::SizeProbe,
         Ended::ClientError { .. } => TftpResult::ClientError,
         Ended::GaveUp | Ended::Overdue => TftpResult::GaveUp,
         Ended::Unreachable => TftpResult::Unreachable,

@@ -83,19 +83,22 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// True where the client only wanted to know the size: it asked, then refused before the first byte.
-    /// PXE ROMs do so ahead of each file.
+    /// True where the client only wanted to know the size: it asked, then refused before the first byte,
+    /// or closed its port where its ERROR was lost or never sent. PXE ROMs do so ahead of each file.
     #[must_use]
     pub fn is_size_probe(&self) -> bool {
-        let refused = matches!(self.ended, Ended::ClientError { .. });
+        let refused = matches!(self.ended, Ended::ClientError { .. } | Ended::Unreachable);
         refused && self.asked_size && self.bytes_acked == 0
     }
 }
 
 impl Outcome {
-    /// True where the client ended it before its time.
+    /// True where the client ended it without a last ACK.
     pub(super) fn is_by_client(&self) -> bool {
-        matches!(self.ended, Ended::ClientError { .. } | Ended::Unreachable)
+        matches!(
+            self.ended,
+            Ended::ClientError { .. } | Ended::Unreachable | Ended::LastAckMissing
+        )
     }
 }
 

@@ -20,6 +20,9 @@ const LARGEST: usize = 600;
 /// Socket errors in a row, other than a closed port, that end a transfer. A route that flaps gives some.
 const MOST_FAILURES: u32 = 64;
 
+/// Datagrams that are taken out of a socket in one go: a bound against a peer that sends faster than we read.
+const MOST_WAITING: usize = 64;
+
 /// What the thread does next with a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
@@ -109,7 +112,7 @@ impl Session {
             self.take(received, &buffer, now);
         }
         // After each event, so that a flood of packets can't hold up time.
-        self.transfer.on_deadline(now);
+        self.on_time(now);
         self.go_on(now)
     }
 
@@ -118,8 +121,24 @@ impl Session {
         if self.alarm == Some(at) {
             self.alarm = None;
         }
-        self.transfer.on_deadline(now);
+        self.on_time(now);
         self.go_on(now)
+    }
+
+    /// A thread that was kept from its core finds the deadline past and the answer in the socket, maybe behind others:
+    /// what waits there counts first, until some of it moves the deadline.
+    fn on_time(&mut self, now: Instant) {
+        let mut buffer = [0; LARGEST];
+        for _ in 0..MOST_WAITING {
+            if self.transfer.has_ended() || now < self.transfer.deadline() {
+                return;
+            }
+            match self.socket.recv(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                received => self.take(received, &buffer, now),
+            }
+        }
+        self.transfer.on_deadline(now);
     }
 
     /// The desk has told the transfer something.
@@ -178,7 +197,7 @@ impl Session {
         }
         if self.line().take(Command::Replaced) {
             self.take_waiting(now);
-            self.transfer.end(Ended::Replaced, now);
+            self.transfer.end_unanswered(Ended::Replaced, now);
         }
         if self.line().take(Command::RequestAgain) {
             self.repeat(now);
@@ -195,11 +214,10 @@ impl Session {
         }
     }
 
-    /// What the client sent before it asked anew, above all an ERROR, waits in the socket and counts first. Bounded
-    /// against a peer that sends faster than we read.
+    /// What the client sent before it asked anew, above all an ERROR, waits in the socket and counts first.
     fn take_waiting(&mut self, now: Instant) {
         let mut buffer = [0; LARGEST];
-        for _ in 0..64 {
+        for _ in 0..MOST_WAITING {
             match self.socket.recv(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 received => self.take(received, &buffer, now),
@@ -239,9 +257,22 @@ impl Session {
     fn count(&mut self, error: &io::Error, now: Instant) {
         self.failures += 1;
         if error.kind() == io::ErrorKind::ConnectionRefused {
-            self.transfer.end(Ended::Unreachable, now);
+            self.take_last_words(now);
+            self.transfer.end_unanswered(Ended::Unreachable, now);
         } else if self.failures >= MOST_FAILURES {
             self.transfer.end(Ended::Socket(error.kind()), now);
+        }
+    }
+
+    /// What the client sent before it closed its port: the kernel gives the error first, though it came later.
+    fn take_last_words(&mut self, now: Instant) {
+        let mut buffer = [0; LARGEST];
+        for _ in 0..MOST_WAITING {
+            match self.socket.recv(&mut buffer) {
+                Ok(length) => self.transfer.on_datagram(&buffer[..length], now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {}
+            }
         }
     }
 
@@ -255,5 +286,76 @@ impl Session {
         let _ = self
             .socket
             .send(&Packet::Error { code, message }.to_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use super::super::desk::{Admission, Desk};
+    use super::super::negotiate::{Ceiling, Terms};
+    use super::super::outcome::Patience;
+    use super::*;
+    use crate::wire::tftp::Options;
+
+    /// A session that sends a file of one block with an OACK, and its client.
+    fn session(now: Instant) -> (Session, UdpSocket) {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(peer) = client.local_addr().unwrap() else {
+            unreachable!()
+        };
+        let socket = super::super::socket::transfer_socket(*peer.ip(), peer).unwrap();
+        client.connect(socket.local_addr().unwrap()).unwrap();
+        let asked = Options {
+            block_size: Some(512),
+            ..Options::default()
+        };
+        let terms = Terms::agree(&asked, Ceiling::default(), 5);
+        let transfer = Transfer::new(b"hello"[..].into(), terms, Patience::default(), now);
+        let Admission::Seated(seat) = Desk::new(1, 1).admit(peer, b"", now) else {
+            panic!("no seat")
+        };
+        let mut session = Session::new(socket, transfer, seat, |_, _| {});
+        assert_eq!(session.begin(Ok(()), now), Then::GoOn);
+        (session, client)
+    }
+
+    fn ack(client: &UdpSocket, block: u16) {
+        client.send(&Packet::Ack { block }.to_bytes()).unwrap();
+    }
+
+    #[test]
+    fn answer_that_waits_in_the_socket_counts_before_the_deadline() {
+        let now = Instant::now();
+        let late = now + Duration::from_secs(2);
+        for by_alarm in [true, false] {
+            let (mut session, client) = session(now);
+            // The one that counts is second.
+            ack(&client, 77);
+            ack(&client, 0);
+            let then = match by_alarm {
+                true => session.on_alarm(now, late),
+                false => session.on_ready(EpollFlags::EPOLLIN, late),
+            };
+            assert_eq!((then, session.transfer.progress()), (Then::GoOn, 1));
+            session.transfer.end(Ended::Shutdown, late);
+            assert_eq!(session.transfer.outcome().unwrap().retransmissions, 0);
+        }
+    }
+
+    #[test]
+    fn last_ack_counts_though_the_port_is_closed() {
+        let now = Instant::now();
+        let (mut session, client) = session(now);
+        ack(&client, 0);
+        session.on_ready(EpollFlags::EPOLLIN, now);
+        ack(&client, 1);
+        drop(client);
+        // A copy meets the closed port; the kernel reports it ahead of the ACK.
+        session.socket.send(b"copy").unwrap();
+        assert_eq!(session.on_ready(EpollFlags::EPOLLIN, now), Then::End);
+        assert_eq!(session.transfer.outcome().unwrap().ended, Ended::Done);
     }
 }

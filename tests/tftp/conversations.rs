@@ -281,6 +281,34 @@ fn client_that_closes_its_port_ends_the_transfer() {
     assert_eq!(served.outcome().ended, Ended::Unreachable);
 }
 
+/// A ROM that runs the loader as soon as it has the last block.
+#[test]
+fn client_that_closes_its_port_over_its_last_ack_has_the_file() {
+    let mut served = serve();
+    let client = Client::new();
+    client.read(served.address, "kilobyte", asking(512, 1));
+    let (from, _) = client.receive_option_ack();
+    for block in 0..3 {
+        client.ack(from, block);
+        client.receive_data();
+    }
+    drop(client);
+    assert_eq!(served.outcome().ended, Ended::LastAckMissing);
+}
+
+/// A ROM that wanted the size, and whose ERROR was lost or never sent.
+#[test]
+fn client_that_closes_its_port_on_the_first_answer_asked_for_the_size() {
+    let mut served = serve();
+    let client = Client::new();
+    client.read(served.address, "boot/image", asking(1468, 4));
+    client.receive_option_ack();
+    drop(client);
+    let outcome = served.outcome();
+    assert_eq!(outcome.ended, Ended::Unreachable);
+    assert!(outcome.is_size_probe(), "{outcome:?}");
+}
+
 #[test]
 fn strangers_cannot_disturb_a_transfer() {
     let mut served = serve_calmly();
