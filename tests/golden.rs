@@ -74,6 +74,7 @@ fn conversation_in(inventory: &str, name: &str) -> String {
         http_port: 80,
         loaders: &loaders,
         kernels: &kernels,
+        leaves_for_disk: false,
     };
     let local = Ipv4Addr::new(10, 77, 0, 1);
     let source = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);

@@ -26,6 +26,8 @@ pub(super) struct Decided {
     pub(super) request: Request,
     pub(super) envelope: Envelope,
     pub(super) verdict: Verdict,
+    /// The same boot goes on, from the local disk.
+    leaves_for_disk: bool,
     /// An address that is offered and that nothing is known of.
     pub(super) unproven: Option<Ipv4Addr>,
 }
@@ -100,7 +102,11 @@ impl Desk {
             source: envelope.source,
             port: envelope.port,
         };
-        let verdict = decide(&received, snapshot, leases, now);
+        let client = Client::of(&request);
+        let leaves_for_disk = self
+            .site
+            .leaves_for_disk(snapshot, &client, Timestamp::now());
+        let verdict = decide(&received, snapshot, leases, now, leaves_for_disk);
         let unproven = verdict.offered.filter(|address| {
             verdict.because == Because::Pool
                 && request.giaddr.is_unspecified()
@@ -114,6 +120,7 @@ impl Desk {
             request,
             envelope,
             verdict,
+            leaves_for_disk,
             unproven,
         }
     }
@@ -173,6 +180,7 @@ fn decide(
     snapshot: &Snapshot,
     leases: &mut LeaseTable,
     now: Timestamp,
+    leaves_for_disk: bool,
 ) -> Verdict {
     let world = World {
         inventory: &snapshot.inventory,
@@ -180,6 +188,7 @@ fn decide(
         http_port: snapshot.inventory.server.http_port,
         loaders: snapshot.assets.loaders(),
         kernels: snapshot.assets.kernels(),
+        leaves_for_disk,
     };
     let mut verdict = dhcp::answer(&world, received, now);
     let given = verdict.reply.as_ref().map(|transmit| transmit.reply.yiaddr);
@@ -205,6 +214,7 @@ pub(super) fn record(decided: &Decided, site: &Site) {
     let asker = Client::of(request).asker;
     let fresh = request.message_type == MessageType::Discover
         && verdict.reply.is_some()
+        && !decided.leaves_for_disk
         && from_firmware(
             request,
             decided.envelope.source,

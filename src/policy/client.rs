@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::inventory::model::MacAddr;
 use crate::wire::dhcp::Request;
 use crate::wire::pxe::{self, ClientArch};
@@ -29,7 +31,8 @@ fn firmware_of(archs: &[ClientArch], mac: MacAddr) -> Option<Firmware> {
 }
 
 /// What kind of program sent the packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Asker {
     /// A PXE ROM or UEFI PXE (vendor class `PXEClient`, RFC 4578).
     PxeRom,

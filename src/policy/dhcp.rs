@@ -72,6 +72,8 @@ pub struct World<'a> {
     pub loaders: &'a BTreeSet<String>,
     /// What each kernel runs on, where its image says so.
     pub kernels: &'a BTreeMap<String, Architecture>,
+    /// Whether the client is firmware on its way to the local disk (`Machine::leaves_for_disk`).
+    pub leaves_for_disk: bool,
 }
 
 /// Decides how to answer one DHCP packet. No I/O, no clock, no randomness.
@@ -120,6 +122,10 @@ impl<'a> Question<'a> {
             {
                 Verdict::silence(self.not_asked(network).unwrap_or(because))
             }
+            // Elsewhere it gets an address, and nothing to boot.
+            _ if self.world.leaves_for_disk && self.is_beside(network) => {
+                Verdict::silence(Because::LeavesForDisk)
+            }
             _ if self.received.port == Port::Pxe => self.at_pxe_port(network),
             _ if network.dhcp == DhcpMode::Proxy => self.beside_another(network),
             MessageType::Discover => self.discover(network),
@@ -129,6 +135,11 @@ impl<'a> Question<'a> {
             MessageType::Decline => self.decline(network),
             other => Verdict::silence(Because::NotForServers(other)),
         }
+    }
+
+    /// Whether all that an answer could say is what to boot.
+    fn is_beside(&self, network: &Network) -> bool {
+        self.received.port == Port::Pxe || network.dhcp == DhcpMode::Proxy
     }
 
     /// The host, where its reservation lies in this network.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::model::MacAddr;
+use crate::policy::client::Asker;
 
 /// Who an event is about: a listed host's name, else `mac-525400000001`; `wire` for
 /// packets that nobody can be blamed for.
@@ -238,6 +239,9 @@ pub struct BootEvent {
     /// Set where this event begins a boot attempt.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub begins: Option<AttemptId>,
+    /// Which program's question began it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub begun_by: Option<Asker>,
     /// Set where the machine took an entry of its menu.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub choice: Option<Choice>,
@@ -267,6 +271,7 @@ impl BootEvent {
             evidence: Evidence::Sent,
             message,
             begins: None,
+            begun_by: None,
             choice: None,
             attempt: None,
             uptime_ms: None,

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::inventory::model::MacAddr;
 use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, Choice, Evidence, MachineId, Stage, StageState};
 
@@ -41,6 +42,10 @@ impl Memory {
 
 /// After this an iPXE DISCOVER begins a new attempt, whatever came before, seconds.
 const CHAINLOAD_PATIENCE_S: i64 = 300;
+
+/// For so long after a machine was sent to its local disk, its firmware may still be on its way through its boot
+/// order, seconds: EDK2 tries PXE by IPv6 for two minutes before it comes to HTTP boot.
+const BOOT_ORDER_S: i64 = 300;
 
 /// One boot, from the firmware's first DISCOVER on.
 #[derive(Debug, Clone, Serialize)]
@@ -107,6 +112,12 @@ impl Attempt {
     /// Whether what the machine boots will tell how it goes on.
     fn reports(&self) -> bool {
         self.choice.as_ref().is_none_or(|choice| choice.reports)
+    }
+
+    /// Which NIC, and which program, asked first.
+    fn first_asker(&self) -> Option<(MacAddr, Asker)> {
+        let first = self.events.iter().find(|event| event.begins.is_some())?;
+        Some((first.mac?, first.begun_by?))
     }
 
     /// Whether it has left for what never reports.
@@ -273,6 +284,27 @@ impl Machine {
             .saturating_mul(1 << self.failures.saturating_sub(1).min(4))
             .min(600);
         doubled + spread(id) % (doubled / 2)
+    }
+
+    /// Whether this asker is firmware that was just sent on to the local disk, and comes by another entry of its
+    /// boot order first.
+    ///
+    /// Each power-on goes through that order from its beginning: what asks as the attempt began, from the same NIC
+    /// by the same way, is the next power-on.
+    pub fn leaves_for_disk(&self, mac: MacAddr, asker: Asker, now: Timestamp) -> bool {
+        let Some(attempt) = self.attempt().filter(|attempt| attempt.is_away()) else {
+            return false;
+        };
+        let left = attempt
+            .current()
+            .filter(|event| event.stage == Stage::LocalDisk);
+        let recently = left.is_some_and(|event| {
+            (0..BOOT_ORDER_S).contains(&(now.as_second() - event.at.as_second()))
+        });
+        let other_way = attempt
+            .first_asker()
+            .is_some_and(|first| first != (mac, asker));
+        recently && other_way && asker != Asker::Other
     }
 
     /// Whether a DISCOVER from this asker is a machine that was just switched on.
@@ -447,6 +479,30 @@ mod tests {
         // It has no disk, and its firmware comes back to the network.
         assert!(machine.begins_attempt(Asker::PxeRom, at(60)));
         assert!(!machine.begins_attempt(Asker::Other, at(60)));
+    }
+
+    /// OVMF after iPXE's `exit 1`: PXE by IPv6, HTTP boot, and only then the disk.
+    #[test]
+    fn on_the_way_to_its_disk_firmware_is_not_brought_back_by_another_entry_of_its_boot_order() {
+        let (nic, other) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+        let mut machine = Machine::default();
+        let mut first = event(0, Stage::Dhcp, StageState::Ok).from_mac(nic);
+        first.begins = Some(AttemptId("first".into()));
+        first.begun_by = Some(Asker::PxeRom);
+        machine.fold(first);
+        machine.fold(chose(9, Stage::Script, "kvm", true));
+        assert!(!machine.leaves_for_disk(nic, Asker::HttpBoot, at(20)));
+        machine.fold(chose(19, Stage::LocalDisk, "disk", false));
+        let leaves = |mac, asker, second| machine.leaves_for_disk(mac, asker, at(second));
+        assert!(leaves(nic, Asker::HttpBoot, 80));
+        assert!(leaves(other, Asker::PxeRom, 80));
+        // The system that booted from it.
+        assert!(!leaves(nic, Asker::Other, 80));
+        assert!(leaves(nic, Asker::HttpBoot, 318));
+        // The next power-on: it begins as this one did, or later.
+        assert!(!leaves(nic, Asker::PxeRom, 80));
+        assert!(!leaves(nic, Asker::HttpBoot, 319));
+        assert!(!leaves(nic, Asker::HttpBoot, 10));
     }
 
     #[test]

@@ -128,6 +128,8 @@ pub enum Because {
     },
     /// The host's own address is the daemon's.
     OwnAddress(Ipv4Addr),
+    /// It was just sent to its local disk, and its firmware tries another way to the network first.
+    LeavesForDisk,
     /// Nothing in `loaders/` runs on it.
     NoLoader(NoLoader),
     /// Its profile's kernel does not run on it.
@@ -241,6 +243,9 @@ impl fmt::Display for Because {
             Self::ReservedInUse { .. } | Self::OtherArchitecture { .. } | Self::OwnAddress(_) => {
                 self.fmt_reserved(f)
             }
+            Self::LeavesForDisk => f.write_str(
+                "it was just sent to its local disk, and its firmware still has another network entry before that in its boot order",
+            ),
             Self::NoLoader(none) => none.fmt(f),
             Self::NotForServers(kind) => write!(f, "{kind:?} is not for a server"),
             Self::NoAddressWanted => {

@@ -9,6 +9,7 @@ use super::boot::{BootRequest, Denied};
 use super::{Site, Snapshot};
 use crate::assets::kernel_path;
 use crate::inventory::model::{Boots, Menu, MenuEntry, Sourced};
+use crate::policy::client::Client;
 use crate::policy::event::{BootEvent, Choice, MachineId, Stage, StageState};
 use crate::render::{
     BootContext, ConfigKind, EntryContext, FileLinks, LocalContext, MenuContext, RenderError,
@@ -53,6 +54,19 @@ impl Site {
         let mut event = BootEvent::sent(now, machine, config.stage, StageState::Ok, message);
         event.choice = config.choice.clone();
         self.timeline.record(event);
+    }
+
+    /// Whether the client is firmware on its way to the local disk that its host took out of the menu.
+    pub fn leaves_for_disk(&self, snapshot: &Snapshot, client: &Client, now: Timestamp) -> bool {
+        let host = snapshot.inventory.by_mac.get(&client.mac);
+        let with_menu = host.filter(|host| client.boots() && host.profile.menu.is_some());
+        with_menu.is_some_and(|host| {
+            let id = MachineId(host.name.clone());
+            self.timeline.read(|machines| {
+                let machine = machines.get(&id);
+                machine.is_some_and(|m| m.leaves_for_disk(client.mac, client.asker, now))
+            })
+        })
     }
 }
 

@@ -196,6 +196,7 @@ impl Timeline {
             machine.map_or(asker != Asker::Other, |m| m.begins_attempt(asker, event.at))
         };
         if begins {
+            event.begun_by = Some(asker);
             event.begins = Some(new_attempt(event.at));
         }
         self.record(event);

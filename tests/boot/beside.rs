@@ -59,10 +59,10 @@ fn boots(name: &str, firmware: Firmware, check: impl FnOnce(&Captured) -> Result
     });
 }
 
-/// Each question to port 4011 is answered: firmware that asks twice has waited for a time-out.
+/// Each question to port 4011 is answered, which firmware sends from 4011 too: firmware that asks twice has waited for a time-out.
 fn answered_at_once(wire: &Captured, questions: usize) -> Result<()> {
-    let asked = wire.packets("udp dst port 4011")?;
-    let answers = wire.packets("udp src port 4011")?;
+    let asked = wire.packets("udp dst port 4011 and dst host 10.77.0.1")?;
+    let answers = wire.packets("udp src port 4011 and src host 10.77.0.1")?;
     assert_eq!(
         (asked.len(), answers.len()),
         (questions, questions),

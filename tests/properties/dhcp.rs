@@ -143,6 +143,7 @@ fn check_received(bytes: &[u8], received: &Received<'_>) -> Vec<Vec<u8>> {
             http_port: 80,
             loaders: &LOADERS,
             kernels: &KERNELS,
+            leaves_for_disk: false,
         };
         let verdict = answer(&world, received, now());
         answers.extend(check_verdict(bytes, received, &verdict));

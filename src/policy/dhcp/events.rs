@@ -35,11 +35,14 @@ impl Question<'_> {
     fn answered(&self, transmit: &Transmit, because: &Because) -> (StageState, String) {
         let reply = &transmit.reply;
         let boot = match reply.boot_file.as_str() {
+            "" if self.world.leaves_for_disk => {
+                format!(", and nothing to boot ({})", Because::LeavesForDisk)
+            }
             "" => String::new(),
             file => format!(", boot file {file}{}", self.in_place_of()),
         };
-        // An operating system that renews is no step of a boot.
-        let state = if self.client.boots() {
+        // An operating system that renews is no step of a boot, nor is firmware on its way to the disk.
+        let state = if self.client.boots() && !self.world.leaves_for_disk {
             StageState::Ok
         } else {
             StageState::Info

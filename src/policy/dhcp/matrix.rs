@@ -119,6 +119,7 @@ impl Packet {
             http_port: 80,
             loaders: &loaders,
             kernels: &[("debian".to_owned(), Architecture::X86)].into(),
+            leaves_for_disk: false,
         };
         let received = Received {
             request: &self.request,

@@ -130,6 +130,9 @@ impl<'a> Question<'a> {
     where
         'a: 'n,
     {
+        if self.world.leaves_for_disk {
+            return Ok(None);
+        }
         self.check_kernel(network)?;
         boot_target::boot_file(&self.client, &self.choice(network), self.endpoint(network))
             .map_err(Because::NoLoader)

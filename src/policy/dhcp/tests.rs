@@ -51,13 +51,28 @@ fn request(kind: Kind, who: u8, options: &[(u8, &[u8])]) -> Request {
 }
 
 fn ask_at(leases: &LeaseTable, request: &Request, second: i64) -> Verdict {
-    let inventory = inventory();
+    ask_of(&inventory(), leases, request, second, false)
+}
+
+/// Firmware on its way to the local disk.
+fn ask_leaving(inventory: &Inventory, request: &Request) -> Verdict {
+    ask_of(inventory, &LeaseTable::default(), request, 0, true)
+}
+
+fn ask_of(
+    inventory: &Inventory,
+    leases: &LeaseTable,
+    request: &Request,
+    second: i64,
+    leaves_for_disk: bool,
+) -> Verdict {
     let world = World {
-        inventory: &inventory,
+        inventory,
         leases,
         http_port: 80,
         loaders: &["undionly.kpxe", "snponly.efi"].map(str::to_owned).into(),
         kernels: &[("debian".to_owned(), Architecture::X86)].into(),
+        leaves_for_disk,
     };
     let received = Received {
         request,
@@ -294,4 +309,25 @@ fn inform_gets_options_and_no_address() {
     assert_eq!(ack.yiaddr, Ipv4Addr::UNSPECIFIED);
     assert!(!ack.options.contains_key(&51));
     assert!(verdict.lease_change.is_none());
+}
+
+#[test]
+fn firmware_on_its_way_to_the_local_disk_is_given_nothing_to_boot() {
+    let http = request(Kind::Discover, 1, &[(60, b"HTTPClient"), (93, &[0, 16])]);
+    let offer = ask_leaving(&inventory(), &http);
+    let reply = &offer.reply.as_ref().unwrap().reply;
+    assert_eq!((reply.yiaddr, reply.boot_file.as_str()), (ip(11), ""));
+    assert_eq!(reply.next_server, Ipv4Addr::UNSPECIFIED);
+    // With class HTTPClient EDK2 would look for a URL.
+    assert!(!reply.options.contains_key(&60) && !reply.options.contains_key(&67));
+    let event = &offer.events[0];
+    assert_eq!(event.state, StageState::Info);
+    assert!(
+        event
+            .message
+            .contains("nothing to boot (it was just sent to its local disk"),
+        "{}",
+        event.message
+    );
+    assert!(!ask(&http).reply.unwrap().reply.boot_file.is_empty());
 }
