@@ -236,3 +236,14 @@ fn report_overlaps(sorted: &[Placed], faults: &mut Faults) {
         widest = Some(placed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_gateway_of_routes_is_given_to_nobody() {
+        let inventory = "networks: {boot: {subnet: 10.77.0.0/24, pool: 10.77.0.100-10.77.0.199, routes: {10.88.0.0/16: 10.77.0.150}}}";
+        let faults = crate::inventory::parse("hosts.yaml", inventory).unwrap_err();
+        let said = faults.to_string();
+        assert!(said.contains("10.77.0.150 lies inside the pool"), "{said}");
+    }
+}

@@ -283,9 +283,10 @@ pub struct Reply {
 }
 
 /// Options that a client can do without, the least needed first: words, NTP, domain, broadcast,
-/// hostname, MTU, the lease's timers, routes, DNS, and what `siaddr` and iPXE's patience make good.
+/// hostname, MTU, the lease's timers, routes, DNS, what `siaddr` and iPXE's patience make good, and
+/// the client identifier's echo, which can be as long as the client likes.
 /// Options that are neither here nor in [`KEPT`] are the operator's, and go before these.
-pub const DISPENSABLE: [u8; 13] = [56, 42, 119, 15, 28, 12, 26, 59, 58, 121, 6, 66, 175];
+pub const DISPENSABLE: [u8; 14] = [56, 42, 119, 15, 28, 12, 26, 59, 58, 121, 6, 66, 175, 61];
 /// What a lease or a boot needs.
 const KEPT: [u8; 9] = [1, 3, 43, 51, 54, 60, 67, 97, 118];
 
@@ -299,11 +300,24 @@ impl Reply {
     /// Where it would be more than the client takes, options go in the order of
     /// [`DISPENSABLE`]; what a lease or a boot needs is never left out.
     pub fn encode(&self, request: &Request) -> Vec<u8> {
-        let relay_info = request.bytes(82);
-        let budget = request
-            .max_reply()
-            .saturating_sub(relay_info.len() + 3)
-            .max(MIN_REPLY);
+        self.fit(request).0
+    }
+
+    /// The options that [`encode`](Self::encode) leaves out for want of room.
+    pub fn left_out(&self, request: &Request) -> Vec<u8> {
+        let room = |data: &Vec<u8>| data.len() + 2 * (data.len() / 255 + 1);
+        let size: usize = self.options.values().map(room).sum();
+        // Most replies fit, and need not be encoded to see it: 53 and End come on top.
+        match FIXED + size + 4 <= request.room() {
+            true => Vec::new(),
+            false => self.fit(request).1,
+        }
+    }
+
+    /// The bytes, and what was left out.
+    fn fit(&self, request: &Request) -> (Vec<u8>, Vec<u8>) {
+        let budget = request.room();
+        let mut left_out = Vec::new();
         let mut options = self.options.clone();
         let extra = |code: &u8| !KEPT.contains(code) && !DISPENSABLE.contains(code);
         let extra = self.options.keys().rev().copied().filter(extra);
@@ -312,10 +326,12 @@ impl Reply {
             let mut bytes = self.encode_with(request, &options);
             let next = dispensable.next().filter(|_| bytes.len() > budget);
             let Some(code) = next else {
-                finish(&mut bytes, relay_info);
-                return bytes;
+                finish(&mut bytes, request.bytes(82));
+                return (bytes, left_out);
             };
-            options.remove(&code);
+            if options.remove(&code).is_some() {
+                left_out.push(code);
+            }
         }
     }
 
@@ -361,6 +377,12 @@ impl Reply {
 }
 
 impl Request {
+    /// What a reply may take beside option 82.
+    fn room(&self) -> usize {
+        let relay_info = self.bytes(82).len() + 3;
+        self.max_reply().saturating_sub(relay_info).max(MIN_REPLY)
+    }
+
     /// `ciaddr` is echoed in ACKs only (RFC 2131 table 3).
     fn ciaddr_for(&self, reply: MessageType) -> Ipv4Addr {
         if reply == MessageType::Ack {
@@ -515,6 +537,8 @@ mod tests {
             assert!(bytes.windows(2).any(|w| w == kept), "{kept:?}");
         }
         assert!(!bytes.windows(2).any(|w| w == [150, 100]), "the operator's");
+        assert_eq!(reply.left_out(&request), [150, 42]);
+        assert!(offer().left_out(&request).is_empty());
     }
 
     proptest! {

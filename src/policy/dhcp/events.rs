@@ -16,7 +16,10 @@ impl Question<'_> {
     /// One event per packet, in plain words; [`Because`] says why.
     pub(super) fn events(&self, verdict: &Verdict) -> Vec<BootEvent> {
         let (state, message) = match &verdict.reply {
-            Some(transmit) => self.answered(transmit, &verdict.because),
+            Some(transmit) => {
+                let (state, message) = self.answered(transmit, &verdict.because);
+                (state, message + &self.left_out(transmit))
+            }
             None => self.unanswered(verdict),
         };
         let event = BootEvent::sent(self.now, self.machine(), Stage::Dhcp, state, message);
@@ -30,6 +33,16 @@ impl Question<'_> {
             .ok()
             .and_then(|at| self.choice(at).in_place_of(&self.client));
         why.map_or_else(String::new, |why| format!(" ({why})"))
+    }
+
+    /// The operator may wonder where an option of his is.
+    fn left_out(&self, transmit: &Transmit) -> String {
+        let codes = transmit.reply.left_out(self.request());
+        let codes: Vec<_> = codes.iter().map(u8::to_string).collect();
+        match codes.is_empty() {
+            true => String::new(),
+            false => format!(" (left out for want of room: {})", codes.join(", ")),
+        }
     }
 
     fn answered(&self, transmit: &Transmit, because: &Because) -> (StageState, String) {

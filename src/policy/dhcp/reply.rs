@@ -24,13 +24,18 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// A reply of nothing but option 54, and 118 where it came (RFC 3011 §4).
+    /// A reply of nothing but option 54, and where they came 118 (RFC 3011 §4) and 61 (RFC 6842
+    /// §3; a client that shares its MAC with another tells by it whose the reply is).
     pub(super) fn reply(&self, message_type: MessageType, network: &Network) -> Reply {
         let server = self.server_id(network);
         let mut options: options::Options = [(54, server.octets().to_vec())].into();
         let request = self.request();
         if request.subnet_selection().is_some() {
             options.insert(118, request.bytes(118).to_vec());
+        }
+        let identifier = request.bytes(61);
+        if (1..=255).contains(&identifier.len()) {
+            options.insert(61, identifier.to_vec());
         }
         Reply {
             message_type,

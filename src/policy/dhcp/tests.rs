@@ -301,6 +301,26 @@ fn an_address_outside_our_networks_is_never_sent_to() {
 }
 
 #[test]
+fn the_client_identifier_is_echoed_and_what_has_no_room_is_told() {
+    for (kind, wanted) in [
+        (Kind::Discover, 11),
+        (Kind::Request, 11),
+        (Kind::Request, 12),
+    ] {
+        let wanted = ip(wanted).octets();
+        let verdict = ask(&request(kind, 1, &[(50, &wanted), (61, &[1, 2, 3])]));
+        assert_eq!(reply(&verdict).options[&61], [1, 2, 3]);
+        assert!(!verdict.events[0].message.contains("left out"));
+    }
+    let long = ask(&request(Kind::Discover, 1, &[(61, &[9; 255])]));
+    let said = &long.events[0].message;
+    assert!(
+        said.ends_with("(left out for want of room: 28, 12)"),
+        "{said}"
+    );
+}
+
+#[test]
 fn inform_gets_options_and_no_address() {
     let mut inform = request(Kind::Inform, 1, &[]);
     inform.ciaddr = ip(11);
