@@ -340,7 +340,7 @@ async fn start(
     serve(sockets.http, hosts.clone(), None)?;
     serve(sockets.api, http::api_router(app.clone()), None)?;
     let site = app.site.clone();
-    let keys: http::Keys = Arc::new(move || site.snapshot().tls.clone());
+    let keys: http::Keys = Arc::new(move || Some(site.snapshot().tls.as_ref()?.config.clone()));
     serve(sockets.https, hosts, Some(keys))?;
     let control = tokio::net::UnixListener::from_std(sockets.control)
         .map_err(system("start the control socket"))?;

@@ -33,6 +33,8 @@ pub struct FleetMetrics {
     pub unlisted: Gauge,
     /// 1: the last edit of the inventory is served.
     pub reload_success: Gauge,
+    /// When the certificate of HTTPS ends, Unix time; 0 without HTTPS.
+    pub certificate_end: Gauge,
 }
 
 impl FleetMetrics {
@@ -48,6 +50,12 @@ impl FleetMetrics {
             "inventory_reload_success",
             reload,
             self.reload_success.clone(),
+        );
+        let end = "When the certificate of HTTPS ends, seconds since 1970; 0 without HTTPS";
+        registry.register(
+            "tls_certificate_not_after_seconds",
+            end,
+            self.certificate_end.clone(),
         );
     }
 }

@@ -24,6 +24,10 @@ impl Site {
         fleet
             .reload_success
             .set(i64::from(reload.refused().is_none()));
+        let end = snapshot.tls.as_ref().and_then(|tls| tls.ends);
+        fleet
+            .certificate_end
+            .set(end.map_or(0, Timestamp::as_second));
         set(&self.metrics.leases.leases, &self.count_leases());
     }
 

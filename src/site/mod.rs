@@ -33,6 +33,8 @@ use crate::timeline::Timeline;
 
 pub use reload::ReloadState;
 pub use snapshot::{Paths, RootImage, Snapshot};
+pub(crate) use tls::RENEW;
+pub use tls::Tls;
 
 /// Everything that the servers share.
 #[derive(Debug)]

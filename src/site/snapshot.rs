@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use walkdir::WalkDir;
 
 use super::ByAddress;
@@ -17,7 +16,7 @@ use crate::inventory::{self, artefacts};
 use crate::render::{RenderError, Templates};
 use crate::site::boot;
 use crate::site::host_files::{self, HostFiles};
-use crate::site::tls;
+use crate::site::tls::{self, Tls};
 
 /// Host files looked at for a change; more than that need a SIGHUP.
 const MAX_WATCHED: usize = 10_000;
@@ -45,7 +44,7 @@ pub struct Snapshot {
     /// Files of their own that hosts get.
     pub files: HostFiles,
     /// What HTTPS is served with, if it is.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Tls>,
     /// The images of the embedded roots, by the name that profiles use.
     pub roots: BTreeMap<String, RootImage>,
     by_address: ByAddress,

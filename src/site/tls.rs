@@ -22,6 +22,28 @@ use crate::inventory::model::{Inventory, Sourced};
 const MAX_BYTES: u64 = 1 << 20;
 /// A certificate that ends sooner is warned of.
 const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// What to do then.
+pub(crate) const RENEW: &str = "renew it and put it in its place: it is taken up at once";
+
+/// What HTTPS is served with.
+#[derive(Debug)]
+pub struct Tls {
+    /// For the next connection.
+    pub config: Arc<ServerConfig>,
+    /// When the server's own certificate ends; `None` if it can't be read off it.
+    pub ends: Option<Timestamp>,
+    certificate: PathBuf,
+}
+
+impl Tls {
+    /// That the certificate has ended, or ends soon.
+    pub fn warning(&self, now: Timestamp) -> Option<String> {
+        let end = self.ends.filter(|end| *end < now + SOON)?;
+        let verb = if end < now { "ended" } else { "ends" };
+        let path = self.certificate.display();
+        Some(format!("the TLS certificate {path} {verb} on {end}"))
+    }
+}
 
 /// HTTPS can't be served so.
 #[derive(Debug, thiserror::Error)]
@@ -60,23 +82,28 @@ pub(super) fn files(paths: &Paths, inventory: &Inventory) -> Vec<PathBuf> {
 }
 
 /// What HTTPS is served with; `None` where it is not asked for, or a fault is told.
-pub(super) fn load(
-    paths: &Paths,
-    inventory: &Inventory,
-    found: &mut Diagnostics,
-) -> Option<Arc<ServerConfig>> {
+pub(super) fn load(paths: &Paths, inventory: &Inventory, found: &mut Diagnostics) -> Option<Tls> {
     let tls = inventory.server.tls.as_ref()?;
     let certificate = beside(&paths.inventory, &tls.certificate);
     let key = beside(&paths.inventory, &tls.key);
     let chain = read_chain(&certificate);
     let loaded = chain.and_then(|chain| {
-        let end = expiry(&chain);
-        configure(chain, read_key(&key)?).map(|config| (config, end))
+        let ends = expiry(&chain);
+        configure(chain, read_key(&key)?).map(|config| (config, ends))
     });
     match loaded {
-        Ok((config, end)) => {
-            warn_of(end, &certificate, &tls.certificate, found);
-            Some(Arc::new(config))
+        Ok((config, ends)) => {
+            let config = Arc::new(config);
+            let loaded = Tls {
+                config,
+                ends,
+                certificate,
+            };
+            if let Some(message) = loaded.warning(Timestamp::now()) {
+                let told = Diagnostic::warning("tls::expires", message);
+                tell(told.with_help(RENEW), &tls.certificate, found);
+            }
+            Some(loaded)
         }
         Err(fault) => {
             let told = Diagnostic::error("tls::unusable", fault.to_string());
@@ -160,17 +187,28 @@ fn expiry(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
     Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
 }
 
-fn warn_of(end: Option<Timestamp>, path: &Path, file: &Sourced<PathBuf>, found: &mut Diagnostics) {
-    let now = Timestamp::now();
-    let Some(end) = end.filter(|end| *end < now + SOON) else {
-        return;
-    };
-    let verb = if end < now { "ended" } else { "ends" };
-    let message = format!("the TLS certificate {} {verb} on {end}", path.display());
-    let told = Diagnostic::warning("tls::expires", message);
-    tell(
-        told.with_help("renew it and put it in its place: it is taken up at once"),
-        file,
-        found,
-    );
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_was_young_when_it_was_loaded_is_warned_of_later() {
+        let ends: Timestamp = "2030-06-01T00:00:00Z".parse().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["10.77.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = configure(vec![made.cert.der().clone()], key).unwrap();
+        let tls = Tls {
+            config: Arc::new(config),
+            ends: Some(ends),
+            certificate: "tls.pem".into(),
+        };
+        let days = |days: i64| SignedDuration::from_hours(days * 24);
+        assert_eq!(tls.warning(ends - days(31)), None);
+        let said = tls.warning(ends - days(29)).unwrap();
+        assert_eq!(
+            said,
+            "the TLS certificate tls.pem ends on 2030-06-01T00:00:00Z"
+        );
+        assert!(tls.warning(ends + days(1)).unwrap().contains(" ended on "));
+    }
 }
