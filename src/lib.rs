@@ -33,6 +33,9 @@ pub mod initrd;
 pub mod inventory;
 pub mod render;
 
+// What bounds those who ask too often.
+mod floodgate;
+
 // What is served, as one snapshot.
 pub mod site;
 

@@ -11,18 +11,21 @@ mod metrics;
 mod outlet;
 mod status;
 mod turns;
+mod watchers;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 
 use crate::site::Site;
 
 pub use listen::{Keys, Trouble, serve_tcp, serve_unix};
 pub use turns::Turns;
+use watchers::Watchers;
 
 /// The ends of the connection that a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,10 +97,13 @@ fn boot_routes() -> Router<App> {
 }
 
 fn api_routes() -> Router<App> {
+    let watchers = Arc::new(Watchers::default());
     Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/hosts/{host}/log", get(status::host_log))
         .route("/metrics", get(metrics::metrics))
+        .route_layer(Extension(watchers.clone()))
+        .route_layer(from_fn_with_state(watchers, watchers::limit))
 }
 
 /// Whoever watches a port asks it how it is.

@@ -1,20 +1,46 @@
 //! Where every machine stands, for `bridgehead status` and for anybody with curl.
 
-use axum::Json;
+use std::sync::Arc;
+use std::time::Instant;
+
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use jiff::Timestamp;
 
-use super::App;
+use super::watchers::Watchers;
+use super::{App, Ends};
 use crate::policy::event::MachineId;
 use crate::site::report::{self, FleetStatus, HostLog, Transfers};
 
-pub(super) async fn status(State(app): State<App>) -> Json<FleetStatus> {
+pub(super) async fn status(
+    State(app): State<App>,
+    Extension(ends): Extension<Ends>,
+    Extension(watchers): Extension<Arc<Watchers>>,
+) -> Response {
+    match ends {
+        // The operator's own commands see what is now.
+        Ends::Local => Json(fleet(&app)).into_response(),
+        Ends::Network { .. } => {
+            let json = watchers.status(Instant::now(), || serde_json::to_vec(&fleet(&app)));
+            match json.await {
+                Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
+                Err(error) => {
+                    let text = format!("the status can't be written: {error}\n");
+                    (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+                }
+            }
+        }
+    }
+}
+
+fn fleet(app: &App) -> FleetStatus {
     let mut fleet = report::fleet(&app.site, &app.reload, Timestamp::now());
     let (running, waiting) = app.turns.count();
     fleet.transfers = Transfers { running, waiting };
-    Json(fleet)
+    fleet
 }
 
 pub(super) async fn host_log(

@@ -4,12 +4,11 @@
 //! - `contract`: what the rest of the house gives to it ([`Source`]) and gets from it ([`Observer`]);
 //! - `transfer`: one read transfer as a state machine without I/O or clock, with its `round_trip` and its `outcome`;
 //! - `negotiate`: what a client asks for, cut to what we allow;
-//! - `serve`: takes requests, refuses or admits them by the `desk` (and by `flood`, so many of a client a second), and makes a `session` of each: a transfer on a
+//! - `serve`: takes requests, refuses or admits them by the `desk` (and by `floodgate`, so many of a client a second), and makes a `session` of each: a transfer on a
 //!   `socket` of its own, which one of the `worker`s carries.
 
 mod contract;
 mod desk;
-mod flood;
 mod negotiate;
 mod outcome;
 mod round_trip;

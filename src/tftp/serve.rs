@@ -14,13 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use super::contract::{Ignored, Observer, Refusal, Request, Source, TransferEvent, What};
 use super::desk::{Admission, Desk, Seat};
-use super::flood::Floodgate;
 use super::negotiate::{Ceiling, Terms};
 use super::outcome::{Outcome, Patience};
 use super::session::Session;
 use super::socket::{self, Received};
 use super::transfer::Transfer;
 use super::worker::{self, Crew};
+use crate::floodgate::Floodgate;
 use crate::wire::tftp::{self as wire, ErrorCode, Malformed, Packet};
 
 /// Rest after a failed receive, so that a broken socket doesn't burn a core.

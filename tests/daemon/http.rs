@@ -220,6 +220,22 @@ fn told(site: &Site, host: &str, words: &str) {
 }
 
 #[test]
+fn who_watches_too_often_is_cut_and_what_it_reports_is_not() {
+    let Some(site) = site("watchers") else { return };
+    let client = hosts(&site);
+    let last = "HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let many = "HEAD /v1/status HTTP/1.1\r\nHost: x\r\n\r\n".repeat(300) + last;
+    let answer = ask(&client, &many);
+    let count = |words: &str| answer.matches(words).count();
+    assert!(count("HTTP/1.1 200 ") >= 41, "{answer}");
+    assert!(count("HTTP/1.1 429 ") > 0, "{answer}");
+    assert_eq!(count("retry-after: 1\r\n"), count("HTTP/1.1 429 "));
+    let post = "POST /v1/boot/kvm01/events HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    let answer = ask(&client, &(post.repeat(300) + last));
+    assert_eq!(answer.matches("HTTP/1.1 400 ").count(), 300, "{answer}");
+}
+
+#[test]
 fn one_address_does_not_get_all_connections() {
     let Some(site) = site("percap") else { return };
     let client = hosts(&site);

@@ -14,7 +14,7 @@ const BURST: u32 = 4;
 
 /// Counts requests by address (the generic cell rate algorithm: a bucket is the time at which it is empty).
 #[derive(Debug)]
-pub(super) struct Floodgate {
+pub(crate) struct Floodgate {
     /// Time that one request takes out of its address's share.
     cost: Duration,
     burst: Duration,
@@ -24,7 +24,7 @@ pub(super) struct Floodgate {
 
 impl Floodgate {
     /// Lets `per_second` requests of an address pass, at least 1.
-    pub(super) fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: u32) -> Self {
         Self {
             cost: Duration::from_secs(1) / per_second.max(1),
             burst: Duration::from_secs(BURST.into()),
@@ -34,7 +34,7 @@ impl Floodgate {
     }
 
     /// True where a request of `client` may pass now.
-    pub(super) fn pass(&mut self, client: Ipv4Addr, now: Instant) -> bool {
+    pub(crate) fn pass(&mut self, client: Ipv4Addr, now: Instant) -> bool {
         let bucket = self.hash.hash_one(client) as usize % BUCKETS;
         let empty_at = &mut self.empty_at[bucket];
         let filled = empty_at.map_or(now, |at| at.max(now)) + self.cost;
