@@ -1,5 +1,6 @@
 //! Which interfaces to serve.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use nix::ifaddrs::getifaddrs;
@@ -151,6 +152,40 @@ pub(super) fn wants_dhcp(interface: &Interface, all: &[Interface], inventory: &I
     })
 }
 
+/// What is bound at the start: addresses by interface, and DHCP (`None`).
+pub(super) type Bindings = BTreeSet<(String, Option<Ipv4Addr>)>;
+
+/// What `serve` would bind for an inventory now.
+pub(super) fn bindings(
+    named: &[String],
+    inventory: &Inventory,
+) -> Result<Bindings, InterfaceError> {
+    choose(named, inventory).map(|chosen| bindings_of(&chosen, inventory))
+}
+
+fn bindings_of(chosen: &[Interface], inventory: &Inventory) -> Bindings {
+    let each = chosen.iter().flat_map(|interface| {
+        let dhcp = wants_dhcp(interface, chosen, inventory).then_some(None);
+        let addresses = interface.addresses.iter().copied().map(Some);
+        let of = |what| (interface.name.clone(), what);
+        addresses.chain(dhcp).map(of)
+    });
+    each.collect()
+}
+
+/// Why a reload can't serve an edit: it needs a socket that only a start binds. `bound` is what
+/// the start bound, `before` and `after` what it would bind now; an address that the machine got
+/// since then is no fault of the edit.
+pub(super) fn unbound(bound: &Bindings, before: &Bindings, after: &Bindings) -> Option<String> {
+    let (interface, what) = after
+        .iter()
+        .find(|one| !bound.contains(*one) && !before.contains(*one))?;
+    let what = what.map_or("DHCP".to_owned(), |address| address.to_string());
+    Some(format!(
+        "{what} on {interface} is not served since the start: restart the daemon, a reload can't begin it"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,5 +224,31 @@ networks:
         // Nobody is in the network `beside` but behind a relay.
         let alone = [on("eth0", &["10.77.0.2"]), quiet.clone()];
         assert!(wants_dhcp(&quiet, &alone, &inventory));
+    }
+
+    #[test]
+    fn an_edit_that_needs_another_socket_needs_a_restart() {
+        let of = |text: &str, addresses: &[&str]| {
+            let (inventory, _) = crate::inventory::parse("hosts.yaml", text).unwrap();
+            let addresses: Vec<_> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+            bindings_of(
+                &fit("eth0", &addresses, &inventory)
+                    .into_iter()
+                    .collect::<Vec<_>>(),
+                &inventory,
+            )
+        };
+        let off = "networks: {boot: {subnet: 10.77.0.0/24, dhcp: \"off\"}}";
+        let on = "networks: {boot: {subnet: 10.77.0.0/24}}";
+        let two = "networks: {boot: {subnet: 10.77.0.0/24}, more: {subnet: 10.66.0.0/24}}";
+        let all = ["10.77.0.1", "10.66.0.1"];
+        let told = unbound(&of(off, &all), &of(off, &all), &of(on, &all)).unwrap();
+        assert!(told.contains("DHCP on eth0"), "{told}");
+        let told = unbound(&of(on, &all), &of(on, &all), &of(two, &all)).unwrap();
+        assert!(told.contains("10.66.0.1 on eth0"), "{told}");
+        // Switched off and on again, what the start bound is still there.
+        assert_eq!(unbound(&of(on, &all), &of(off, &all), &of(on, &all)), None);
+        let young = &of(two, &all);
+        assert_eq!(unbound(&of(two, &all[..1]), young, young), None);
     }
 }

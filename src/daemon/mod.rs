@@ -272,7 +272,7 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
     start(sockets, &app, &roots.exports(), &mut services, &shutdown).await?;
-    let reloader = reload::Reloader::new(options.paths.clone(), app.clone(), roots);
+    let reloader = reload::Reloader::new(options, app.clone(), roots)?;
     services.spawn("reload", reloader.run(hangup, shutdown.clone()));
     announce(&app.site.snapshot());
     let stop = async {

@@ -8,6 +8,8 @@ use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::Options;
+use super::interfaces::{self, Bindings, InterfaceError};
 use super::roots::Roots;
 use crate::assets::Fingerprint;
 use crate::http::App;
@@ -33,17 +35,23 @@ struct Refused {
 pub(super) struct Reloader {
     paths: Paths,
     app: App,
+    /// Interfaces that the command line names.
+    named: Vec<String>,
+    bound: Bindings,
     /// `None` only while they are read.
     roots: Option<Roots>,
 }
 
 impl Reloader {
-    pub(super) fn new(paths: Paths, app: App, roots: Roots) -> Self {
-        Self {
-            paths,
+    pub(super) fn new(options: &Options, app: App, roots: Roots) -> Result<Self, InterfaceError> {
+        let named = options.interfaces.clone();
+        Ok(Self {
+            paths: options.paths.clone(),
+            bound: interfaces::bindings(&named, &app.site.snapshot().inventory)?,
+            named,
             app,
             roots: Some(roots),
-        }
+        })
     }
 
     pub(super) async fn run(mut self, mut hangup: Signal, shutdown: CancellationToken) {
@@ -125,7 +133,8 @@ impl Reloader {
             }
         };
         let summary = summary(&self.app.site.snapshot().inventory, &snapshot.inventory);
-        if let Some(why) = moved_ports(&self.app.site.snapshot().inventory, &snapshot.inventory) {
+        let moved = moved_ports(&self.app.site.snapshot().inventory, &snapshot.inventory);
+        if let Some(why) = moved.or_else(|| self.unbound(&snapshot.inventory)) {
             self.refuse(why);
             return false;
         }
@@ -138,6 +147,17 @@ impl Reloader {
         self.app.reload.accept();
         tracing::info!("reloaded: {summary}");
         true
+    }
+
+    /// Why the sockets that the start bound don't do for an inventory.
+    fn unbound(&self, new: &Inventory) -> Option<String> {
+        let now = |inventory: &Inventory| interfaces::bindings(&self.named, inventory);
+        // Where the machine lost its addresses, the edit is not to blame.
+        let before = now(&self.app.site.snapshot().inventory).ok()?;
+        match now(new) {
+            Ok(after) => interfaces::unbound(&self.bound, &before, &after),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     /// Exports the new inventory's roots as well, before hosts are told to mount them.

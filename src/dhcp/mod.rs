@@ -33,7 +33,7 @@ use crate::site::Site;
 
 use decide::{Decided, Durable, record};
 use limit::Limits;
-pub use others::{look, served};
+pub use others::{Looked, look, served};
 use probe::{Found, Prober};
 use socket::Inbox;
 pub use socket::{Bound, Interface, Socket, SocketError};

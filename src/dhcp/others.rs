@@ -23,7 +23,7 @@ use crate::inventory::model::{DhcpMode, Inventory, MacAddr, Network};
 use crate::metrics::OtherServer;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::site::Site;
-use crate::site::others::Heard;
+use crate::site::others::{Heard, MOST};
 use crate::wire::offer::{self, Offer};
 
 /// Who asks: locally administered, and spells "bhdhp".
@@ -46,17 +46,49 @@ pub(super) fn is_own_probe(mac: MacAddr, xid: u32) -> bool {
 ///
 /// # Errors
 /// The socket can't be opened (`CAP_NET_RAW`), or the question can't be sent.
-pub async fn look(interface: &Interface) -> io::Result<Vec<Heard>> {
+pub async fn look(interface: &Interface) -> io::Result<Looked> {
     let index = nix::net::if_::if_nametoindex(interface.name.as_str())?;
     let socket = PacketSocket::open(index, EtherType::Ipv4, &dhcp_answers(*PROBE_XID))?;
     ask(&socket, &own_addresses()).await
 }
 
-async fn ask(socket: &PacketSocket, own: &[Ipv4Addr]) -> io::Result<Vec<Heard>> {
+/// Who answered.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// At most [`MOST`] of them.
+    pub heard: Vec<Heard>,
+    /// Whether others answered beside them: nobody runs so many, somebody forges them.
+    pub more: bool,
+}
+
+impl Looked {
+    fn take(&mut self, one: Heard) {
+        let known = |other: &Heard| (other.server, other.mac) == (one.server, one.mac);
+        if self.heard.iter().any(known) {
+            return;
+        }
+        if self.heard.len() < MOST {
+            self.heard.push(one);
+        } else {
+            self.more = true;
+        }
+    }
+
+    /// What is to be said where more answered than are listed.
+    pub fn and_more(&self, interface: &str) -> Option<String> {
+        self.more.then(|| {
+            format!(
+                "more than {MOST} other DHCP servers answer on {interface}, and the rest is not listed: somebody forges answers; find the MACs that they come from"
+            )
+        })
+    }
+}
+
+async fn ask(socket: &PacketSocket, own: &[Ipv4Addr]) -> io::Result<Looked> {
     let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
     let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
     let question = frame::datagram(from, to, &offer::discover(*PROBE_XID, PROBE_MAC));
-    let mut heard = Vec::new();
+    let mut looked = Looked::default();
     let mut buffer = [0; 1500];
     for listen in LISTEN {
         socket.broadcast(&question)?;
@@ -66,14 +98,13 @@ async fn ask(socket: &PacketSocket, own: &[Ipv4Addr]) -> io::Result<Vec<Heard>> 
             let Some(one) = read(&buffer[..length.min(buffer.len())], mac) else {
                 continue;
             };
-            let known = |other: &Heard| (other.server, other.mac) == (one.server, one.mac);
-            if !own.contains(&one.server) && !heard.iter().any(known) {
-                heard.push(one);
+            if !own.contains(&one.server) {
+                looked.take(one);
             }
         }
     }
-    heard.sort();
-    Ok(heard)
+    looked.heard.sort();
+    Ok(looked)
 }
 
 /// An OFFER out of an IPv4 packet.
@@ -104,39 +135,55 @@ pub fn served<'a>(inventory: &'a Inventory, interface: &Interface) -> Option<&'a
     inventory.networks.values().find(here).map(Arc::as_ref)
 }
 
+/// What was said already, and is not said at every look.
+#[derive(Default)]
+struct Said {
+    nobody: bool,
+    more: bool,
+}
+
 /// Looks at the start and by timer, until `shutdown`.
 pub(super) async fn watch(interface: Interface, site: &Site, shutdown: CancellationToken) {
-    let mut nobody_said = false;
+    let mut said = Said::default();
     loop {
-        let snapshot = site.snapshot();
-        if let Some(network) = served(&snapshot.inventory, &interface) {
-            let looked = tokio::select! {
-                () = shutdown.cancelled() => return,
-                looked = look(&interface) => looked,
-            };
-            match looked {
-                Ok(heard) => {
-                    tell(site, &interface, network, &heard);
-                    let nobody = network.dhcp == DhcpMode::Proxy
-                        && !heard.iter().any(|one| !one.address.is_unspecified());
-                    if nobody && !nobody_said {
-                        tell_nobody(site, &interface, network);
-                    }
-                    nobody_said = nobody;
-                }
-                Err(error) => {
-                    tracing::debug!(
-                        "cannot look for other DHCP servers on {}: {error}",
-                        interface.name
-                    );
-                }
-            }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = look_once(&interface, site, &mut said) => {}
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
     }
+}
+
+async fn look_once(interface: &Interface, site: &Site, said: &mut Said) {
+    let on = &interface.name;
+    // A snapshot holds every boot file: it goes when the look is over.
+    let snapshot = site.snapshot();
+    let Some(network) = served(&snapshot.inventory, interface) else {
+        // An edit switched DHCP off: nobody looks any more.
+        site.others.forget(on);
+        return count(site);
+    };
+    let looked = match look(interface).await {
+        Ok(looked) => looked,
+        Err(error) => {
+            return tracing::debug!("cannot look for other DHCP servers on {on}: {error}");
+        }
+    };
+    tell(site, interface, network, &looked.heard);
+    let gives = |one: &Heard| !one.address.is_unspecified();
+    let nobody = network.dhcp == DhcpMode::Proxy && !looked.heard.iter().any(gives);
+    if nobody && !said.nobody {
+        tell_nobody(site, interface, network);
+    }
+    said.nobody = nobody;
+    if let Some(message) = looked.and_more(on).filter(|_| !said.more) {
+        tracing::warn!("{message}");
+        event(site, StageState::Degraded, message);
+    }
+    said.more = looked.more;
 }
 
 fn tell(site: &Site, interface: &Interface, network: &Network, heard: &[Heard]) {
@@ -160,6 +207,10 @@ fn tell(site: &Site, interface: &Interface, network: &Network, heard: &[Heard]) 
         tracing::info!("{message}");
         event(site, StageState::Info, message);
     }
+    count(site);
+}
+
+fn count(site: &Site) {
     let all = site.others.list();
     for (kind, expected) in [
         (OtherServer::Expected, true),
@@ -187,4 +238,25 @@ fn event(site: &Site, state: StageState, message: String) {
     let (now, wire) = (Timestamp::now(), MachineId::wire());
     site.timeline
         .record(BootEvent::sent(now, wire, Stage::Dhcp, state, message));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forged_answers_fill_no_list() {
+        let mut looked = Looked::default();
+        for number in 0..10_000_u32 {
+            looked.take(Heard {
+                server: Ipv4Addr::from(0x0a00_0000 + number),
+                mac: PROBE_MAC,
+                address: Ipv4Addr::UNSPECIFIED,
+                pxe: false,
+            });
+            assert_eq!(looked.more, number as usize >= MOST);
+        }
+        assert_eq!(looked.heard.len(), MOST);
+        assert!(looked.and_more("eth0").unwrap().contains("eth0"));
+    }
 }

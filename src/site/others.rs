@@ -10,6 +10,8 @@ use crate::inventory::model::{DhcpMode, MacAddr, Network};
 
 /// A server that did not answer so often is gone.
 const MISSES: u32 = 3;
+/// Servers of one interface that are known; beyond, answers are forged.
+pub const MOST: usize = 16;
 
 /// A server that answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +102,11 @@ impl OtherServers {
         each.collect()
     }
 
+    /// Forgets an interface on which nobody looks any more.
+    pub fn forget(&self, interface: &str) {
+        self.lock().retain(|(on, ..), _| on != interface);
+    }
+
     /// Takes in who answered on an interface; gives who is new, and who is gone.
     pub fn update(
         &self,
@@ -118,6 +125,10 @@ impl OtherServers {
                 missed: 0,
             };
             let key = (interface.to_owned(), one.server, one.mac);
+            let here = known.keys().filter(|(on, ..)| on == interface).count();
+            if here >= MOST && !known.contains_key(&key) {
+                continue;
+            }
             let before = known.insert(key, entry);
             if before.is_none_or(|before| before.expected != one.is_expected(network.dhcp)) {
                 new.push(*one);
@@ -136,5 +147,35 @@ impl OtherServers {
             stays
         });
         (new, gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forged(first: u32) -> Vec<Heard> {
+        let one = |number| Heard {
+            server: Ipv4Addr::from(first + number),
+            mac: MacAddr([2; 6]),
+            address: Ipv4Addr::UNSPECIFIED,
+            pxe: true,
+        };
+        (0..1000).map(one).collect()
+    }
+
+    #[test]
+    fn forged_servers_are_bounded_and_an_interface_that_is_off_has_none() {
+        let text = "networks: {boot: {subnet: 10.77.0.0/24, server: 10.77.0.1}}";
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", text).unwrap();
+        let (others, network) = (OtherServers::default(), &inventory.networks["boot"]);
+        for look in 0..5 {
+            others.update("eth0", network, &forged(look * 1000));
+            assert!(others.list().len() <= MOST);
+        }
+        others.update("eth1", network, &forged(0)[..1]);
+        others.forget("eth0");
+        let left: Vec<_> = others.list().into_iter().map(|(on, _)| on).collect();
+        assert_eq!(left, ["eth1"]);
     }
 }

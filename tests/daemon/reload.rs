@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use crate::clients::{Program, lease};
 use crate::fake::INVENTORY;
 use crate::lab::{Namespace, Site, until};
-use crate::{ok, site};
+use crate::{ok, site, site_with};
 
 const MAC: &str = "52:54:00:00:00:44";
 
@@ -46,4 +46,18 @@ fn a_saved_file_and_a_sighup_are_taken_up_and_a_bad_edit_is_not() {
     ok(site.daemon.signal(Signal::SIGHUP));
     ok(site.daemon.wait_for(fault, Duration::from_secs(10)));
     wait_address(&site, &client, "10.77.0.45");
+}
+
+/// Sockets are bound at the start alone: an edit that needs another one is not half served.
+#[test]
+fn dhcp_that_is_switched_on_by_an_edit_needs_a_restart_and_is_said_to() {
+    let off = INVENTORY.replace("dhcp: server", "dhcp: \"off\"");
+    let Some(mut site) = site_with("unbound", &off) else {
+        return;
+    };
+    ok(site.edit(INVENTORY));
+    ok(site.daemon.wait_for(
+        "DHCP on boot0 is not served since the start: restart the daemon",
+        Duration::from_secs(10),
+    ));
 }

@@ -21,13 +21,17 @@ pub(super) fn look(inventory: &Inventory, interfaces: &[String]) -> Result<Strin
             continue;
         };
         let operation = format!("look for other DHCP servers on {}", interface.name);
-        let heard = runtime
+        let looked = runtime
             .block_on(dhcp::look(interface))
             .map_err(|error| Failure::failed(&operation, &error))?;
         let (on, name) = (&interface.name, &network.name);
-        for one in &heard {
+        let heard = &looked.heard;
+        for one in heard {
             let (what, advice) = (one.describe(), one.advice(network));
             let _ = writeln!(text, "{on}: another DHCP server: {what}; {advice}");
+        }
+        if let Some(more) = looked.and_more(on) {
+            let _ = writeln!(text, "{more}");
         }
         let gives = heard.iter().any(|one| !one.address.is_unspecified());
         if network.dhcp == DhcpMode::Proxy && !gives {
