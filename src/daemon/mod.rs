@@ -209,8 +209,8 @@ impl Sockets {
 
     /// Shows what the kernel drops before we see it.
     fn watch(&self, metrics: &Metrics) {
-        for bound in &self.dhcp {
-            metrics.sockets.watch(UdpService::Dhcp, bound);
+        for socket in self.dhcp.iter().flat_map(Bound::receivers) {
+            metrics.sockets.watch(UdpService::Dhcp, &socket);
         }
         for socket in self.tftp.sockets() {
             metrics.sockets.watch(UdpService::Tftp, socket);

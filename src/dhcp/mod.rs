@@ -97,7 +97,7 @@ pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken)
         let batch = desk.decide_all(&inbox);
         for decided in batch.now {
             if decided.unproven.is_some() {
-                // Bounded by the addresses that are probed at once.
+                // Bounded by the addresses that are probed at once and by each MAC's budget.
                 tokio::spawn(desk.clone().prove(decided));
             } else {
                 desk.finish(decided);

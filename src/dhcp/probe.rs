@@ -134,7 +134,10 @@ impl Prober {
             Some(mac) => Found::Taken(mac),
             None if !sent => Found::Skipped,
             None => {
-                self.remember(address, now);
+                // Who waited for another's probe does not know whether it was sent.
+                if first {
+                    self.remember(address, now);
+                }
                 Found::Free
             }
         }

@@ -111,13 +111,6 @@ pub struct Socket {
     index: u32,
 }
 
-impl AsFd for Bound {
-    /// The socket that receives DHCP.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.udp.as_fd()
-    }
-}
-
 impl Bound {
     /// Binds ports 67 and 4011 of the interface and opens its raw socket.
     ///
@@ -156,6 +149,11 @@ impl Bound {
             raw,
             index,
         })
+    }
+
+    /// The sockets that receive: of ports 67 and 4011.
+    pub fn receivers(&self) -> [BorrowedFd<'_>; 2] {
+        [self.udp.as_fd(), self.pxe.as_fd()]
     }
 
     /// Hands the sockets to the runtime.
