@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
+use super::usage::Family;
+
 /// A group of our own below the one that this process is in. Dropping it ends what is in it and removes it.
 #[derive(Debug)]
 pub(super) struct Group(PathBuf);
@@ -26,7 +28,15 @@ impl Group {
         let path = Path::new(mount).join(own).join(format!("bh-bench-{pid}"));
         fs::create_dir(&path).ok()?;
         let group = Self(path);
-        fs::write(group.0.join("cgroup.procs"), pid.to_string()).ok()?;
+        let take = |pid: i32| fs::write(group.0.join("cgroup.procs"), pid.to_string());
+        take(pid.as_raw()).ok()?;
+        // What it forked before it was in, as nginx does at once; those may have forked meanwhile, too.
+        for _ in 0..2 {
+            for child in Family::of(pid).members() {
+                // One that ended costs nothing any more.
+                let _ = take(*child);
+            }
+        }
         group.cpu().map(|_| group)
     }
 

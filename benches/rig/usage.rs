@@ -94,10 +94,10 @@ fn cpu(pid: Pid, group: Option<&Path>) -> f64 {
 }
 
 /// A process and all its descendants that are there now.
-struct Family(Vec<i32>);
+pub(super) struct Family(Vec<i32>);
 
 impl Family {
-    fn of(pid: Pid) -> Self {
+    pub(super) fn of(pid: Pid) -> Self {
         let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
@@ -114,6 +114,11 @@ impl Family {
             next += 1;
         }
         Self(family)
+    }
+
+    /// Their process ids, the process's own first.
+    pub(super) fn members(&self) -> &[i32] {
+        &self.0
     }
 
     /// Each one's own time and that of its children that ended: those that are there stand for themselves.
