@@ -60,6 +60,8 @@ pub(super) struct Outlet {
     watch: Option<Pin<Box<Sleep>>>,
     /// What it took since the watch began, bytes.
     taken: usize,
+    /// The kernel keeps back what fills no packet (tcp(7), TCP_CORK).
+    corked: bool,
 }
 
 impl Outlet {
@@ -69,6 +71,7 @@ impl Outlet {
             in_hand,
             watch: None,
             taken: 0,
+            corked: false,
         }
     }
 
@@ -116,6 +119,14 @@ impl Outlet {
         Poll::Pending
     }
 
+    /// While the kernel sends a file, every packet is to be full: without, each of its steps ends with a short one, and
+    /// one client is served at two thirds of the speed. A socket that can't has full packets seldom, no more.
+    fn cork(&mut self, corked: bool) {
+        if self.corked != corked {
+            self.corked = SockRef::from(&self.stream).set_tcp_cork(corked).is_ok() && corked;
+        }
+    }
+
     fn send_file(
         &mut self,
         context: &mut Context<'_>,
@@ -123,6 +134,7 @@ impl Outlet {
         offset: i64,
         length: usize,
     ) -> Poll<io::Result<usize>> {
+        self.cork(true);
         self.write_when_ready(context, |stream| {
             let memory = asset.memory().ok_or(io::ErrorKind::InvalidInput)?;
             let mut offset = offset;
@@ -168,6 +180,7 @@ impl AsyncWrite for Outlet {
 
     /// Everything that was to be sent is with the kernel.
     fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.cork(false);
         self.watch = None;
         Poll::Ready(Ok(()))
     }
