@@ -5,20 +5,40 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-/// Addresses share buckets: a bound on memory whatever addresses are forged, and with a secret hash nobody can choose
-/// whom to share with.
-const BUCKETS: usize = 4096;
-
 /// So many seconds' worth may come at once: a hall behind one address, a loader that looks for its modules.
-const BURST: u32 = 4;
+const BURST: Duration = Duration::from_secs(4);
 
-/// Counts requests by address (the generic cell rate algorithm: a bucket is the time at which it is empty).
+/// What one sender has left (the generic cell rate algorithm, ITU-T I.371): the time at which it has all again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Budget(Option<Instant>);
+
+impl Budget {
+    /// Takes `cost` out, which comes back in as much time; false where that is more than is left.
+    pub(crate) fn take(&mut self, cost: Duration, now: Instant) -> bool {
+        let whole = self.0.map_or(now, |at| at.max(now)) + cost;
+        let is_left = whole.saturating_duration_since(now) <= BURST;
+        if is_left {
+            self.0 = Some(whole);
+        }
+        is_left
+    }
+
+    /// Whether nothing of it is taken.
+    pub(crate) fn is_whole(self, now: Instant) -> bool {
+        self.0.is_none_or(|at| at <= now)
+    }
+}
+
+/// Addresses share budgets: a bound on memory whatever addresses are forged, and with a secret hash nobody can choose
+/// whom to share with.
+const BUDGETS: usize = 4096;
+
+/// Counts requests by address.
 #[derive(Debug)]
 pub(crate) struct Floodgate {
     /// Time that one request takes out of its address's share.
     cost: Duration,
-    burst: Duration,
-    empty_at: Box<[Option<Instant>]>,
+    budgets: Box<[Budget]>,
     hash: RandomState,
 }
 
@@ -27,22 +47,15 @@ impl Floodgate {
     pub(crate) fn new(per_second: u32) -> Self {
         Self {
             cost: Duration::from_secs(1) / per_second.max(1),
-            burst: Duration::from_secs(BURST.into()),
-            empty_at: vec![None; BUCKETS].into(),
+            budgets: vec![Budget::default(); BUDGETS].into(),
             hash: RandomState::new(),
         }
     }
 
     /// True where a request of `client` may pass now.
     pub(crate) fn pass(&mut self, client: Ipv4Addr, now: Instant) -> bool {
-        let bucket = self.hash.hash_one(client) as usize % BUCKETS;
-        let empty_at = &mut self.empty_at[bucket];
-        let filled = empty_at.map_or(now, |at| at.max(now)) + self.cost;
-        let passes = filled.saturating_duration_since(now) <= self.burst;
-        if passes {
-            *empty_at = Some(filled);
-        }
-        passes
+        let share = self.hash.hash_one(client) as usize % BUDGETS;
+        self.budgets[share].take(self.cost, now)
     }
 }
 
@@ -72,6 +85,6 @@ mod tests {
         while gate.pass(Ipv4Addr::new(10, 77, 0, 11), now) {}
         let others = (0..100).map(|n| Ipv4Addr::new(10, 77, 1, n));
         let passed = others.filter(|other| gate.pass(*other, now)).count();
-        assert!(passed >= 98, "{passed} of 100; two may share its bucket");
+        assert!(passed >= 98, "{passed} of 100; two may share its budget");
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use bridgehead::inventory;
 use bridgehead::policy::architecture::Architecture;
 use bridgehead::policy::client::Client;
-use bridgehead::policy::dhcp::{Port, Received, World, answer};
+use bridgehead::policy::dhcp::{OwnAddresses, Port, Received, World, answer};
 use bridgehead::policy::lease::LeaseTable;
 use bridgehead::wire::dhcp::Request;
 use jiff::Timestamp;
@@ -71,6 +71,7 @@ fn conversation_in(inventory: &str, name: &str) -> String {
     let world = World {
         inventory: &inventory,
         leases: &leases,
+        own: &OwnAddresses::default(),
         http_port: 80,
         loaders: &loaders,
         kernels: &kernels,
@@ -95,7 +96,7 @@ fn conversation_in(inventory: &str, name: &str) -> String {
         text,
         "{:?} from {}, {}, options {codes:?}",
         request.message_type,
-        request.chaddr,
+        request.mac,
         Client::of(&request)
     );
     let _ = writeln!(text, "because {}", verdict.because);

@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             let hosts = snapshot.inventory.hosts.len();
             (warnings, Some(hosts), live.transpose()?.unwrap_or_default())
         }
-        Err(found) => (found, None, String::new()),
+        Err(found) => (found, None, live::Live::default()),
     };
     if arguments.json {
         print_json(&found.report())?;
@@ -54,10 +54,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             let file = paths.inventory.display();
             let plural = if hosts == 1 { "" } else { "s" };
             print(&format!(
-                "{}{file}: {hosts} host{plural}, {}\n{live}",
+                "{}{file}: {hosts} host{plural}, {}\n{}",
                 text(colour(&std::io::stdout())),
-                found.summary()
-            ))
+                found.summary(),
+                live.text
+            ))?;
+            live.failure.map_or(Ok(()), Err)
         }
     }
 }

@@ -7,7 +7,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use crate::dhcp::Interface;
-use crate::inventory::model::{DhcpMode, Inventory};
+use crate::inventory::model::{DhcpMode, Inventory, Network};
 
 /// No interface to serve.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +114,17 @@ pub fn choose(named: &[String], inventory: &Inventory) -> Result<Vec<Interface>,
         .collect()
 }
 
+/// The other interfaces, but for loopback.
+///
+/// # Errors
+/// The system does not say which there are.
+pub fn strangers(chosen: &[Interface]) -> Result<BTreeSet<String>, InterfaceError> {
+    let there = addresses()?.into_iter().map(|(name, _)| name);
+    Ok(there
+        .filter(|name| chosen.iter().all(|one| one.name != *name))
+        .collect())
+}
+
 /// The interface with its addresses in networks: first those that networks name as ours, last
 /// those where no DHCP is served.
 fn fit(name: &str, addresses: &[Ipv4Addr], inventory: &Inventory) -> Option<Interface> {
@@ -136,36 +147,57 @@ fn fit(name: &str, addresses: &[Ipv4Addr], inventory: &Inventory) -> Option<Inte
     (!addresses.is_empty()).then_some(Interface { name, addresses })
 }
 
-/// Whether DHCP is answered on an interface: one of its networks has it, or a network has it that
-/// lies on no interface, and so behind relays.
-pub(super) fn wants_dhcp(interface: &Interface, all: &[Interface], inventory: &Inventory) -> bool {
-    let served = inventory
-        .networks
-        .values()
-        .filter(|network| network.dhcp != DhcpMode::Off);
-    let on = |interface: &Interface, subnet: &ipnet::Ipv4Net| {
+/// Who may ask for DHCP on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Askers {
+    /// Clients on its link.
+    Clients,
+    /// Relays of a network that lies on no interface.
+    Relays,
+}
+
+/// Whether DHCP is answered on an interface, and for whom.
+pub(super) fn askers(
+    interface: &Interface,
+    all: &[Interface],
+    inventory: &Inventory,
+) -> Option<Askers> {
+    let on = |interface: &Interface, network: &Network| {
         let mut addresses = interface.addresses.iter();
-        addresses.any(|address| subnet.contains(address))
+        addresses.any(|address| network.subnet.contains(address))
     };
-    served.into_iter().any(|network| {
-        on(interface, &network.subnet) || !all.iter().any(|other| on(other, &network.subnet))
-    })
+    let networks = inventory.networks.values();
+    let served: Vec<_> = networks
+        .filter(|network| network.dhcp != DhcpMode::Off)
+        .collect();
+    let beyond = |network: &Network| !all.iter().any(|other| on(other, network));
+    if served.iter().any(|network| on(interface, network)) {
+        Some(Askers::Clients)
+    } else {
+        let relayed = served.iter().any(|network| beyond(network));
+        relayed.then_some(Askers::Relays)
+    }
 }
 
 /// What is bound at the start: addresses by interface, and DHCP (`None`).
 pub(super) type Bindings = BTreeSet<(String, Option<Ipv4Addr>)>;
 
-/// What `serve` would bind for an inventory now.
+/// What `serve` would bind for an inventory now. On the interfaces of `unserved`, relays alone get
+/// no DHCP.
 pub(super) fn bindings(
     named: &[String],
+    unserved: &[String],
     inventory: &Inventory,
 ) -> Result<Bindings, InterfaceError> {
-    choose(named, inventory).map(|chosen| bindings_of(&chosen, inventory))
+    choose(named, inventory).map(|chosen| bindings_of(&chosen, unserved, inventory))
 }
 
-fn bindings_of(chosen: &[Interface], inventory: &Inventory) -> Bindings {
+fn bindings_of(chosen: &[Interface], unserved: &[String], inventory: &Inventory) -> Bindings {
     let each = chosen.iter().flat_map(|interface| {
-        let dhcp = wants_dhcp(interface, chosen, inventory).then_some(None);
+        let refused = |who: &Askers| *who == Askers::Relays && unserved.contains(&interface.name);
+        let dhcp = askers(interface, chosen, inventory)
+            .filter(|who| !refused(who))
+            .map(|_| None);
         let addresses = interface.addresses.iter().copied().map(Some);
         let of = |what| (interface.name.clone(), what);
         addresses.chain(dhcp).map(of)
@@ -219,11 +251,33 @@ networks:
             on("eth1", &["10.44.0.1"]),
         );
         let all = [boot.clone(), quiet.clone()];
-        assert!(wants_dhcp(&boot, &all, &inventory));
-        assert!(!wants_dhcp(&quiet, &all, &inventory));
+        assert_eq!(askers(&boot, &all, &inventory), Some(Askers::Clients));
+        assert_eq!(askers(&quiet, &all, &inventory), None);
         // Nobody is in the network `beside` but behind a relay.
         let alone = [on("eth0", &["10.77.0.2"]), quiet.clone()];
-        assert!(wants_dhcp(&quiet, &alone, &inventory));
+        assert_eq!(askers(&quiet, &alone, &inventory), Some(Askers::Relays));
+    }
+
+    #[test]
+    fn an_edit_that_brings_clients_where_relays_are_not_served_needs_a_restart() {
+        let at = |name: &str, address: &str| Interface {
+            name: name.into(),
+            addresses: vec![address.parse().unwrap()],
+        };
+        let chosen = [at("eth0", "10.77.0.1"), at("eth1", "10.44.0.1")];
+        let of = |mode: &str, unserved: &[String]| {
+            let text = format!(
+                "networks: {{boot: {{subnet: 10.77.0.0/24}}, far: {{subnet: 10.88.0.0/24}}, quiet: {{subnet: 10.44.0.0/24, dhcp: \"{mode}\"}}}}"
+            );
+            let (inventory, _) = crate::inventory::parse("hosts.yaml", &text).unwrap();
+            bindings_of(&chosen, unserved, &inventory)
+        };
+        let refused = ["eth1".to_owned()];
+        let bound = of("off", &refused);
+        assert_eq!(unbound(&bound, &bound, &of("off", &refused)), None);
+        let told = unbound(&bound, &bound, &of("server", &refused)).unwrap();
+        assert!(told.contains("DHCP on eth1"), "{told}");
+        assert_eq!(unbound(&of("off", &[]), &bound, &of("server", &[])), None);
     }
 
     #[test]
@@ -235,6 +289,7 @@ networks:
                 &fit("eth0", &addresses, &inventory)
                     .into_iter()
                     .collect::<Vec<_>>(),
+                &[],
                 &inventory,
             )
         };

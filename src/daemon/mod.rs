@@ -3,15 +3,17 @@
 mod interfaces;
 mod neighbours;
 mod observe;
+mod own;
 mod port_holder;
 mod privileges;
 mod reload;
 mod roots;
 mod services;
+mod sockets;
 mod state;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,27 +22,25 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::dhcp::{self, Bound, Interface};
+use crate::dhcp::{self, Interface};
 use crate::diagnostic::Diagnostics;
 use crate::http::{self, App};
-use crate::inventory::model::Inventory;
 use crate::leases::{Journal, JournalError};
-use crate::metrics::{Metrics, UdpService};
+use crate::metrics::Metrics;
 use crate::nfs;
 use crate::site::{Paths, ReloadState, Site, Snapshot};
 use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
 use roots::Roots;
 use services::Services;
+use sockets::Sockets;
 
-pub use interfaces::{InterfaceError, choose as choose_interfaces};
+pub use interfaces::{InterfaceError, choose as choose_interfaces, strangers};
+pub use own::faults as address_faults;
 pub use state::{StateError, control_path};
 
 /// How long everything together may take to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(15);
-
-/// Connections that the kernel keeps until they are taken; it takes `net.core.somaxconn` if that is less.
-const BACKLOG: i32 = 4096;
 
 /// How long TFTP transfers may take to finish at shutdown.
 const TRANSFER_DRAIN: Duration = Duration::from_secs(10);
@@ -132,6 +132,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     let lock = state::prepare(&options.state)?;
     privileges::raise_open_files();
     neighbours::warn_if_few(&snapshot.inventory);
+    own::warn(&snapshot.inventory);
     let sockets = Sockets::bind(&interfaces, &snapshot.inventory, options)?;
     let metrics = Arc::new(Metrics::new());
     sockets.watch(&metrics);
@@ -141,6 +142,8 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     let timeline = Timeline::open(&options.state)?.counting(metrics.timeline.clone());
     let turns = Arc::new(http::Turns::new(metrics.http.clone()));
     let site = Arc::new(Site::new(snapshot, journal, timeline, metrics));
+    site.look_at_own();
+    site.serves_at(interfaces.into_iter().flat_map(|at| at.addresses).collect());
     let app = App {
         site,
         consoles: Arc::new(Consoles::new(&options.state)),
@@ -154,112 +157,6 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     result
 }
 
-/// Every socket, bound while there are privileges.
-struct Sockets {
-    dhcp: Vec<Bound>,
-    tftp: tftp::Server,
-    http: Vec<TcpListener>,
-    /// Empty where the API shares the port of the boot files.
-    api: Vec<TcpListener>,
-    https: Vec<TcpListener>,
-    nfs: Vec<TcpListener>,
-    control: std::os::unix::net::UnixListener,
-}
-
-impl Sockets {
-    fn bind(
-        interfaces: &[Interface],
-        inventory: &Inventory,
-        options: &Options,
-    ) -> Result<Self, ServeError> {
-        let server = &inventory.server;
-        let mut tftp = Vec::new();
-        let (mut dhcp, mut http, mut nfs) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut api, mut https) = (Vec::new(), Vec::new());
-        for interface in interfaces {
-            if interfaces::wants_dhcp(interface, interfaces, inventory) {
-                dhcp.push(bind_dhcp(interface)?);
-            }
-            for address in &interface.addresses {
-                let at = |port| SocketAddr::new(IpAddr::V4(*address), port);
-                tftp.push(bind_udp(at(server.tftp_port), "TFTP")?);
-                http.push(bind_tcp(at(server.http_port), "HTTP")?);
-                nfs.push(bind_tcp(at(server.nfs_port), "NFS")?);
-                if let Some(port) = server.api_port {
-                    api.push(bind_tcp(at(port), "API")?);
-                }
-                if let Some(tls) = &server.tls {
-                    https.push(bind_tcp(at(tls.port), "HTTPS")?);
-                }
-            }
-        }
-        // Large receive buffers need CAP_NET_ADMIN, which goes after this.
-        let tftp = tftp::Server::from_sockets(tftp).map_err(ServeError::Tftp)?;
-        let control = state::control_socket(&options.state)?;
-        Ok(Self {
-            dhcp,
-            tftp,
-            http,
-            api,
-            https,
-            nfs,
-            control,
-        })
-    }
-
-    /// Shows what the kernel drops before we see it.
-    fn watch(&self, metrics: &Metrics) {
-        for socket in self.dhcp.iter().flat_map(Bound::receivers) {
-            metrics.sockets.watch(UdpService::Dhcp, &socket);
-        }
-        for socket in self.tftp.sockets() {
-            metrics.sockets.watch(UdpService::Tftp, socket);
-        }
-    }
-}
-
-fn bind_dhcp(interface: &Interface) -> Result<Bound, ServeError> {
-    Bound::bind(interface.clone()).map_err(|error| match error.source.kind() {
-        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => ServeError::Bind {
-            operation: format!("{} on {}", error.operation, error.interface),
-            port: port_holder::Port::Udp(if error.operation.contains("4011") {
-                4011
-            } else {
-                67
-            }),
-            source: error.source,
-        },
-        _ => error.into(),
-    })
-}
-
-fn bind_udp(address: SocketAddr, what: &str) -> Result<std::net::UdpSocket, ServeError> {
-    let bound = std::net::UdpSocket::bind(address).and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    });
-    bound.map_err(|source| ServeError::Bind {
-        operation: format!("bind UDP {address} ({what})"),
-        port: port_holder::Port::Udp(address.port()),
-        source,
-    })
-}
-
-fn bind_tcp(address: SocketAddr, what: &str) -> Result<TcpListener, ServeError> {
-    // std sets SO_REUSEADDR for listeners: a restart need not wait for TIME_WAIT.
-    let bound = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        // std's queue is of 128: of a row of racks that power on together most would come again a second later.
-        socket2::SockRef::from(&listener).listen(BACKLOG)?;
-        Ok(listener)
-    });
-    bound.map_err(|source| ServeError::Bind {
-        operation: format!("bind TCP {address} ({what})"),
-        port: port_holder::Port::Tcp(address.port()),
-        source,
-    })
-}
-
 async fn serve(
     options: &Options,
     sockets: Sockets,
@@ -271,8 +168,9 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
+    let unserved = sockets.unserved.clone();
     start(sockets, &app, &roots.exports(), &mut services, &shutdown).await?;
-    let reloader = reload::Reloader::new(options, app.clone(), roots)?;
+    let reloader = reload::Reloader::new(options, app.clone(), roots, unserved)?;
     services.spawn("reload", reloader.run(hangup, shutdown.clone()));
     announce(&app.site.snapshot());
     let stop = async {

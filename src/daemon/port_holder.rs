@@ -13,11 +13,23 @@ pub enum Port {
     Tcp(u16),
 }
 
+impl Port {
+    /// What else helps where another process has it. Firmware knows no other port for DHCP and PXE.
+    fn evasion(self) -> &'static str {
+        match self {
+            Self::Udp(67 | 4011) => {
+                "leave the interface's networks to it (`dhcp: \"off\"` in hosts.yaml)"
+            }
+            _ => "give Bridgehead another port (`server:` in hosts.yaml)",
+        }
+    }
+}
+
 /// The end of the error message: who has the port, or what is missing to bind it.
 pub(super) fn advice(error: &io::Error, port: Port) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => match holder(port) {
-            Some(holder) => format!(": the port is taken by {holder}; stop it, or give Bridgehead another port (`server:` in hosts.yaml)"),
+            Some(holder) => format!(": the port is taken by {holder}; stop it, or {}", port.evasion()),
             None => ": the port is taken, by a process that can't be seen from here (another user's, or in a container); `ss -lpn` as root names it".into(),
         },
         io::ErrorKind::PermissionDenied => ": it needs root, or the capabilities CAP_NET_BIND_SERVICE and CAP_NET_RAW: run it with sudo or by its systemd unit".into(),

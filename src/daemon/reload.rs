@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::interfaces::{self, Bindings, InterfaceError};
+use super::own;
 use super::roots::Roots;
 use crate::assets::Fingerprint;
 use crate::http::App;
@@ -37,18 +38,27 @@ pub(super) struct Reloader {
     app: App,
     /// Interfaces that the command line names.
     named: Vec<String>,
+    /// Interfaces where the start found the port taken (`Sockets::unserved`).
+    unserved: Vec<String>,
     bound: Bindings,
     /// `None` only while they are read.
     roots: Option<Roots>,
 }
 
 impl Reloader {
-    pub(super) fn new(options: &Options, app: App, roots: Roots) -> Result<Self, InterfaceError> {
+    pub(super) fn new(
+        options: &Options,
+        app: App,
+        roots: Roots,
+        unserved: Vec<String>,
+    ) -> Result<Self, InterfaceError> {
         let named = options.interfaces.clone();
+        let inventory = &app.site.snapshot().inventory;
         Ok(Self {
             paths: options.paths.clone(),
-            bound: interfaces::bindings(&named, &app.site.snapshot().inventory)?,
+            bound: interfaces::bindings(&named, &unserved, inventory)?,
             named,
+            unserved,
             app,
             roots: Some(roots),
         })
@@ -69,6 +79,7 @@ impl Reloader {
                     continue;
                 }
             };
+            self.app.site.look_at_own();
             let seen = self.fingerprint();
             // The same edit is tried again now and then: a file that it names may be there by now.
             let wait = refused
@@ -143,6 +154,7 @@ impl Reloader {
             self.refuse(why);
             return false;
         }
+        own::warn(&snapshot.inventory);
         self.app.site.replace(snapshot);
         self.app.reload.accept();
         tracing::info!("reloaded: {summary}");
@@ -151,7 +163,8 @@ impl Reloader {
 
     /// Why the sockets that the start bound don't do for an inventory.
     fn unbound(&self, new: &Inventory) -> Option<String> {
-        let now = |inventory: &Inventory| interfaces::bindings(&self.named, inventory);
+        let now =
+            |inventory: &Inventory| interfaces::bindings(&self.named, &self.unserved, inventory);
         // Where the machine lost its addresses, the edit is not to blame.
         let before = now(&self.app.site.snapshot().inventory).ok()?;
         match now(new) {

@@ -14,7 +14,7 @@ use crate::leases::{JournalError, Pending};
 use crate::metrics::PacketResult;
 use crate::policy::Verdict;
 use crate::policy::client::Client;
-use crate::policy::dhcp::{self, Received, World};
+use crate::policy::dhcp::{self, OwnAddresses, Received, World};
 use crate::policy::event::{BootEvent, MachineId, StageState};
 use crate::policy::lease::{LeaseTable, OFFER_HOLD};
 use crate::policy::verdict::Because;
@@ -106,7 +106,8 @@ impl Desk {
         let leaves_for_disk = self
             .site
             .leaves_for_disk(snapshot, &client, Timestamp::now());
-        let verdict = decide(&received, snapshot, leases, now, leaves_for_disk);
+        let own = self.site.own();
+        let verdict = decide(&received, snapshot, &own, leases, now, leaves_for_disk);
         let unproven = verdict.offered.filter(|address| {
             verdict.because == Because::Pool
                 && request.giaddr.is_unspecified()
@@ -140,7 +141,7 @@ impl Desk {
             Box::new(event(MachineId::wire(), StageState::Ignored, message))
         })?;
         // A relay brought our own question back.
-        if others::is_own_probe(request.chaddr, request.xid) {
+        if others::is_own_probe(request.mac, request.xid) {
             return Ok(None);
         }
         match limits.admit(&request, arrived) {
@@ -158,7 +159,7 @@ impl Desk {
         if !cut.first {
             return None;
         }
-        let (mac, relay) = (request.chaddr, request.giaddr);
+        let (mac, relay) = (request.mac, request.giaddr);
         let (machine, who) = match cut.spent {
             Spent::Machine => (MachineId::unlisted(mac), format!("{mac} sends")),
             Spent::Port => (
@@ -178,6 +179,7 @@ impl Desk {
 fn decide(
     received: &Received<'_>,
     snapshot: &Snapshot,
+    own: &OwnAddresses,
     leases: &mut LeaseTable,
     now: Timestamp,
     leaves_for_disk: bool,
@@ -185,6 +187,7 @@ fn decide(
     let world = World {
         inventory: &snapshot.inventory,
         leases,
+        own,
         http_port: snapshot.inventory.server.http_port,
         loaders: snapshot.assets.loaders(),
         kernels: snapshot.assets.kernels(),
@@ -194,7 +197,7 @@ fn decide(
     let given = verdict.reply.as_ref().map(|transmit| transmit.reply.yiaddr);
     if let Some(address) = given.filter(|address| !address.is_unspecified()) {
         let until = now.saturating_add(OFFER_HOLD).unwrap_or(Timestamp::MAX);
-        leases.offer(received.request.chaddr, address, until);
+        leases.offer(received.request.mac, address, until);
     }
     // Events are for people, and go by the wall clock.
     let wall = Timestamp::now();

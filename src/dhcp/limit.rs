@@ -10,29 +10,18 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
+use crate::floodgate::Budget;
 use crate::inventory::model::MacAddr;
 use crate::wire::dhcp::Request;
 
-/// Of one MAC: 10 packets a second, 40 at once.
-const MACHINE: Budget = Budget {
-    interval: Duration::from_millis(100),
-    burst: 40,
-};
-/// Of one port of a relay: 1,000 packets a second, 4,000 at once.
-const PORT: Budget = Budget {
-    interval: Duration::from_millis(1),
-    burst: 4000,
-};
+/// What a packet costs a MAC: 10 a second, 40 at once.
+const MACHINE: Duration = Duration::from_millis(100);
+/// What it costs a port of a relay: 1,000 a second, 4,000 at once.
+const PORT: Duration = Duration::from_millis(1);
 /// Senders that are remembered. Who comes on top of that is not cut: a flood of invented MACs
 /// is nothing that a budget by MAC can tell from a large site.
 const SENDERS: usize = 1 << 16;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
-#[derive(Debug, Clone, Copy)]
-struct Budget {
-    interval: Duration,
-    burst: u32,
-}
 
 /// Whose budget is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +54,7 @@ impl Limits {
     pub(super) fn admit(&mut self, request: &Request, now: Instant) -> Result<(), Cut> {
         let cut = |spent| move |first| Cut { spent, first };
         self.machines
-            .admit(request.chaddr, MACHINE, now)
+            .admit(request.mac, MACHINE, now)
             .map_err(cut(Spent::Machine))?;
         let port = request.bytes(82);
         if request.giaddr.is_unspecified() || port.is_empty() {
@@ -76,11 +65,10 @@ impl Limits {
     }
 }
 
-/// When each sender's budget is whole again (the generic cell rate algorithm, ITU-T I.371),
-/// and whether it was cut last.
+/// What each sender has left, and whether it was cut last.
 #[derive(Debug)]
 struct Senders<K> {
-    known: HashMap<K, (Instant, bool)>,
+    known: HashMap<K, (Budget, bool)>,
     swept: Option<Instant>,
 }
 
@@ -95,20 +83,19 @@ impl<K> Default for Senders<K> {
 
 impl<K: std::hash::Hash + Eq> Senders<K> {
     /// Takes one packet from the sender's budget; the error says whether it is the first.
-    fn admit(&mut self, key: K, budget: Budget, now: Instant) -> Result<(), bool> {
+    fn admit(&mut self, key: K, cost: Duration, now: Instant) -> Result<(), bool> {
         if self.known.len() >= SENDERS && !self.known.contains_key(&key) {
             self.sweep(now);
             if self.known.len() >= SENDERS {
                 return Ok(());
             }
         }
-        let (whole, cut) = self.known.entry(key).or_insert((now, false));
-        let next = (*whole).max(now) + budget.interval;
-        if next > now + budget.interval * budget.burst {
-            return Err(!std::mem::replace(cut, true));
+        let (budget, cut) = self.known.entry(key).or_default();
+        if budget.take(cost, now) {
+            *cut = false;
+            return Ok(());
         }
-        (*whole, *cut) = (next, false);
-        Ok(())
+        Err(!std::mem::replace(cut, true))
     }
 
     /// Forgets whose budget is whole; once a second, for it looks at all.
@@ -118,7 +105,7 @@ impl<K: std::hash::Hash + Eq> Senders<K> {
             .is_none_or(|at| now.duration_since(at) >= SWEEP_EVERY)
         {
             self.swept = Some(now);
-            self.known.retain(|_, (whole, _)| *whole > now);
+            self.known.retain(|_, (budget, _)| !budget.is_whole(now));
         }
     }
 }

@@ -148,7 +148,7 @@ impl Desk {
             };
             self.site.metrics.dhcp.probes.of(result).inc();
             match found {
-                Found::Taken(mac) if mac != decided.request.chaddr => {
+                Found::Taken(mac) if mac != decided.request.mac => {
                     self.rest(address, mac).await;
                     decided = self.decide_again(decided);
                 }
@@ -280,7 +280,7 @@ impl Desk {
         self.count(PacketResult::Answered);
         if transmit.ends_ipv6_wait {
             // Without it the boot takes its 16 s longer, and nothing else is lost.
-            let _ = self.socket.send_no_router(decided.request.chaddr);
+            let _ = self.socket.send_no_router(decided.request.mac);
         }
     }
 }

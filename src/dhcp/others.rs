@@ -12,7 +12,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::sys::socket::SockaddrStorage;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +21,8 @@ use super::socket::Interface;
 use crate::inventory::model::{DhcpMode, Inventory, MacAddr, Network};
 use crate::metrics::OtherServer;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
-use crate::site::Site;
 use crate::site::others::{Heard, MOST};
+use crate::site::{Site, Snapshot, own};
 use crate::wire::offer::{self, Offer};
 
 /// Who asks: locally administered, and spells "bhdhp".
@@ -74,6 +73,21 @@ impl Looked {
         }
     }
 
+    /// What is to be said where a network reckons with another server and none gives addresses.
+    pub fn nobody_gives(&self, interface: &str, here: &[&Network]) -> Option<String> {
+        let mut proxied = here
+            .iter()
+            .filter(|network| network.dhcp == DhcpMode::Proxy);
+        let network = proxied.next()?;
+        let nobody = !self.heard.iter().any(Heard::gives);
+        nobody.then(|| {
+            format!(
+                "no DHCP server gives addresses on {interface}, and network {} is `dhcp: proxy`: start that server, or set `dhcp: server`",
+                network.name
+            )
+        })
+    }
+
     /// What is to be said where more answered than are listed.
     pub fn and_more(&self, interface: &str) -> Option<String> {
         self.more.then(|| {
@@ -121,18 +135,18 @@ fn read(packet: &[u8], mac: MacAddr) -> Option<Heard> {
 }
 
 fn own_addresses() -> Vec<Ipv4Addr> {
-    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let v4 = |address: SockaddrStorage| Some(address.as_sockaddr_in()?.ip());
-    all.filter_map(|entry| entry.address.and_then(v4)).collect()
+    let all = own::of_machine().into_iter().flatten();
+    all.map(|(_, address)| address).collect()
 }
 
-/// The network of an interface, where we answer DHCP at all.
-pub fn served<'a>(inventory: &'a Inventory, interface: &Interface) -> Option<&'a Network> {
+/// The networks on the link of an interface in which we answer DHCP.
+pub fn served<'a>(inventory: &'a Inventory, interface: &Interface) -> Vec<&'a Network> {
     let here = |network: &&Arc<Network>| {
         let mut addresses = interface.addresses.iter();
         network.dhcp != DhcpMode::Off && addresses.any(|one| network.subnet.contains(one))
     };
-    inventory.networks.values().find(here).map(Arc::as_ref)
+    let networks = inventory.networks.values();
+    networks.filter(here).map(Arc::as_ref).collect()
 }
 
 /// What was said already, and is not said at every look.
@@ -159,37 +173,39 @@ pub(super) async fn watch(interface: Interface, site: &Site, shutdown: Cancellat
 
 async fn look_once(interface: &Interface, site: &Site, said: &mut Said) {
     let on = &interface.name;
-    // A snapshot holds every boot file: it goes when the look is over.
-    let snapshot = site.snapshot();
-    let Some(network) = served(&snapshot.inventory, interface) else {
+    let is_served = |snapshot: &Snapshot| !served(&snapshot.inventory, interface).is_empty();
+    if !is_served(&site.snapshot()) {
         // An edit switched DHCP off: nobody looks any more.
         site.others.forget(on);
         return count(site);
-    };
+    }
     let looked = match look(interface).await {
         Ok(looked) => looked,
         Err(error) => {
             return tracing::debug!("cannot look for other DHCP servers on {on}: {error}");
         }
     };
-    tell(site, interface, network, &looked.heard);
-    let gives = |one: &Heard| !one.address.is_unspecified();
-    let nobody = network.dhcp == DhcpMode::Proxy && !looked.heard.iter().any(gives);
-    if nobody && !said.nobody {
-        tell_nobody(site, interface, network);
-    }
-    said.nobody = nobody;
-    if let Some(message) = looked.and_more(on).filter(|_| !said.more) {
+    // Only now: a snapshot holds every boot file, and an edit may have come meanwhile.
+    let snapshot = site.snapshot();
+    let here = served(&snapshot.inventory, interface);
+    tell(site, interface, &here, &looked.heard);
+    let nobody = looked.nobody_gives(on, &here);
+    tell_once(site, nobody, &mut said.nobody);
+    tell_once(site, looked.and_more(on), &mut said.more);
+}
+
+fn tell_once(site: &Site, message: Option<String>, said: &mut bool) {
+    let before = std::mem::replace(said, message.is_some());
+    if let Some(message) = message.filter(|_| !before) {
         tracing::warn!("{message}");
         event(site, StageState::Degraded, message);
     }
-    said.more = looked.more;
 }
 
-fn tell(site: &Site, interface: &Interface, network: &Network, heard: &[Heard]) {
+fn tell(site: &Site, interface: &Interface, here: &[&Network], heard: &[Heard]) {
     let on = &interface.name;
-    let (new, gone) = site.others.update(on, network, heard);
-    for one in new {
+    let (new, gone) = site.others.update(on, here, heard);
+    for (one, network) in new {
         let expected = one.is_expected(network.dhcp);
         let (what, advice) = (one.describe(), one.advice(network));
         let message = format!("another DHCP server on {on}: {what}; {advice}");
@@ -225,15 +241,6 @@ fn count(site: &Site) {
     }
 }
 
-fn tell_nobody(site: &Site, interface: &Interface, network: &Network) {
-    let message = format!(
-        "no DHCP server gives addresses on {}, and network {} is `dhcp: proxy`: start that server, or set `dhcp: server`",
-        interface.name, network.name
-    );
-    tracing::warn!("{message}");
-    event(site, StageState::Degraded, message);
-}
-
 fn event(site: &Site, state: StageState, message: String) {
     let (now, wire) = (Timestamp::now(), MachineId::wire());
     site.timeline
@@ -243,6 +250,33 @@ fn event(site: &Site, state: StageState, message: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxied_network_without_its_server_is_told() {
+        let text =
+            "networks: {boot: {subnet: 10.77.0.0/24}, beside: {subnet: 10.66.0.0/24, dhcp: proxy}}";
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", text).unwrap();
+        let interface = Interface {
+            name: "eth0".into(),
+            addresses: vec![Ipv4Addr::new(10, 66, 0, 1), Ipv4Addr::new(10, 77, 0, 1)],
+        };
+        let here = served(&inventory, &interface);
+        assert_eq!(here.len(), 2);
+        let mut looked = Looked::default();
+        let mut one = Heard {
+            server: Ipv4Addr::new(10, 66, 0, 9),
+            mac: PROBE_MAC,
+            address: Ipv4Addr::UNSPECIFIED,
+            pxe: true,
+        };
+        looked.take(one);
+        let told = looked.nobody_gives("eth0", &here).unwrap();
+        assert!(told.contains("eth0") && told.contains("beside"), "{told}");
+        one.server = Ipv4Addr::new(10, 66, 0, 8);
+        one.address = Ipv4Addr::new(10, 66, 0, 100);
+        looked.take(one);
+        assert_eq!(looked.nobody_gives("eth0", &here), None);
+    }
 
     #[test]
     fn forged_answers_fill_no_list() {

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Mark;
 use super::{JournalError, failed};
-use crate::inventory::model::MacAddr;
 use crate::policy::lease::{LeaseChange, LeaseTable};
 
 /// One line.
@@ -75,12 +74,12 @@ pub(super) fn read(path: &Path) -> Result<Content, JournalError> {
 pub(super) fn snapshot(table: &LeaseTable, mark: Mark) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     push_mark(&mut bytes, mark)?;
-    for (address, until) in table.resting() {
-        // Who declined it is of no more use; it comes before any lease, so that it ends none.
+    for rest in table.resting() {
+        // It comes before any lease, so that it ends none.
         let change = LeaseChange::Decline {
-            mac: MacAddr([0; 6]),
-            address,
-            until,
+            mac: rest.mac,
+            address: rest.address,
+            until: rest.until,
         };
         push_change(&mut bytes, &change)?;
     }

@@ -74,10 +74,10 @@ impl Client {
             // Old ROMs that omit option 93 are BIOS (RFC 4578 requires it of everyone else).
             Some(Firmware::Bios)
         } else {
-            firmware_of(&archs, request.chaddr)
+            firmware_of(&archs, request.mac)
         };
         Self {
-            mac: request.chaddr,
+            mac: request.mac,
             asker,
             archs,
             firmware,

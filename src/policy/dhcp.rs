@@ -59,6 +59,15 @@ impl Port {
     }
 }
 
+/// The daemon's addresses, on whatever interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnAddresses {
+    /// Every one that this machine has.
+    pub all: Vec<Ipv4Addr>,
+    /// Those at which boot files are served.
+    pub served: Vec<Ipv4Addr>,
+}
+
 /// All that an answer depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct World<'a> {
@@ -66,6 +75,8 @@ pub struct World<'a> {
     pub inventory: &'a Inventory,
     /// Who holds which address.
     pub leases: &'a LeaseTable,
+    /// What this machine has itself.
+    pub own: &'a OwnAddresses,
     /// Port of the boot files.
     pub http_port: u16,
     /// The names in `loaders/`.
@@ -192,11 +203,11 @@ impl<'a> Question<'a> {
         let pool = network
             .pool
             .ok_or_else(|| Because::NoPool(network.name.clone()))?;
-        let ours = self.received.locals;
+        let ours = [self.received.locals, &self.world.own.all].concat();
         let address = self
             .world
             .leases
-            .choose(pool, ours, self.client.mac, self.now);
+            .choose(pool, &ours, self.client.mac, self.now);
         Ok(Assignment {
             address: address.ok_or_else(|| Because::PoolFull(network.name.clone()))?,
             lease_s,
@@ -321,9 +332,9 @@ impl<'a> Question<'a> {
         self.reservation(network).is_some() || lease.is_some_and(knows)
     }
 
-    /// Whether the daemon itself has the address: no ARP probe would tell.
+    /// Whether this machine has the address, on whatever interface: no ARP probe would tell.
     fn is_ours(&self, address: Ipv4Addr) -> bool {
-        self.received.locals.contains(&address)
+        self.received.locals.contains(&address) || self.world.own.all.contains(&address)
     }
 
     /// Whether the client holds this address now, by a lease of ours.
@@ -348,25 +359,28 @@ impl<'a> Question<'a> {
     }
 
     /// The address rests, if it is one that the sender was just given: nobody takes another's
-    /// from it. A reserved one is told to the operator and stays the host's.
+    /// from it. A reserved one is told to the operator and stays the host's, and one machine's
+    /// word goes for a few addresses at a time.
     fn decline(&self, network: &Network) -> Verdict {
         if let Some(server) = self.other_server(network) {
             return Verdict::silence(Because::OtherServer(server));
         }
-        let declined = self.request().requested_address();
-        let believed = declined.filter(|address| self.holds(*address));
+        let (mac, declined) = (self.client.mac, self.request().requested_address());
         let reserved = self.host.is_some_and(|host| Some(*host.ip) == declined);
+        let rests = declined.filter(|address| !reserved && self.holds(*address));
+        let Some(address) = rests else {
+            return Verdict::silence(Because::Noted);
+        };
+        if !self.world.leases.may_decline(mac, network.pool) {
+            return Verdict::silence(Because::DeclinesMany(address));
+        }
+        let until = self.now.saturating_add(DECLINE_REST);
         Verdict {
-            lease_change: believed
-                .filter(|_| !reserved)
-                .map(|address| LeaseChange::Decline {
-                    mac: self.client.mac,
-                    address,
-                    until: self
-                        .now
-                        .saturating_add(DECLINE_REST)
-                        .unwrap_or(Timestamp::MAX),
-                }),
+            lease_change: Some(LeaseChange::Decline {
+                mac,
+                address,
+                until: until.unwrap_or(Timestamp::MAX),
+            }),
             ..Verdict::silence(Because::Noted)
         }
     }

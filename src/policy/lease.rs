@@ -5,6 +5,7 @@
 
 mod blocks;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -13,12 +14,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::model::{AddressRange, MacAddr};
+use crate::wire::dhcp::fnv_1a;
 use blocks::Blocks;
 
 /// How long an offered address is kept for the client's REQUEST.
 pub const OFFER_HOLD: Duration = Duration::from_secs(60);
 /// How long a declined address rests (dnsmasq `DECLINE_BACKOFF`).
 pub const DECLINE_REST: Duration = Duration::from_secs(600);
+
+/// Addresses that rest at once on the word of one machine. A machine that declines everything
+/// keeps what it was given last.
+const DECLINES_OF_ONE: usize = 4;
 
 /// An address that a machine holds, or held: expired leases are remembered so that
 /// a machine that comes back finds its address.
@@ -28,6 +34,17 @@ pub struct Lease {
     pub address: Ipv4Addr,
     /// Until when the machine may use it.
     pub expires: Timestamp,
+}
+
+/// An address that is given to nobody for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Who declined it, or has it without a lease.
+    pub mac: MacAddr,
+    /// Until when.
+    pub until: Timestamp,
 }
 
 /// A durable change of the table; what the journal holds.
@@ -70,6 +87,8 @@ pub struct LeaseTable {
     addresses: HashMap<Ipv4Addr, Standing>,
     by_mac: HashMap<MacAddr, Ipv4Addr>,
     offered_to: HashMap<MacAddr, Ipv4Addr>,
+    /// How many addresses rest by whom.
+    rests_by: HashMap<MacAddr, usize>,
     /// Addresses with an offer or a rest, which end by themselves.
     passing: HashSet<Ipv4Addr>,
     blocks: Blocks,
@@ -81,7 +100,7 @@ pub struct LeaseTable {
 struct Standing {
     lease: Option<(MacAddr, Timestamp)>,
     offer: Option<(MacAddr, Timestamp)>,
-    rests: Option<Timestamp>,
+    rests: Option<(MacAddr, Timestamp)>,
 }
 
 impl Standing {
@@ -121,7 +140,7 @@ impl LeaseTable {
                 self.change(address, |standing| {
                     standing.lease = standing.lease.filter(|_| !held);
                     standing.offer = None;
-                    standing.rests = Some(until);
+                    standing.rests = Some((mac, until));
                 });
             }
         }
@@ -165,12 +184,41 @@ impl LeaseTable {
         if let Some((mac, _)) = after.offer {
             self.offered_to.insert(mac, address);
         }
+        if before.rests != after.rests {
+            self.count_rests(before.rests, after.rests);
+        }
         if after.offer.is_some() || after.rests.is_some() {
             self.passing.insert(address);
         } else {
             self.passing.remove(&address);
         }
         self.blocks.note(address, used, before.idle(), after.idle());
+    }
+
+    fn count_rests(
+        &mut self,
+        before: Option<(MacAddr, Timestamp)>,
+        after: Option<(MacAddr, Timestamp)>,
+    ) {
+        if let Some((mac, _)) = after {
+            *self.rests_by.entry(mac).or_default() += 1;
+        }
+        if let Some((mac, _)) = before
+            && let Entry::Occupied(mut count) = self.rests_by.entry(mac)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Whether one more address may rest on the word of `mac`: not too many, and never the last
+    /// of a pool.
+    pub fn may_decline(&self, mac: MacAddr, pool: Option<AddressRange>) -> bool {
+        let most = pool.map_or(u64::MAX, |pool| (size(pool) - 1).max(1));
+        let most = usize::try_from(most).map_or(DECLINES_OF_ONE, |most| most.min(DECLINES_OF_ONE));
+        self.rests_by.get(&mac).copied().unwrap_or(0) < most
     }
 
     /// Remembers, in memory alone, that an address was offered.
@@ -187,13 +235,13 @@ impl LeaseTable {
         let ended = |address: &&Ipv4Addr| {
             let standing = self.standing(**address);
             standing.offer.is_some_and(|(_, until)| until <= now)
-                || standing.rests.is_some_and(|until| until <= now)
+                || standing.rests.is_some_and(|(_, until)| until <= now)
         };
         let ended: Vec<_> = self.passing.iter().filter(ended).copied().collect();
         for address in ended {
             self.change(address, |standing| {
                 standing.offer = standing.offer.filter(|(_, until)| *until > now);
-                standing.rests = standing.rests.filter(|until| *until > now);
+                standing.rests = standing.rests.filter(|(_, until)| *until > now);
             });
         }
     }
@@ -224,11 +272,16 @@ impl LeaseTable {
         })
     }
 
-    /// Addresses that rest after a DECLINE, with the end of their rest.
-    pub fn resting(&self) -> impl Iterator<Item = (Ipv4Addr, Timestamp)> + '_ {
-        self.addresses
-            .iter()
-            .filter_map(|(address, standing)| Some((*address, standing.rests?)))
+    /// Addresses that rest after a DECLINE.
+    pub fn resting(&self) -> impl Iterator<Item = Rest> + '_ {
+        self.addresses.iter().filter_map(|(&address, standing)| {
+            let (mac, until) = standing.rests?;
+            Some(Rest {
+                address,
+                mac,
+                until,
+            })
+        })
     }
 
     /// Whether `mac` may have `address` now.
@@ -237,7 +290,7 @@ impl LeaseTable {
         let anothers = |held: Option<(MacAddr, Timestamp)>| {
             held.is_some_and(|(who, until)| who != mac && until > now)
         };
-        let rests = standing.rests.is_some_and(|until| until > now);
+        let rests = standing.rests.is_some_and(|(_, until)| until > now);
         !anothers(standing.lease) && !anothers(standing.offer) && !rests
     }
 
@@ -264,15 +317,17 @@ impl LeaseTable {
     }
 }
 
-/// Where in the pool the search begins: the same place for the same MAC (FNV-1a).
+/// Where in the pool the search begins: the same place for the same MAC.
 fn spread(pool: AddressRange, mac: MacAddr) -> Ipv4Addr {
-    let hash = mac.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-        (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let (first, last) = (u32::from(pool.first), u32::from(pool.last));
-    let offset = hash % (u64::from(last - first) + 1);
+    let hash = fnv_1a(mac.0);
+    let offset = hash % size(pool);
     // Less than the pool's size, which is that of a u32 at most.
-    Ipv4Addr::from(first + u32::try_from(offset).unwrap_or(0))
+    Ipv4Addr::from(u32::from(pool.first) + u32::try_from(offset).unwrap_or(0))
+}
+
+/// How many addresses there are; at least one.
+fn size(pool: AddressRange) -> u64 {
+    u64::from(u32::from(pool.last) - u32::from(pool.first)) + 1
 }
 
 #[cfg(test)]
@@ -342,6 +397,45 @@ mod tests {
             table.choose(pool(10, 10), &[], mac(1), at(501)),
             Some(address)
         );
+    }
+
+    #[test]
+    fn one_machine_puts_no_pool_to_rest() {
+        let mut table = LeaseTable::default();
+        let whole = pool(10, 29);
+        let decline = |table: &mut LeaseTable, who| {
+            let address = table.choose(whole, &[], mac(who), at(0)).unwrap();
+            bind(table, who, address, 1000);
+            let believed = table.may_decline(mac(who), Some(whole));
+            let decline = LeaseChange::Decline {
+                mac: mac(who),
+                address,
+                until: at(600),
+            };
+            if believed {
+                table.apply(&decline);
+            }
+            believed
+        };
+        let believed =
+            |table: &mut LeaseTable, who| (0..100).filter(|_| decline(table, who)).count();
+        assert_eq!(believed(&mut table, 1), DECLINES_OF_ONE);
+        assert_eq!(believed(&mut table, 2), DECLINES_OF_ONE);
+        table.sweep(at(600));
+        assert!(table.rests_by.is_empty() && table.may_decline(mac(1), Some(whole)));
+    }
+
+    #[test]
+    fn the_last_address_of_a_small_pool_does_not_rest() {
+        let mut table = LeaseTable::default();
+        table.apply(&LeaseChange::Decline {
+            mac: mac(1),
+            address: Ipv4Addr::new(10, 0, 0, 10),
+            until: at(600),
+        });
+        assert!(!table.may_decline(mac(1), Some(pool(10, 11))));
+        assert!(table.may_decline(mac(1), Some(pool(10, 12))));
+        assert!(table.may_decline(mac(2), Some(pool(10, 10))));
     }
 
     #[test]

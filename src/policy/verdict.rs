@@ -93,6 +93,8 @@ pub enum Because {
     },
     /// Released or declined; there is nothing to answer.
     Noted,
+    /// The client declined so many addresses that this one does not rest, too.
+    DeclinesMany(Ipv4Addr),
     /// Not an error: the client took another server's offer.
     OtherServer(Ipv4Addr),
     /// No network in the inventory covers where the packet came from.
@@ -164,6 +166,7 @@ impl Because {
                 | Self::NotForServers(_)
                 | Self::NotForPxe(_)
                 | Self::NoAddressWanted
+                | Self::DeclinesMany(_)
         )
     }
 }
@@ -209,6 +212,10 @@ impl fmt::Display for Because {
                 write!(f, "it wants {wanted}, its address here is {right}")
             }
             Self::Noted => f.write_str("noted"),
+            Self::DeclinesMany(address) => write!(
+                f,
+                "it declined several addresses within minutes, and {address} does not rest as well: look at that machine, or for one that answers ARP for every address (arping {address})"
+            ),
             Self::OtherServer(server) => write!(f, "it took the offer of {server}"),
             Self::NoNetwork(address) => {
                 write!(f, "no network in the inventory covers {address}")

@@ -65,7 +65,7 @@ impl Site {
             };
             *count.entry(state).or_default() += 1;
         }
-        let resting = leases.resting().filter(|(_, until)| *until > now).count();
+        let resting = leases.resting().filter(|rest| rest.until > now).count();
         count.insert(
             LeaseState::Declined,
             i64::try_from(resting).unwrap_or(i64::MAX),

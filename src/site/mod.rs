@@ -12,6 +12,7 @@ mod measure;
 pub mod menu;
 mod on_link;
 pub mod others;
+pub mod own;
 mod reload;
 pub mod report;
 pub mod secrets;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 use crate::inventory::model::{Host, MacAddr};
 use crate::leases::Journal;
 use crate::metrics::Metrics;
+use crate::policy::dhcp::OwnAddresses;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::lease::LeaseTable;
 use crate::timeline::Timeline;
@@ -48,6 +50,7 @@ pub struct Site {
     pub handout: handout::Handout,
     /// Other DHCP servers that answer.
     pub others: others::OtherServers,
+    own: RwLock<Arc<OwnAddresses>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -77,6 +80,7 @@ impl Site {
             timeline,
             handout: handout::Handout::default(),
             others: others::OtherServers::default(),
+            own: RwLock::default(),
             metrics,
         }
     }

@@ -27,9 +27,25 @@ pub struct Heard {
 }
 
 impl Heard {
+    /// Whether it gives addresses.
+    pub fn gives(&self) -> bool {
+        !self.address.is_unspecified()
+    }
+
     /// Whether it is what a network in this mode reckons with.
     pub fn is_expected(&self, mode: DhcpMode) -> bool {
-        mode == DhcpMode::Proxy && !self.pxe
+        mode == DhcpMode::Proxy && self.gives() && !self.pxe
+    }
+
+    /// Which of the networks on one link it counts to: that of the address that it offers, else
+    /// its own, else the first.
+    pub fn counts_to<'a>(&self, here: &[&'a Network]) -> Option<&'a Network> {
+        let holding = |address| {
+            here.iter()
+                .find(|network| network.subnet.contains(&address))
+        };
+        let found = holding(self.address).or_else(|| holding(self.server));
+        found.or_else(|| here.first()).copied()
     }
 
     /// What is known of it, in words.
@@ -40,28 +56,29 @@ impl Heard {
             address,
             ..
         } = self;
-        let offers = if address.is_unspecified() {
-            "offers no address".to_owned()
-        } else {
-            format!("offers {address}")
+        let offers = match (self.gives(), self.pxe) {
+            (true, true) => format!("offers {address} and a boot file"),
+            (true, false) => format!("offers {address}"),
+            (false, true) => "offers a boot file and no address (a PXE proxy)".to_owned(),
+            (false, false) => "offers neither an address nor a boot file".to_owned(),
         };
-        let pxe = if self.pxe { " and a boot file" } else { "" };
-        format!("{server} ({mac}) {offers}{pxe}")
+        format!("{server} ({mac}) {offers}")
     }
 
     /// What comes of it, and what to do.
     pub fn advice(&self, network: &Network) -> String {
         let name = &network.name;
-        match (network.dhcp, self.pxe) {
-            (DhcpMode::Proxy, false) => {
+        match (network.dhcp, self.gives(), self.pxe) {
+            (_, false, false) => format!("machines of network {name} have no use for it"),
+            (_, false, true) => format!(
+                "machines of network {name} may boot what it says, and not what this daemon does: stop it"
+            ),
+            (DhcpMode::Proxy, true, false) => {
                 format!("it gives the addresses of network {name}, as `dhcp: proxy` reckons")
             }
-            (DhcpMode::Proxy, true) => format!(
+            (DhcpMode::Proxy, true, true) => format!(
                 "machines of network {name} may boot what it says: switch its network boot off"
             ),
-            _ if self.address.is_unspecified() => {
-                format!("machines of network {name} may boot what it says: stop it")
-            }
             _ => format!(
                 "machines of network {name} may take its address and not boot: stop it, or set `dhcp: proxy`"
             ),
@@ -107,47 +124,60 @@ impl OtherServers {
         self.lock().retain(|(on, ..), _| on != interface);
     }
 
-    /// Takes in who answered on an interface; gives who is new, and who is gone.
-    pub fn update(
+    /// Takes in who answered on an interface with these networks; gives who is new, with the
+    /// network that it counts to, and who is gone.
+    pub fn update<'a>(
         &self,
         interface: &str,
-        network: &Network,
+        here: &[&'a Network],
         heard: &[Heard],
-    ) -> (Vec<Heard>, Vec<Heard>) {
+    ) -> (Vec<(Heard, &'a Network)>, Vec<Heard>) {
         let mut known = self.lock();
         let mut new = Vec::new();
         for one in heard {
+            let Some(network) = one.counts_to(here) else {
+                continue;
+            };
+            let expected = one.is_expected(network.dhcp);
             let entry = Known {
                 network: network.name.clone(),
                 heard: *one,
                 at: Timestamp::now(),
-                expected: one.is_expected(network.dhcp),
+                expected,
                 missed: 0,
             };
             let key = (interface.to_owned(), one.server, one.mac);
-            let here = known.keys().filter(|(on, ..)| on == interface).count();
-            if here >= MOST && !known.contains_key(&key) {
+            let on_it = known.keys().filter(|(on, ..)| on == interface).count();
+            if on_it >= MOST && !known.contains_key(&key) {
                 continue;
             }
             let before = known.insert(key, entry);
-            if before.is_none_or(|before| before.expected != one.is_expected(network.dhcp)) {
-                new.push(*one);
+            if before.is_none_or(|before| before.expected != expected) {
+                new.push((*one, network));
             }
         }
-        let mut gone = Vec::new();
-        known.retain(|(on, server, mac), entry| {
-            let answered = heard
-                .iter()
-                .any(|one| (one.server, one.mac) == (*server, *mac));
-            entry.missed += u32::from(on == interface && !answered);
-            let stays = entry.missed < MISSES;
-            if !stays {
-                gone.push(entry.heard);
-            }
-            stays
-        });
-        (new, gone)
+        (new, forget_silent(&mut known, interface, heard))
     }
+}
+
+/// Counts who did not answer this time; gives who has not for long.
+fn forget_silent(
+    known: &mut BTreeMap<(String, Ipv4Addr, MacAddr), Known>,
+    interface: &str,
+    heard: &[Heard],
+) -> Vec<Heard> {
+    let mut gone = Vec::new();
+    known.retain(|(on, server, mac), entry| {
+        let mut all = heard.iter();
+        let answered = all.any(|one| (one.server, one.mac) == (*server, *mac));
+        entry.missed += u32::from(on == interface && !answered);
+        let stays = entry.missed < MISSES;
+        if !stays {
+            gone.push(entry.heard);
+        }
+        stays
+    });
+    gone
 }
 
 #[cfg(test)]
@@ -170,12 +200,71 @@ mod tests {
         let (inventory, _) = crate::inventory::parse("hosts.yaml", text).unwrap();
         let (others, network) = (OtherServers::default(), &inventory.networks["boot"]);
         for look in 0..5 {
-            others.update("eth0", network, &forged(look * 1000));
+            others.update("eth0", &[network], &forged(look * 1000));
             assert!(others.list().len() <= MOST);
         }
-        others.update("eth1", network, &forged(0)[..1]);
+        others.update("eth1", &[network], &forged(0)[..1]);
         others.forget("eth0");
         let left: Vec<_> = others.list().into_iter().map(|(on, _)| on).collect();
         assert_eq!(left, ["eth1"]);
+    }
+
+    const TWO: &str =
+        "networks: {boot: {subnet: 10.77.0.0/24, dhcp: proxy}, second: {subnet: 10.99.0.0/24}}";
+
+    fn heard(server: [u8; 4], address: [u8; 4], pxe: bool) -> Heard {
+        Heard {
+            server: server.into(),
+            mac: MacAddr([2; 6]),
+            address: address.into(),
+            pxe,
+        }
+    }
+
+    #[test]
+    fn of_two_networks_on_a_link_it_counts_to_its_own() {
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", TWO).unwrap();
+        let here: Vec<&Network> = inventory.networks.values().map(AsRef::as_ref).collect();
+        for (server, address, network) in [
+            ([10, 77, 0, 9], [10, 77, 0, 200], "boot"),
+            ([10, 99, 0, 9], [10, 99, 0, 200], "second"),
+            // Behind a relay: what it offers says where it counts.
+            ([192, 0, 2, 1], [10, 99, 0, 200], "second"),
+            ([10, 99, 0, 9], [0; 4], "second"),
+            ([192, 0, 2, 1], [0; 4], "boot"),
+        ] {
+            let found = heard(server, address, false).counts_to(&here);
+            assert_eq!(found.map(|at| &*at.name), Some(network), "{server:?}");
+        }
+        let others = OtherServers::default();
+        let plain = heard([10, 77, 0, 9], [10, 77, 0, 200], false);
+        let rogue = heard([10, 99, 0, 9], [10, 99, 0, 200], false);
+        others.update("eth0", &here, &[plain, rogue]);
+        let expected: Vec<_> = others.list().iter().map(|(_, one)| one.expected).collect();
+        assert_eq!(expected, [true, false]);
+    }
+
+    #[test]
+    fn what_it_offers_is_told_with_what_comes_of_it() {
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", TWO).unwrap();
+        let told = |network: &str, address, pxe| {
+            let one = heard([10, 77, 0, 9], address, pxe);
+            let advice = one.advice(&inventory.networks[network]);
+            format!("{}; {advice}", one.describe())
+        };
+        let given = [10, 77, 0, 200];
+        let all: Vec<_> = ["boot", "second"]
+            .into_iter()
+            .flat_map(|network| {
+                [
+                    (given, false),
+                    (given, true),
+                    ([0; 4], true),
+                    ([0; 4], false),
+                ]
+                .map(|(address, pxe)| told(network, address, pxe))
+            })
+            .collect();
+        insta::assert_snapshot!(all.join("\n"));
     }
 }

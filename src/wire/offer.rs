@@ -91,7 +91,7 @@ mod tests {
     fn our_own_server_reads_the_discover_and_we_read_its_offer() {
         let request = Request::parse(&discover(77, MAC)).unwrap();
         assert_eq!(request.message_type, MessageType::Discover);
-        assert_eq!((request.xid, request.chaddr), (77, MAC));
+        assert_eq!((request.xid, request.mac), (77, MAC));
         assert!(request.broadcast);
         let mut reply = Reply {
             message_type: MessageType::Offer,

@@ -1,5 +1,6 @@
 //! DHCP clients as people run them, each told to change nothing and to say what it was given.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -23,6 +24,8 @@ pub(crate) enum Program {
 pub(crate) struct Given {
     pub(crate) address: Ipv4Addr,
     pub(crate) server: Ipv4Addr,
+    /// What it says of the network, by the client's own names.
+    pub(crate) told: BTreeMap<String, String>,
 }
 
 /// Gets a lease on `eth0` of `client`, as a client that starts with nothing.
@@ -77,7 +80,7 @@ impl Place {
             "#!/bin/sh\n\
              address=${{ip:-$new_ip_address}}\n\
              server=${{serverid:-$new_dhcp_server_identifier}}\n\
-             [ -z \"$address\" ] || echo \"$address $server\" >{}\n",
+             [ -z \"$address\" ] || {{ echo \"$address $server\"; env; }} >{}\n",
             answer.display()
         );
         fs::write(&script, text)
@@ -100,10 +103,15 @@ impl Place {
 
 fn given(answer: &Path) -> Option<Given> {
     let text = fs::read_to_string(answer).ok()?;
-    let (address, server) = text.trim().split_once(' ')?;
+    let (first, rest) = text.split_once('\n')?;
+    let (address, server) = first.split_once(' ')?;
+    let told = rest.lines().filter_map(|line| line.split_once('='));
     Some(Given {
         address: address.parse().ok()?,
         server: server.parse().ok()?,
+        told: told
+            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            .collect(),
     })
 }
 
@@ -123,6 +131,9 @@ fn udhcpc<'a>(place: &'a Place, client_id: Option<&'a str>) -> Vec<&'a str> {
         "-s",
         &place.script,
     ];
+    for wanted in ["search", "staticroutes", "ntpsrv", "mtu"] {
+        argv.extend(["-O", wanted]);
+    }
     if let Some(id) = client_id {
         argv.extend(["-C", "-x", id]);
     }
@@ -140,7 +151,11 @@ fn dhclient<'a>(place: &'a Place, client_id: Option<&str>) -> Result<Vec<&'a str
     let id = client_id.map_or(String::new(), |id| {
         format!("send dhcp-client-identifier {};\n", octets(id))
     });
-    place.configure(&format!("timeout 20;\nretry 1;\ninitial-interval 1;\n{id}"))?;
+    // As Debian's configuration names 121.
+    let routes = "option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;";
+    place.configure(&format!(
+        "{routes}\ntimeout 20;\nretry 1;\ninitial-interval 1;\n{id}"
+    ))?;
     let config = place.config.to_str().unwrap_or_default();
     // Without -d it goes into the background once it has the lease; -1: one try.
     Ok(vec![
@@ -164,7 +179,10 @@ fn dhclient<'a>(place: &'a Place, client_id: Option<&str>) -> Result<Vec<&'a str
 
 fn dhcpcd(place: &Place, client_id: Option<&str>) -> Result<Vec<String>> {
     let id = client_id.map_or("clientid\n".to_owned(), |id| format!("clientid {id}\n"));
-    place.configure(&format!("ipv4only\nnoarp\nnohook resolv.conf\n{id}"))?;
+    place.configure(&format!(
+        "ipv4only\nnoarp\nnohook resolv.conf\n\
+         option domain_search, classless_static_routes, ntp_servers, interface_mtu\n{id}"
+    ))?;
     let config = place.config.display();
     let script = &place.script;
     // Its state would outlive the test and turn the next one's DISCOVER into a REQUEST. The mount

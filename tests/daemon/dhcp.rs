@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::clients::{Program, lease};
 use crate::lab::{APPLIANCE, Namespace, Result, Site};
-use crate::{ok, site};
+use crate::{fake, ok, site, site_with};
 
 const PROGRAMS: [Program; 3] = [Program::Udhcpc, Program::Dhclient, Program::Dhcpcd];
 
@@ -56,6 +56,75 @@ fn the_mac_decides_whatever_the_client_id() {
             "{mac}: {seen:?}"
         );
         assert_eq!(in_pool(seen[0]), !listed, "{mac}: {seen:?}");
+    }
+}
+
+/// RFC 3442 routes, RFC 3397 search domains (not compressed), NTP, MTU: each by the names of each client.
+#[test]
+fn every_client_is_told_of_the_network_as_it_is_configured() {
+    let Some(site) = site_with("told", &fake::telling()) else {
+        return;
+    };
+    let client = ok(site.lab.client("client", "52:54:00:00:00:01"));
+    let routes = "0.0.0.0/0 10.77.0.1 10.88.0.0/16 10.77.0.254 192.0.2.7/32 10.77.0.253";
+    let domains = "lab.example.org example.org";
+    let bytes = "0 10 77 0 1 16 10 88 10 77 0 254 32 192 0 2 7 10 77 0 253";
+    for (program, names, search, routes) in [
+        (
+            Program::Udhcpc,
+            [
+                "search",
+                "staticroutes",
+                "ntpsrv",
+                "mtu",
+                "domain",
+                "dns",
+                "router",
+            ],
+            domains,
+            routes,
+        ),
+        (
+            Program::Dhclient,
+            [
+                "new_domain_search",
+                "new_rfc3442_classless_static_routes",
+                "new_ntp_servers",
+                "new_interface_mtu",
+                "new_domain_name",
+                "new_domain_name_servers",
+                "new_routers",
+            ],
+            "lab.example.org. example.org.",
+            bytes,
+        ),
+        (
+            Program::Dhcpcd,
+            [
+                "new_domain_search",
+                "new_classless_static_routes",
+                "new_ntp_servers",
+                "new_interface_mtu",
+                "new_domain_name",
+                "new_domain_name_servers",
+                "new_routers",
+            ],
+            domains,
+            routes,
+        ),
+    ] {
+        let given = ok(lease(program, &client, site.lab.dir(), None));
+        let values = names.map(|name| given.told.get(name).map_or("", String::as_str));
+        let expected = [
+            search,
+            routes,
+            "10.77.0.3 10.77.0.4",
+            "1400",
+            "lab.example.org",
+            "10.77.0.1",
+            "10.77.0.1",
+        ];
+        assert_eq!(values, expected, "{program:?}: {:#?}", given.told);
     }
 }
 

@@ -29,6 +29,19 @@ hosts:
 unknown: {policy: hold}
 "#;
 
+/// The same with all that a network can be told of, and leases of the shortest kind.
+pub(crate) fn telling() -> String {
+    let pool = "    pool: 10.77.0.100-10.77.0.199\n";
+    let told = "    lease_time: 10s
+    ntp: [10.77.0.3, 10.77.0.4]
+    domain: lab.example.org
+    search: [lab.example.org, example.org]
+    mtu: 1400
+    routes: {10.88.0.0/16: 10.77.0.254, 192.0.2.7/32: 10.77.0.253}
+";
+    INVENTORY.replace(pool, &format!("{pool}{told}"))
+}
+
 /// A loader that TFTP clients fetch: more blocks than a 16-bit counter would show, were it larger;
 /// not a multiple of any block size.
 pub(crate) const LOADER: &str = "snponly.efi";

@@ -12,14 +12,6 @@ use crate::{fake, ok, site_with};
 
 const PROGRAM: &str = "/lib/systemd/systemd-networkd";
 
-/// Leases of the shortest kind, so that it renews within seconds; more to tell than the usual inventory has.
-fn inventory() -> String {
-    let pool = "    pool: 10.77.0.100-10.77.0.199\n";
-    let told =
-        "    lease_time: 10s\n    ntp: [10.77.0.3, 10.77.0.4]\n    domain: lab.example.org\n";
-    fake::INVENTORY.replace(pool, &format!("{pool}{told}"))
-}
-
 struct Networkd {
     process: Process,
     lease: PathBuf,
@@ -65,7 +57,7 @@ fn networkd_takes_its_lease_is_told_and_renews() {
     if !Path::new(PROGRAM).exists() {
         return eprintln!("{PROGRAM} is not there: skipped");
     }
-    let Some(site) = site_with("networkd", &inventory()) else {
+    let Some(site) = site_with("networkd", &fake::telling()) else {
         return;
     };
     let client = ok(site.lab.client("client", "52:54:00:00:00:02"));
@@ -85,8 +77,18 @@ fn networkd_takes_its_lease_is_told_and_renews() {
     assert_eq!(told("DNS"), "10.77.0.1");
     assert_eq!(told("NTP"), "10.77.0.3 10.77.0.4");
     assert_eq!(told("DOMAINNAME"), "lab.example.org");
+    assert_eq!(told("DOMAIN_SEARCH_LIST"), "lab.example.org example.org");
+    assert_eq!(told("MTU"), "1400");
     assert_eq!(told("HOSTNAME"), "kvm02");
     assert_eq!(told("LIFETIME"), "10");
+    let table = ok(client.ip(&["-4", "route", "show", "dev", "eth0"]));
+    for route in [
+        "default via 10.77.0.1",
+        "10.88.0.0/16 via 10.77.0.254",
+        "192.0.2.7 via 10.77.0.253",
+    ] {
+        assert!(table.contains(route), "{route} is not in:\n{table}");
+    }
     ok(renewed(&site, &networkd));
     let addresses = ok(client.ip(&["-4", "addr", "show", "eth0"]));
     assert!(addresses.contains("10.77.0.12/24"), "{addresses}");

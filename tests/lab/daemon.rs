@@ -37,6 +37,23 @@ impl Daemon {
 
     /// Starts it without waiting. Its state is kept in the lab, so that a second start finds it.
     pub fn spawn(lab: &Lab, inventory: &Path, data: &Path, log: &Path) -> Result<Self> {
+        Self::spawn_with(lab, inventory, data, log, &["--interface", BOOT_INTERFACE])
+    }
+
+    /// The same on every interface that has an address in a network.
+    pub fn start_everywhere(lab: &Lab, inventory: &Path, data: &Path, log: &Path) -> Result<Self> {
+        let mut daemon = Self::spawn_with(lab, inventory, data, log, &[])?;
+        daemon.process.wait_for(READY, Duration::from_secs(30))?;
+        Ok(daemon)
+    }
+
+    fn spawn_with(
+        lab: &Lab,
+        inventory: &Path,
+        data: &Path,
+        log: &Path,
+        interfaces: &[&str],
+    ) -> Result<Self> {
         let state = lab.dir().join("state");
         std::fs::create_dir_all(&state).map_err(io_error("create", &state))?;
         let show = |path: &Path| path.display().to_string();
@@ -50,9 +67,8 @@ impl Daemon {
             &data,
             "--state",
             &dir,
-            "--interface",
-            BOOT_INTERFACE,
         ];
+        let argv = [&argv[..], interfaces].concat();
         let process = Process::spawn("bridgehead serve", lab.appliance().name(), &argv, log)?;
         Ok(Self { process, state })
     }

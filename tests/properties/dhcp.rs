@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bridgehead::inventory::model::{Inventory, MacAddr};
 use bridgehead::policy::architecture::Architecture;
-use bridgehead::policy::dhcp::{Port, Received, World, answer};
+use bridgehead::policy::dhcp::{OwnAddresses, Port, Received, World, answer};
 use bridgehead::policy::lease::{LeaseChange, LeaseTable};
 use bridgehead::policy::{Destination, Transmit, Verdict};
 use bridgehead::wire::dhcp::{MessageType, Request};
@@ -72,6 +72,15 @@ static LOADERS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
 static KERNELS: LazyLock<BTreeMap<String, Architecture>> =
     LazyLock::new(|| [("debian".to_owned(), Architecture::X86)].into());
 
+/// Of every interface, one in the pool of a network behind relays, one in none.
+static OWN: LazyLock<OwnAddresses> = LazyLock::new(|| {
+    let served = [[10, 77, 0, 1], [10, 78, 0, 1], [10, 80, 1, 5]].map(Ipv4Addr::from);
+    OwnAddresses {
+        all: [&served[..], &[Ipv4Addr::new(192, 0, 2, 9)]].concat(),
+        served: served.to_vec(),
+    }
+});
+
 fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).expect("in range")
 }
@@ -118,6 +127,7 @@ pub(crate) fn answers(bytes: &[u8]) -> Vec<Vec<u8>> {
         for (to, port) in [
             (Ipv4Addr::BROADCAST, Port::Dhcp),
             (local, Port::Dhcp),
+            (OWN.all[3], Port::Dhcp),
             (local, Port::Pxe),
         ] {
             let received = Received {
@@ -140,6 +150,7 @@ fn check_received(bytes: &[u8], received: &Received<'_>) -> Vec<Vec<u8>> {
         let world = World {
             inventory: &WORLD,
             leases: &table,
+            own: &OWN,
             http_port: 80,
             loaders: &LOADERS,
             kernels: &KERNELS,
@@ -152,7 +163,7 @@ fn check_received(bytes: &[u8], received: &Received<'_>) -> Vec<Vec<u8>> {
         }
         if let Some(address) = verdict.offered {
             let until = now() + SignedDuration::from_secs(60);
-            table.offer(received.request.chaddr, address, until);
+            table.offer(received.request.mac, address, until);
         }
     }
     answers
@@ -181,7 +192,8 @@ fn check_destination(request: &Request, transmit: &Transmit) {
     match transmit.destination {
         Destination::Broadcast => {}
         Destination::Frame { mac, address } => {
-            assert_eq!(mac, request.chaddr);
+            assert_eq!(mac, request.mac);
+            assert!(request.hardware.is_ethernet(), "a frame to no MAC");
             assert_eq!(address, transmit.reply.yiaddr);
         }
         Destination::Unicast(to) => {
@@ -199,7 +211,11 @@ fn check_destination(request: &Request, transmit: &Transmit) {
 
 fn check_fixed(request: &[u8], reply: &[u8]) {
     assert!(reply.len() >= SHORTEST, "{} bytes", reply.len());
-    assert_eq!(reply[..3], [2, 1, 6], "op, htype, hlen");
+    assert_eq!(
+        (reply[0], &reply[1..3]),
+        (2, &request[1..3]),
+        "op, htype, hlen"
+    );
     assert_eq!(reply[4..8], request[4..8], "xid");
     assert_eq!(reply[24..28], request[24..28], "giaddr");
     assert_eq!(reply[28..44], request_chaddr(request), "chaddr");
@@ -212,10 +228,10 @@ fn check_fixed(request: &[u8], reply: &[u8]) {
     }
 }
 
-/// The six bytes of an Ethernet address, then zeros whatever the client has there.
+/// `hlen` bytes of an address, then zeros whatever the client has there.
 fn request_chaddr(request: &[u8]) -> [u8; 16] {
-    let mut chaddr = [0; 16];
-    chaddr[..6].copy_from_slice(&request[28..34]);
+    let (mut chaddr, length) = ([0; 16], usize::from(request[2]));
+    chaddr[..length].copy_from_slice(&request[28..28 + length]);
     chaddr
 }
 
@@ -293,9 +309,16 @@ fn check_address(received: &Received<'_>, transmit: &Transmit, options: &Options
         .find(|network| network.subnet.contains(&yiaddr));
     let subnet = network.expect("an address of a network").subnet;
     let server: [Ipv4Addr; 2] = [received.locals[0], Ipv4Addr::new(10, 80, 0, 9)];
-    for taken in [subnet.network(), subnet.broadcast()].iter().chain(&server) {
+    let ends = [subnet.network(), subnet.broadcast()];
+    for taken in ends.iter().chain(&server).chain(&OWN.all) {
         assert_ne!(yiaddr, *taken, "not a client's");
     }
+    assert!(
+        server[..1]
+            .iter()
+            .chain(&OWN.all)
+            .any(|own| *own == transmit.from)
+    );
     let mask = options
         .iter()
         .find(|(code, _)| *code == 1)

@@ -193,7 +193,12 @@ mod any {
             (0_u8..6).prop_map(|last| [2, 0, 0, 0, 0, last]),
             any::<[u8; 6]>(),
         ];
+        let hardware = prop_oneof![
+            6 => Just((1, 6)),
+            1 => (any::<u8>(), 0_u8..18),
+        ];
         let fixed = (
+            hardware,
             addresses(),
             addresses(),
             mac,
@@ -201,9 +206,9 @@ mod any {
             any::<[u8; 4]>(),
         );
         (fixed, 0_u8..9, vec(option(), 0..8)).prop_map(
-            |((ciaddr, giaddr, mac, middle, end), kind, options)| {
+            |(((htype, hlen), ciaddr, giaddr, mac, middle, end), kind, options)| {
                 let mut bytes = vec![0; 240];
-                bytes[..3].copy_from_slice(&[1, 1, 6]);
+                bytes[..3].copy_from_slice(&[1, htype, hlen]);
                 bytes[4..12].copy_from_slice(&middle);
                 bytes[12..16].copy_from_slice(&ciaddr);
                 bytes[24..28].copy_from_slice(&giaddr);

@@ -6,12 +6,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use jiff::Timestamp;
 
-use super::{Port, Received, World, answer};
+use super::{OwnAddresses, Port, Received, World, answer};
 use crate::inventory::model::{Inventory, MacAddr};
 use crate::policy::architecture::Architecture;
 use crate::policy::lease::{LeaseChange, LeaseTable};
 use crate::policy::verdict::{Because, Destination, Transmit, Verdict};
-use crate::wire::dhcp::{MessageType as Kind, Request};
+use crate::wire::dhcp::{Hardware, MessageType as Kind, Request};
 
 const INVENTORY: &str = "
 networks:
@@ -36,6 +36,10 @@ const ALL: Ipv4Addr = Ipv4Addr::BROADCAST;
 const US: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const US_TOO: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 const BESIDE: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
+/// Ours on another interface, in the pool of the network behind the relay.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 180);
+/// Ours too, where nothing is served.
+const MANAGEMENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const RELAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 254);
 
 /// A packet, with what the tables change.
@@ -43,6 +47,7 @@ const RELAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 254);
 struct Packet {
     request: Request,
     locals: Vec<Ipv4Addr>,
+    own: OwnAddresses,
     to: Ipv4Addr,
     source: SocketAddrV4,
     port: Port,
@@ -57,10 +62,15 @@ fn packet(kind: Kind, who: u8) -> Packet {
             broadcast: false,
             ciaddr: ANY,
             giaddr: ANY,
-            chaddr: mac(who),
+            hardware: Hardware::ethernet(mac(who)),
+            mac: mac(who),
             options: [].into(),
         },
         locals: vec![US, US_TOO],
+        own: OwnAddresses {
+            all: vec![US, US_TOO, ELSEWHERE, MANAGEMENT],
+            served: vec![US, US_TOO, ELSEWHERE],
+        },
         to: ALL,
         source: SocketAddrV4::new(ANY, 68),
         port: Port::Dhcp,
@@ -70,6 +80,12 @@ fn packet(kind: Kind, who: u8) -> Packet {
 impl Packet {
     fn option(mut self, code: u8, data: &[u8]) -> Self {
         self.request.options.insert(code, data.to_vec());
+        self
+    }
+
+    /// From a link that has no MACs (RFC 4390: IP over InfiniBand).
+    fn without_mac(mut self) -> Self {
+        self.request.hardware = Hardware::read(32, 0, &[0; 16]).unwrap();
         self
     }
 
@@ -116,6 +132,7 @@ impl Packet {
         let world = World {
             inventory: &inventory,
             leases,
+            own: &self.own,
             http_port: 80,
             loaders: &loaders,
             kernels: &[("debian".to_owned(), Architecture::X86)].into(),
@@ -168,88 +185,112 @@ fn leased(who: u8, address: Ipv4Addr) -> LeaseTable {
     leases
 }
 
-#[test]
-fn replies_go_where_the_client_can_hear_them() {
-    let frame = |address| Destination::Frame {
-        mac: mac(1),
-        address,
-    };
-    let own = ip(77, 11);
-    let discover = || packet(Kind::Discover, 1);
-    let request = || packet(Kind::Request, 1);
-    let inform = || packet(Kind::Inform, 1);
-    for (row, packet, to) in [
-        ("no address", discover(), frame(own)),
-        (
-            "no address, broadcast",
-            discover().broadcast(),
-            Destination::Broadcast,
-        ),
-        (
-            "relay",
-            discover().relayed(ip(77, 254)),
-            unicast(ip(77, 254), 67),
-        ),
-        (
-            "relay, broadcast",
-            discover().broadcast().relayed(ip(77, 254)),
-            unicast(ip(77, 254), 67),
-        ),
-        (
-            "selecting",
-            request().wants(own).option(54, &US.octets()),
-            frame(own),
-        ),
-        ("init-reboot", request().wants(own), frame(own)),
-        ("renewing", request().from(own, 68, US), unicast(own, 68)),
-        (
-            "renewing, another port",
-            request().from(own, 1068, US),
-            unicast(own, 1068),
-        ),
-        ("rebinding", request().from(own, 68, ALL), unicast(own, 68)),
-        (
-            "rebinding by a relay",
-            request().from(own, 68, ALL).relayed(ip(77, 254)),
-            unicast(ip(77, 254), 67),
-        ),
-        ("NAK", request().wants(ip(77, 99)), Destination::Broadcast),
-        (
-            "NAK while renewing",
-            request().from(ip(77, 99), 68, US),
-            Destination::Broadcast,
-        ),
-        (
-            "NAK by a relay",
-            request().wants(ip(77, 99)).relayed(ip(77, 254)),
-            unicast(ip(77, 254), 67),
-        ),
-        ("INFORM", inform().from(own, 68, ALL), unicast(own, 68)),
-        (
-            "INFORM by a relay",
-            inform().from(own, 68, ALL).relayed(ip(77, 254)),
-            unicast(own, 68),
-        ),
-        (
-            "INFORM by a relay without ciaddr",
-            inform().relayed(ip(77, 254)),
-            unicast(ip(77, 254), 67),
-        ),
-        (
-            "INFORM without any address",
-            inform(),
-            Destination::Broadcast,
-        ),
-    ] {
+/// What each packet is for, the packet, and where its answer goes.
+type Row = (&'static str, Packet, Destination);
+
+#[track_caller]
+fn go_to(rows: impl IntoIterator<Item = Row>) {
+    for (row, packet, to) in rows {
         assert_eq!(packet.sent().destination, to, "{row}");
     }
+}
+
+fn discover() -> Packet {
+    packet(Kind::Discover, 1)
+}
+
+fn request() -> Packet {
+    packet(Kind::Request, 1)
+}
+
+fn inform() -> Packet {
+    packet(Kind::Inform, 1)
+}
+
+/// The reservation of the one who asks in the rows.
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
+const NEAR_RELAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
+const ALL_CLIENTS: Destination = Destination::Broadcast;
+
+#[test]
+fn clients_without_an_address_hear_by_their_mac_or_with_all_others() {
+    let frame = Destination::Frame {
+        mac: mac(1),
+        address: OWN,
+    };
+    go_to([
+        ("no address", discover(), frame),
+        ("broadcast flag", discover().broadcast(), ALL_CLIENTS),
+        ("no MAC", discover().without_mac(), ALL_CLIENTS),
+        (
+            "selecting",
+            request().wants(OWN).option(54, &US.octets()),
+            frame,
+        ),
+        (
+            "selecting without a MAC",
+            request().wants(OWN).without_mac(),
+            ALL_CLIENTS,
+        ),
+        ("init-reboot", request().wants(OWN), frame),
+    ]);
+}
+
+#[test]
+fn clients_with_an_address_hear_there() {
+    go_to([
+        ("renewing", request().from(OWN, 68, US), unicast(OWN, 68)),
+        (
+            "renewing, another port",
+            request().from(OWN, 1068, US),
+            unicast(OWN, 1068),
+        ),
+        (
+            "renewing without a MAC",
+            request().from(OWN, 68, US).without_mac(),
+            unicast(OWN, 68),
+        ),
+        ("rebinding", request().from(OWN, 68, ALL), unicast(OWN, 68)),
+    ]);
+}
+
+#[test]
+fn what_came_by_a_relay_goes_back_by_it() {
+    let relay = unicast(NEAR_RELAY, 67);
+    let relayed = |packet: Packet| packet.relayed(NEAR_RELAY);
+    go_to([
+        ("relay", relayed(discover()), relay),
+        ("broadcast flag", relayed(discover().broadcast()), relay),
+        ("no MAC", relayed(discover().without_mac()), relay),
+        ("rebinding", relayed(request().from(OWN, 68, ALL)), relay),
+        ("NAK", relayed(request().wants(ip(77, 99))), relay),
+        ("INFORM without ciaddr", relayed(inform()), relay),
+        (
+            "INFORM",
+            relayed(inform().from(OWN, 68, ALL)),
+            unicast(OWN, 68),
+        ),
+    ]);
+}
+
+#[test]
+fn a_nak_is_heard_by_whoever_it_is_for() {
+    let renewing = request().from(ip(77, 99), 68, US);
+    go_to([
+        ("NAK", request().wants(ip(77, 99)), ALL_CLIENTS),
+        ("NAK while renewing", renewing, ALL_CLIENTS),
+    ]);
+}
+
+#[test]
+fn an_inform_is_answered_where_its_client_is() {
     let mut informs = inform();
-    informs.source = SocketAddrV4::new(own, 40_000);
-    assert_eq!(
-        informs.sent().destination,
-        unicast(own, 40_000),
-        "INFORM, source"
-    );
+    informs.source = SocketAddrV4::new(OWN, 40_000);
+    go_to([
+        ("ciaddr", inform().from(OWN, 68, ALL), unicast(OWN, 68)),
+        ("source", informs, unicast(OWN, 40_000)),
+        ("no address", inform(), ALL_CLIENTS),
+    ]);
 }
 
 #[test]
@@ -263,7 +304,9 @@ fn what_a_relay_must_broadcast_says_so() {
         .relayed(ip(77, 254));
     assert_eq!(flags(&nak), 0x8000);
     assert_eq!(flags(&packet(Kind::Inform, 1).relayed(ip(77, 254))), 0x8000);
-    assert_eq!(flags(&packet(Kind::Discover, 1).relayed(ip(77, 254))), 0);
+    let relayed = packet(Kind::Discover, 1).relayed(ip(77, 254));
+    assert_eq!(flags(&relayed), 0);
+    assert_eq!(flags(&relayed.without_mac()), 0x8000);
 }
 
 #[test]
@@ -368,6 +411,41 @@ fn answers_come_from_the_address_that_was_asked_or_the_clients_own_network() {
     }
 }
 
+/// A router or a route of ours may lead in by another interface than that of the address.
+#[test]
+fn a_renewal_for_another_interfaces_address_is_answered_from_there() {
+    let renews = packet(Kind::Request, 3).from(ip(88, 13), 68, ELSEWHERE);
+    let sent = renews.firmware(0).sent();
+    assert_eq!(sent.reply.message_type, Kind::Ack);
+    assert_eq!(sent.from, ELSEWHERE);
+    assert_eq!(sent.reply.options[&54], ELSEWHERE.octets());
+    assert_eq!(sent.reply.next_server, ELSEWHERE);
+    let releases = packet(Kind::Release, 3)
+        .from(ip(88, 13), 68, ELSEWHERE)
+        .option(54, &ELSEWHERE.octets());
+    let released = releases.ask_with(&leased(3, ip(88, 13)));
+    assert!(released.lease_change.is_some(), "{:?}", released.because);
+}
+
+#[test]
+fn an_address_where_nothing_is_served_names_one_where_it_is() {
+    let mut relayed = packet(Kind::Discover, 9).relayed(RELAY).firmware(0);
+    relayed.to = MANAGEMENT;
+    let sent = relayed.sent();
+    assert_eq!(sent.from, MANAGEMENT, "firewalls let that through");
+    assert_eq!(sent.reply.options[&54], US.octets());
+    assert_eq!(sent.reply.next_server, US);
+}
+
+/// Two interfaces on one link: each hears the REQUEST, and one is meant.
+#[test]
+fn who_chose_another_interface_is_not_told_no_by_this_one() {
+    let chose = packet(Kind::Request, 9)
+        .option(54, &ELSEWHERE.octets())
+        .wants(ip(88, 120));
+    assert_eq!(chose.ask().because, Because::OtherServer(ELSEWHERE));
+}
+
 #[test]
 fn a_relay_can_put_itself_between() {
     let info = [11, 4, 10, 88, 0, 254];
@@ -470,6 +548,12 @@ fn our_own_addresses_are_given_to_nobody() {
         assert_ne!(offer.reply.yiaddr, own);
     }
     let wants = packet(Kind::Request, 9).at(own).wants(own);
+    assert_eq!(wants.sent().reply.message_type, Kind::Nak);
+    for who in 9..=u8::MAX {
+        let offer = packet(Kind::Discover, who).relayed(RELAY).sent();
+        assert_ne!(offer.reply.yiaddr, ELSEWHERE, "another interface's");
+    }
+    let wants = packet(Kind::Request, 9).relayed(RELAY).wants(ELSEWHERE);
     assert_eq!(wants.sent().reply.message_type, Kind::Nak);
     let host = packet(Kind::Discover, 1).at(ip(77, 11)).ask();
     assert_eq!(host.because, Because::OwnAddress(ip(77, 11)));

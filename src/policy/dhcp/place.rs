@@ -83,28 +83,38 @@ impl<'a> Question<'a> {
                 || to.is_unspecified()
                 || networks.any(|network| network.subnet.broadcast() == to)
         };
-        self.received.port == Port::Pxe || self.received.locals.contains(&to) || !to_all()
+        self.received.port == Port::Pxe || self.is_ours(to) || !to_all()
     }
 
-    /// The address of ours that answers come from: the one that was asked, else the one in the
-    /// client's network.
+    /// The address of ours that answers come from: the one that was asked, on whatever interface
+    /// it is, else the one in the client's network.
     pub(super) fn source(&self, network: &Network) -> Ipv4Addr {
-        let locals = self.received.locals;
-        let mut inside = locals
-            .iter()
-            .filter(|local| network.subnet.contains(*local));
-        if locals.contains(&self.received.to) {
-            self.received.to
-        } else if let Some(server) = network.server.filter(|server| locals.contains(server)) {
-            server
-        } else {
-            inside.next().copied().unwrap_or(locals[0])
+        let asked = self.received.to;
+        match self.is_ours(asked) {
+            true => asked,
+            false => self.preferred(network),
         }
     }
 
-    /// The address that this client can reach the daemon by.
+    /// Where the client finds its boot files, and whom it asks again: the address that it asked
+    /// (a relay may be told of one where nothing else is served), else the one in its network.
     pub(super) fn server(&self, network: &Network) -> Ipv4Addr {
-        network.server.unwrap_or_else(|| self.source(network))
+        let (locals, asked) = (self.received.locals, self.received.to);
+        let served = locals.contains(&asked) || self.world.own.served.contains(&asked);
+        network.server.unwrap_or_else(|| match served {
+            true => asked,
+            false => self.preferred(network),
+        })
+    }
+
+    /// Of the addresses of the interface, that which the network names, or has.
+    fn preferred(&self, network: &Network) -> Ipv4Addr {
+        let locals = self.received.locals;
+        let mut inside = locals.iter().filter(|own| network.subnet.contains(*own));
+        let named = network.server.filter(|server| locals.contains(server));
+        named
+            .or_else(|| inside.next().copied())
+            .unwrap_or(locals[0])
     }
 
     /// Option 54: a relay may want all that the client sends to go by itself (RFC 5107).
@@ -118,7 +128,11 @@ impl<'a> Question<'a> {
     /// The server that the client chose, if it is not this one.
     pub(super) fn other_server(&self, network: &Network) -> Option<Ipv4Addr> {
         let named = self.received.request.server_id()?;
-        let ours = named == self.server_id(network)
+        // To everybody, another interface's address is another's to answer for: that interface
+        // may be on this very link, and heard it too.
+        let asked = named == self.received.to && self.is_ours(named);
+        let ours = asked
+            || named == self.server_id(network)
             || named == self.server(network)
             || self.received.locals.contains(&named);
         (!ours).then_some(named)

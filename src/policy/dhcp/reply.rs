@@ -34,7 +34,7 @@ impl<'a> Question<'a> {
             options.insert(118, request.bytes(118).to_vec());
         }
         let identifier = request.bytes(61);
-        if (1..=255).contains(&identifier.len()) {
+        if !identifier.is_empty() {
             options.insert(61, identifier.to_vec());
         }
         Reply {
@@ -64,7 +64,8 @@ impl<'a> Question<'a> {
 
     /// iPXE waits for DHCP and for an IPv6 router, each at every boot. Beyond a relay we can't reach it.
     fn ends_ipv6_wait(&self, network: &Network, kind: MessageType) -> bool {
-        let on_link = self.request().giaddr.is_unspecified();
+        let request = self.request();
+        let on_link = request.giaddr.is_unspecified() && request.hardware.is_ethernet();
         let is_ipxe = self.client.asker == Asker::Ipxe;
         kind == MessageType::Ack && is_ipxe && on_link && !network.ipxe_ipv6
     }
@@ -157,18 +158,18 @@ impl<'a> Question<'a> {
     }
 
     /// An OFFER or ACK with an address: by the relay, to the client's own address, to everybody
-    /// where it asks for that, else by a frame to its MAC, since it can't answer ARP yet.
+    /// where it asks for that or has no MAC, else by a frame, since it can't answer ARP yet.
     pub(super) fn destination(&self, yiaddr: Ipv4Addr) -> Destination {
         let request = self.request();
         if let Some(relay) = self.by_relay() {
             relay
         } else if let Some(client) = self.to_client() {
             client
-        } else if request.broadcast {
+        } else if request.broadcast || !request.hardware.is_ethernet() {
             Destination::Broadcast
         } else {
             Destination::Frame {
-                mac: request.chaddr,
+                mac: request.mac,
                 address: yiaddr,
             }
         }

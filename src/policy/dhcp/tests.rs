@@ -5,7 +5,7 @@ use crate::inventory::model::MacAddr;
 use crate::policy::event::StageState;
 use crate::policy::verdict::Destination;
 use crate::wire::dhcp::MessageType as Kind;
-use crate::wire::dhcp::Reply;
+use crate::wire::dhcp::{Hardware, Reply};
 
 fn ip(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, last)
@@ -42,7 +42,8 @@ fn request(kind: Kind, who: u8, options: &[(u8, &[u8])]) -> Request {
         broadcast: false,
         ciaddr: Ipv4Addr::UNSPECIFIED,
         giaddr: Ipv4Addr::UNSPECIFIED,
-        chaddr: mac(who),
+        hardware: Hardware::ethernet(mac(who)),
+        mac: mac(who),
         options: options
             .iter()
             .map(|(code, data)| (*code, data.to_vec()))
@@ -69,6 +70,7 @@ fn ask_of(
     let world = World {
         inventory,
         leases,
+        own: &OwnAddresses::default(),
         http_port: 80,
         loaders: &["undionly.kpxe", "snponly.efi"].map(str::to_owned).into(),
         kernels: &[("debian".to_owned(), Architecture::X86)].into(),
@@ -278,7 +280,7 @@ fn release_and_decline_are_believed_of_the_senders_own_address_alone() {
         (believed, &*words),
         (false, "releases 10.77.0.100, which it does not have")
     );
-    release.chaddr = mac(9);
+    release.mac = mac(9);
     let (believed, words) = told(&release);
     assert_eq!((believed, &*words), (true, "gave its address back"));
     release.options.insert(54, vec![10, 77, 0, 99]);
@@ -287,6 +289,34 @@ fn release_and_decline_are_believed_of_the_senders_own_address_alone() {
         !believed && words.contains("it took the offer of 10.77.0.99"),
         "{words}"
     );
+}
+
+#[test]
+fn a_machine_that_declines_whatever_it_gets_is_told_of_and_keeps_the_last() {
+    let mut leases = LeaseTable::default();
+    let held = |leases: &mut LeaseTable| {
+        let offer = ask_at(leases, &request(Kind::Discover, 9, &[]), 1);
+        let address = reply(&offer).yiaddr;
+        let wants = request(Kind::Request, 9, &[(50, &address.octets())]);
+        leases.apply(&ask_at(leases, &wants, 1).lease_change.unwrap());
+        address
+    };
+    let decline = |leases: &LeaseTable, address: Ipv4Addr| {
+        ask_at(
+            leases,
+            &request(Kind::Decline, 9, &[(50, &address.octets())]),
+            1,
+        )
+    };
+    let first = held(&mut leases);
+    leases.apply(&decline(&leases, first).lease_change.expect("believed"));
+    let last = held(&mut leases);
+    assert_ne!(first, last);
+    let verdict = decline(&leases, last);
+    assert_eq!(verdict.because, Because::DeclinesMany(last));
+    assert!(verdict.lease_change.is_none());
+    assert!(verdict.events[0].message.contains("look at that machine"));
+    assert_eq!(held(&mut leases), last);
 }
 
 /// Found by a property test: an answer to whatever address the packet names.

@@ -1,0 +1,158 @@
+//! Every socket, bound while there are privileges.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+
+use super::interfaces::{self, Askers};
+use super::{Options, ServeError, port_holder, state};
+use crate::dhcp::{Bound, Interface};
+use crate::inventory::model::Inventory;
+use crate::metrics::{Metrics, UdpService};
+use crate::tftp;
+
+/// Connections that the kernel keeps until they are taken; it takes `net.core.somaxconn` if that is less.
+const BACKLOG: i32 = 4096;
+
+/// What is served by.
+pub(super) struct Sockets {
+    pub(super) dhcp: Vec<Bound>,
+    /// Interfaces where relays alone would ask, and another process has the port.
+    pub(super) unserved: Vec<String>,
+    pub(super) tftp: tftp::Server,
+    pub(super) http: Vec<TcpListener>,
+    /// Empty where the API shares the port of the boot files.
+    pub(super) api: Vec<TcpListener>,
+    pub(super) https: Vec<TcpListener>,
+    pub(super) nfs: Vec<TcpListener>,
+    pub(super) control: std::os::unix::net::UnixListener,
+}
+
+impl Sockets {
+    pub(super) fn bind(
+        interfaces: &[Interface],
+        inventory: &Inventory,
+        options: &Options,
+    ) -> Result<Self, ServeError> {
+        let server = &inventory.server;
+        let mut tftp = Vec::new();
+        let (dhcp, unserved) = bind_all_dhcp(interfaces, inventory)?;
+        let (mut http, mut nfs) = (Vec::new(), Vec::new());
+        let (mut api, mut https) = (Vec::new(), Vec::new());
+        for interface in interfaces {
+            for address in &interface.addresses {
+                let at = |port| SocketAddr::new(IpAddr::V4(*address), port);
+                tftp.push(bind_udp(at(server.tftp_port), "TFTP")?);
+                http.push(bind_tcp(at(server.http_port), "HTTP")?);
+                nfs.push(bind_tcp(at(server.nfs_port), "NFS")?);
+                if let Some(port) = server.api_port {
+                    api.push(bind_tcp(at(port), "API")?);
+                }
+                if let Some(tls) = &server.tls {
+                    https.push(bind_tcp(at(tls.port), "HTTPS")?);
+                }
+            }
+        }
+        // Large receive buffers need CAP_NET_ADMIN, which goes after this.
+        let tftp = tftp::Server::from_sockets(tftp).map_err(ServeError::Tftp)?;
+        let control = state::control_socket(&options.state)?;
+        Ok(Self {
+            dhcp,
+            unserved,
+            tftp,
+            http,
+            api,
+            https,
+            nfs,
+            control,
+        })
+    }
+
+    /// Shows what the kernel drops before we see it.
+    pub(super) fn watch(&self, metrics: &Metrics) {
+        for socket in self.dhcp.iter().flat_map(Bound::receivers) {
+            metrics.sockets.watch(UdpService::Dhcp, &socket);
+        }
+        for socket in self.tftp.sockets() {
+            metrics.sockets.watch(UdpService::Tftp, socket);
+        }
+    }
+}
+
+/// DHCP wherever it is wanted. Where relays alone would ask, a port that another process has costs
+/// that interface alone, as long as relays can ask by another one: a container's or libvirt's
+/// DHCP server on a bridge of its own is no reason to serve nobody.
+fn bind_all_dhcp(
+    all: &[Interface],
+    inventory: &Inventory,
+) -> Result<(Vec<Bound>, Vec<String>), ServeError> {
+    let (mut bound, mut refused) = (Vec::new(), Vec::new());
+    for interface in all {
+        let Some(askers) = interfaces::askers(interface, all, inventory) else {
+            continue;
+        };
+        match bind_dhcp(interface) {
+            Ok(socket) => bound.push(socket),
+            Err(error) if askers == Askers::Relays && is_taken(&error) => {
+                refused.push((interface.name.clone(), error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if bound.is_empty()
+        && let Some((_, error)) = refused.pop()
+    {
+        return Err(error);
+    }
+    for (name, error) in &refused {
+        tracing::warn!(
+            "DHCP is not served on {name}, where no client of ours is and relays alone would ask; they can by the other interfaces. {error}"
+        );
+    }
+    Ok((bound, refused.into_iter().map(|(name, _)| name).collect()))
+}
+
+fn is_taken(error: &ServeError) -> bool {
+    matches!(error, ServeError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+}
+
+fn bind_dhcp(interface: &Interface) -> Result<Bound, ServeError> {
+    Bound::bind(interface.clone()).map_err(|error| match error.source.kind() {
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => ServeError::Bind {
+            operation: format!("{} on {}", error.operation, error.interface),
+            port: port_holder::Port::Udp(if error.operation.contains("4011") {
+                4011
+            } else {
+                67
+            }),
+            source: error.source,
+        },
+        _ => error.into(),
+    })
+}
+
+fn bind_udp(address: SocketAddr, what: &str) -> Result<std::net::UdpSocket, ServeError> {
+    let bound = std::net::UdpSocket::bind(address).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    bound.map_err(|source| ServeError::Bind {
+        operation: format!("bind UDP {address} ({what})"),
+        port: port_holder::Port::Udp(address.port()),
+        source,
+    })
+}
+
+fn bind_tcp(address: SocketAddr, what: &str) -> Result<TcpListener, ServeError> {
+    // std sets SO_REUSEADDR for listeners: a restart need not wait for TIME_WAIT.
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        // std's queue is of 128: of a row of racks that power on together most would come again a second later.
+        socket2::SockRef::from(&listener).listen(BACKLOG)?;
+        Ok(listener)
+    });
+    bound.map_err(|source| ServeError::Bind {
+        operation: format!("bind TCP {address} ({what})"),
+        port: port_holder::Port::Tcp(address.port()),
+        source,
+    })
+}
