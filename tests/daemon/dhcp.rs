@@ -128,6 +128,22 @@ fn every_client_is_told_of_the_network_as_it_is_configured() {
     }
 }
 
+/// An option of more than 255 bytes comes in two (RFC 3396), to a client that says it has the room (option 57).
+#[test]
+fn a_long_list_of_search_domains_arrives_whole() {
+    let domains: Vec<String> = (10..30)
+        .map(|number| format!("rack{number}.lab.example.org"))
+        .collect();
+    let inventory = fake::telling().replace("lab.example.org, example.org", &domains.join(", "));
+    let Some(site) = site_with("search", &inventory) else {
+        return;
+    };
+    let client = ok(site.lab.client("client", "52:54:00:00:00:01"));
+    let given = ok(lease(Program::Dhcpcd, &client, site.lab.dir(), None));
+    let told = given.told.get("new_domain_search").map(String::as_str);
+    assert_eq!(told, Some(&*domains.join(" ")), "{:#?}", given.told);
+}
+
 #[test]
 fn leases_survive_a_kill_and_no_address_is_given_twice() {
     let Some(mut site) = site("kill") else { return };

@@ -4,6 +4,7 @@
 //! udhcpc, isc-dhcp-client, dhcpcd, tftp-hpa, atftp, curl.
 #![allow(missing_docs)]
 
+mod addressing;
 mod clients;
 mod dhcp;
 mod fake;

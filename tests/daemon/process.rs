@@ -147,6 +147,27 @@ fn a_port_that_is_taken_where_relays_alone_would_ask_costs_that_interface_alone(
 }
 
 #[test]
+fn a_machine_in_no_network_can_ask_none_and_checks_all_the_same() {
+    let Some(lab) = Lab::for_test("nowhere") else {
+        return;
+    };
+    let data = ok(fake::data_dir(lab.dir()));
+    let file = lab.dir().join("hosts.yaml");
+    ok(fs::write(&file, INVENTORY).map_err(io_error("write", &file)));
+    ok(lab.appliance().ip(&["addr", "flush", "dev", "boot0"]));
+    let (code, words) = check_live(&lab, &file, &data, &[]);
+    assert_eq!(code, Some(1), "{words}");
+    for line in [
+        "3 hosts",
+        "network boot: not asked: no interface has an address in 10.77.0.0/24",
+        "in a network of the inventory: boot0",
+        "bridgehead: no interface has an address in a network of the inventory",
+    ] {
+        assert!(words.contains(line), "`{line}` is not in:\n{words}");
+    }
+}
+
+#[test]
 fn no_interface_left_for_relays_is_a_refusal() {
     let Some(lab) = Lab::for_test("norelay") else {
         return;

@@ -30,11 +30,26 @@ pub struct Site {
 impl Site {
     /// Writes the inventory into the lab and starts the daemon on it.
     pub fn start(lab: Lab, inventory: &str, data: &Path, logs: &Path) -> Result<Self> {
+        Self::start_by(Daemon::start, lab, inventory, data, logs)
+    }
+
+    /// The same on every interface of the appliance that has an address in a network.
+    pub fn start_everywhere(lab: Lab, inventory: &str, data: &Path, logs: &Path) -> Result<Self> {
+        Self::start_by(Daemon::start_everywhere, lab, inventory, data, logs)
+    }
+
+    fn start_by(
+        start: fn(&Lab, &Path, &Path, &Path) -> Result<Daemon>,
+        lab: Lab,
+        inventory: &str,
+        data: &Path,
+        logs: &Path,
+    ) -> Result<Self> {
         fs::create_dir_all(logs).map_err(io_error("create", logs))?;
         let file = lab.dir().join("hosts.yaml");
         fs::write(&file, inventory).map_err(io_error("write", &file))?;
         Ok(Self {
-            daemon: Daemon::start(&lab, &file, data, &logs.join("daemon.log"))?,
+            daemon: start(&lab, &file, data, &logs.join("daemon.log"))?,
             inventory: file,
             data: data.to_owned(),
             logs: logs.to_owned(),

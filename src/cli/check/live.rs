@@ -20,16 +20,18 @@ pub(super) struct Live {
 /// Looks for other DHCP servers on every interface that `serve` would serve, and says what was not
 /// asked, and why.
 pub(super) fn look(inventory: &Inventory, named: &[String]) -> Result<Live, Failure> {
-    let interfaces =
-        daemon::choose_interfaces(named, inventory).map_err(|error| Failure::of(&error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed("start the runtime", &error))?;
     let mut live = Live::default();
     for fault in daemon::address_faults(inventory) {
         let _ = writeln!(live.text, "{fault}");
     }
+    let interfaces = daemon::choose_interfaces(named, inventory).unwrap_or_else(|error| {
+        live.failure = Some(Failure::of(&error));
+        Vec::new()
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("start the runtime", &error))?;
     for interface in &interfaces {
         live.ask(&runtime, inventory, interface);
     }
