@@ -1,11 +1,12 @@
 //! The state directory: private, and one daemon's alone.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 /// The state directory can't be used.
@@ -22,8 +23,17 @@ pub enum StateError {
         source: io::Error,
     },
     /// Another daemon has it.
-    #[error("another bridgehead uses the state directory {}: two of them would give addresses twice; stop that one, or name another directory with --state", .0.display())]
-    InUse(PathBuf),
+    #[error("another bridgehead{} uses the state directory {}: two of them would give addresses twice; stop that one, or name another directory with --state", process(*pid), path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The other's process, where it left its number.
+        pid: Option<u32>,
+    },
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
@@ -44,13 +54,39 @@ pub(super) fn prepare(state: &Path) -> Result<Flock<File>, StateError> {
         .map_err(failed("make the state directory", state))?;
     let path = state.join("lock");
     let file = OpenOptions::new()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .open(&path)
         .map_err(failed("open", &path))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| StateError::InUse(state.to_owned()))
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => {
+            sign(&lock);
+            Ok(lock)
+        }
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let path = state.to_owned();
+            let pid = signed(&mut file);
+            Err(StateError::InUse { path, pid })
+        }
+        // Some network file systems know no locks.
+        Err((_, errno)) => Err(failed("lock", &path)(errno.into())),
+    }
+}
+
+/// Leaves our number for one who finds the lock taken. Without it the lock is as good.
+fn sign(mut file: &File) {
+    let number = format!("{}\n", std::process::id());
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.write_all(number.as_bytes()));
+}
+
+fn signed(file: &mut File) -> Option<u32> {
+    let mut number = String::new();
+    file.take(16).read_to_string(&mut number).ok()?;
+    number.trim().parse().ok()
 }
 
 /// The control socket's path in a state directory.
@@ -75,4 +111,26 @@ pub(super) fn control_socket(state: &Path) -> Result<UnixListener, StateError> {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o660))
         .map_err(failed("protect", &path))?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_is_one_daemons_alone_and_the_other_is_told_whose() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let held = prepare(&state).unwrap();
+        let said = prepare(&state).unwrap_err().to_string();
+        let (us, at) = (std::process::id(), state.display());
+        assert_eq!(
+            said,
+            format!(
+                "another bridgehead (process {us}) uses the state directory {at}: two of them would give addresses twice; stop that one, or name another directory with --state"
+            )
+        );
+        drop(held);
+        drop(prepare(&state).unwrap());
+    }
 }

@@ -1,7 +1,7 @@
 //! The journal's file: its lines, how they are read, and how the whole is replaced.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::clock::Mark;
 use super::{JournalError, failed};
 use crate::policy::lease::{LeaseChange, LeaseTable};
+
+/// A line is never longer, bytes: ours have some 150.
+const MAX_LINE: u64 = 4096;
 
 /// One line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,6 +28,24 @@ enum Record {
 pub(super) struct Content {
     pub table: LeaseTable,
     pub mark: Option<Mark>,
+    pub torn: Option<Torn>,
+}
+
+/// Where a crash cut off what was being written; what follows is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Torn {
+    /// The last line has no end.
+    Cut {
+        /// 1-based.
+        line: usize,
+    },
+    /// The file had grown on disk, and its data was not there yet: ext4 and XFS give NULs for
+    /// it. Blocks reach the disk in any order, so whole lines may follow. They are of one group
+    /// of changes that was never acknowledged, for what was is synced before the next is written.
+    Hole {
+        /// 1-based.
+        line: usize,
+    },
 }
 
 pub(super) fn push_change(bytes: &mut Vec<u8>, change: &LeaseChange) -> io::Result<()> {
@@ -39,8 +60,7 @@ pub(super) fn push_mark(bytes: &mut Vec<u8>, mark: Mark) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the journal. A last line without its newline was cut off by a crash before its
-/// ACK left, and is left out.
+/// Reads the journal up to where a crash cut it off, if one did.
 pub(super) fn read(path: &Path) -> Result<Content, JournalError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
@@ -51,10 +71,10 @@ pub(super) fn read(path: &Path) -> Result<Content, JournalError> {
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();
-        reader
-            .read_until(b'\n', &mut bytes)
-            .map_err(|e| failed("read", path, e))?;
-        if bytes.last() != Some(&b'\n') {
+        let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes);
+        let length = read.map_err(|e| failed("read", path, e))? as u64;
+        content.torn = torn(&bytes, line);
+        if length == 0 || content.torn.is_some() {
             break;
         }
         let record = serde_json::from_slice(&bytes).map_err(|source| JournalError::Damaged {
@@ -68,6 +88,32 @@ pub(super) fn read(path: &Path) -> Result<Content, JournalError> {
         }
     }
     Ok(content)
+}
+
+/// Whether a line is the one that a crash cut off.
+fn torn(bytes: &[u8], line: usize) -> Option<Torn> {
+    let ends = bytes.last() == Some(&b'\n') || bytes.len() as u64 >= MAX_LINE;
+    match bytes {
+        [] => None,
+        // JSON writes no NUL as it is.
+        _ if bytes.contains(&0) => Some(Torn::Hole { line }),
+        _ if !ends => Some(Torn::Cut { line }),
+        _ => None,
+    }
+}
+
+/// Keeps the file as it was under another name, for whoever wants to look at it: a second name of
+/// it, which takes no room. What was kept so before goes.
+pub(super) fn set_aside(path: &Path) -> Result<PathBuf, JournalError> {
+    let aside = path.with_extension("jsonl.damaged");
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove an older copy of", &aside, error));
+        }
+        _ => {}
+    }
+    fs::hard_link(path, &aside).map_err(|e| failed("keep a copy, as it was, of", path, e))?;
+    Ok(aside)
 }
 
 /// The living state as lines.

@@ -22,6 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::policy::lease::{LeaseChange, LeaseTable};
 pub use clock::LeaseClock;
@@ -44,7 +45,7 @@ pub enum JournalError {
         /// The cause.
         source: io::Error,
     },
-    /// A line in the middle can't be read; a torn last line is repaired instead.
+    /// A line can't be read, and is not what a crash leaves: that is repaired instead.
     #[error(
         "line {line} of the lease journal {} is damaged; move the file away to start without leases (addresses in use may then be given again)",
         path.display()
@@ -79,6 +80,7 @@ pub struct Journal {
     jobs: SyncSender<Job>,
     clock: LeaseClock,
     leases: Arc<Mutex<LeaseTable>>,
+    ended: CancellationToken,
 }
 
 /// Changes on their way to the disk.
@@ -86,10 +88,10 @@ pub struct Journal {
 pub struct Pending(oneshot::Receiver<Result<(), String>>);
 
 impl Journal {
-    /// Opens `leases.jsonl` in the state directory, repairs a torn end, and starts the writer.
+    /// Opens `leases.jsonl` in the state directory, repairs what a crash tore, and starts the writer.
     ///
     /// # Errors
-    /// [`JournalError`] if the file can't be read, or is damaged in the middle.
+    /// [`JournalError`] if the file can't be read, or is damaged otherwise.
     pub fn open(state: &Path) -> Result<Self, JournalError> {
         Self::open_at(state, Reading::now())
     }
@@ -100,15 +102,28 @@ impl Journal {
         let leases = Arc::new(Mutex::new(writer.table()));
         let shared = leases.clone();
         let (jobs, queue) = sync_channel(QUEUE);
+        let ended = CancellationToken::new();
+        let ends = ended.clone().drop_guard();
+        let write = move || {
+            // Dropped at the end, a panic's too.
+            let _ends = ends;
+            writer.run(&queue, &shared);
+        };
         thread::Builder::new()
             .name("leases".into())
-            .spawn(move || writer.run(&queue, &shared))
+            .spawn(write)
             .map_err(|e| failed("start the writer of", state, e))?;
         Ok(Self {
             jobs,
             clock,
             leases,
+            ended,
         })
+    }
+
+    /// Returns when its writer has ended, which it does by a fault of ours alone: nothing is taken any more.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// The clock by which its leases run out.

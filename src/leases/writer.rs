@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::clock::LeaseClock;
-use super::file;
+use super::file::{self, Torn};
 use super::{Job, JournalError};
 use crate::policy::lease::{LeaseChange, LeaseTable};
 
@@ -36,6 +36,7 @@ pub(super) struct Writer {
     clock: LeaseClock,
     marked: Timestamp,
     rewrite_at: u64,
+    pub(super) mend_every: Duration,
     mended: Option<Instant>,
     failing_since: Option<Instant>,
 }
@@ -52,6 +53,7 @@ impl Writer {
             marked: clock.now(),
             clock,
             rewrite_at: REWRITE_AT,
+            mend_every: MEND_EVERY,
             mended: None,
             failing_since: None,
         }
@@ -106,7 +108,7 @@ impl Writer {
         if self.file.is_some() {
             return Ok(());
         }
-        if self.mended.is_some_and(|at| at.elapsed() < MEND_EVERY) {
+        if self.mended.is_some_and(|at| at.elapsed() < self.mend_every) {
             return Err(io::Error::other("it failed a moment ago"));
         }
         self.mended = Some(Instant::now());
@@ -150,8 +152,12 @@ impl Writer {
             && self.length > self.rewrite_at
             && let Err(error) = self.rewrite()
         {
+            let next = match self.file {
+                Some(_) => "it goes on growing",
+                None => "it is tried again before the next lease is acknowledged",
+            };
             tracing::warn!(
-                "cannot rewrite the lease journal {}: {error}; it goes on growing",
+                "cannot rewrite the lease journal {}: {error}; {next}",
                 self.path.display()
             );
             self.rewrite_at = self.rewrite_at.saturating_mul(2);
@@ -200,12 +206,33 @@ impl Writer {
 /// room, the rest of the daemon serves all the same.
 pub(super) fn open(path: PathBuf, reading: super::clock::Reading) -> Result<Writer, JournalError> {
     let content = file::read(&path)?;
+    if let Some(torn) = content.torn {
+        mend(&path, torn, content.table.iter().count())?;
+    }
     let clock = LeaseClock::start(reading, content.mark.as_ref());
     let mut writer = Writer::new(path, content.table, clock);
     if let Err(error) = writer.open() {
         writer.fails(&error);
     }
     Ok(writer)
+}
+
+/// Says what a crash cost. What is left out is kept where it may be more than half a line.
+fn mend(path: &Path, torn: Torn, kept: usize) -> Result<(), JournalError> {
+    let journal = path.display();
+    match torn {
+        Torn::Cut { line } => tracing::info!(
+            "line {line} of the lease journal {journal} was cut off by a crash before its ACK left, and is left out"
+        ),
+        Torn::Hole { line } => {
+            let aside = file::set_aside(path)?;
+            tracing::warn!(
+                "the lease journal {journal} has NULs in line {line}, where a crash cut off what was being written: the {kept} leases before it are kept. What follows was not acknowledged, unless the disk lost what it had said is safe; the file as it was is {}",
+                aside.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 impl Writer {

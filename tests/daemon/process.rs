@@ -225,6 +225,23 @@ fn addresses_that_are_the_servers_own_or_should_be_are_told() {
 }
 
 #[test]
+fn a_second_daemon_on_one_state_directory_is_refused_and_the_first_goes_on() {
+    let Some(site) = site("second") else {
+        return;
+    };
+    let log = site.lab.dir().join("second.log");
+    let mut second = ok(Daemon::spawn(&site.lab, &site.inventory, &site.data, &log));
+    let status = ok(second.wait_exit(Duration::from_secs(30)));
+    let said = second.log().text();
+    assert_eq!(status.code(), Some(1), "{said}");
+    let first = site.daemon.pid();
+    let words = format!("another bridgehead (process {first}) uses the state directory");
+    assert!(said.contains(&words), "{words} is not in: {said}");
+    // Its control socket is still its own.
+    assert!(!ok(site.daemon.status()).hosts.is_empty());
+}
+
+#[test]
 fn serve_and_check_refuse_a_bad_inventory_in_the_same_words() {
     let Some(lab) = Lab::for_test("invalid") else {
         return;
