@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::leaving::Leaving;
 use super::turns::Place;
 
 /// Handed to the kernel at once, bytes; a slice of the file, never a copy.
@@ -21,16 +22,21 @@ const BEAT: Duration = Duration::from_secs(2);
 /// What became of a body.
 #[derive(Debug)]
 pub(super) struct Sent {
-    /// Handed to the connection.
+    /// That the kernel took. Of what was cut off about: the answer's head is counted among them.
     pub(super) bytes: usize,
+    /// It is all of the body.
+    pub(super) whole: bool,
     /// In the queue.
     pub(super) waited: Duration,
 }
 
-/// Bytes of a file, and what to do when they are sent or the client has gone.
-pub(super) struct Served<F: FnOnce(Sent)> {
+/// Bytes of a file, and what to do when they have left or the client has gone.
+pub(super) struct Served<F: FnOnce(Sent) + Send + 'static> {
     rest: Bytes,
-    sent: usize,
+    handed: usize,
+    leaving: Leaving,
+    /// Bytes that had left before.
+    before: u64,
     place: Option<Place>,
     wait: Option<Wait>,
     waited: Duration,
@@ -43,9 +49,10 @@ struct Wait {
     beat: Pin<Box<Sleep>>,
 }
 
-impl<F: FnOnce(Sent)> Served<F> {
-    /// The body begins when it is the turn of `place`. `done` is called once.
-    pub(super) fn new(bytes: Bytes, place: Option<Place>, done: F) -> Self {
+impl<F: FnOnce(Sent) + Send + 'static> Served<F> {
+    /// The body begins when it is the turn of `place`. `done` is called once, when the body has left by the connection
+    /// or never will.
+    pub(super) fn new(bytes: Bytes, place: Option<Place>, leaving: Leaving, done: F) -> Self {
         let waits = place.as_ref().is_some_and(|place| place.before().is_some());
         let wait = || Wait {
             since: Instant::now(),
@@ -53,7 +60,9 @@ impl<F: FnOnce(Sent)> Served<F> {
         };
         Self {
             rest: bytes,
-            sent: 0,
+            handed: 0,
+            before: leaving.taken(),
+            leaving,
             wait: waits.then(wait),
             waited: Duration::ZERO,
             place,
@@ -78,7 +87,7 @@ impl<F: FnOnce(Sent)> Served<F> {
     }
 }
 
-impl<F: FnOnce(Sent) + Unpin> Body for Served<F> {
+impl<F: FnOnce(Sent) + Send + Unpin + 'static> Body for Served<F> {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -92,7 +101,7 @@ impl<F: FnOnce(Sent) + Unpin> Body for Served<F> {
         let allowed = std::task::ready!(self.allowance(context));
         let length = self.rest.len().min(allowed);
         let chunk = self.rest.split_to(length);
-        self.sent += length;
+        self.handed += length;
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
@@ -105,13 +114,31 @@ impl<F: FnOnce(Sent) + Unpin> Body for Served<F> {
     }
 }
 
-impl<F: FnOnce(Sent)> Drop for Served<F> {
+impl<F: FnOnce(Sent) + Send + 'static> Drop for Served<F> {
     fn drop(&mut self) {
-        if let Some(done) = self.done.take() {
+        let Some(done) = self.done.take() else {
+            return;
+        };
+        let (handed, before, waited) = (self.handed, self.before, self.waited);
+        let leaving = self.leaving.clone();
+        let all = self.rest.is_empty();
+        let tell = move |left: bool| {
+            let whole = all && left;
+            let bytes = if whole {
+                handed
+            } else {
+                leaving.of(handed, before)
+            };
             done(Sent {
-                bytes: self.sent,
-                waited: self.waited,
+                bytes,
+                whole,
+                waited,
             });
+        };
+        if all {
+            self.leaving.when_left(tell);
+        } else {
+            tell(false);
         }
     }
 }

@@ -12,10 +12,10 @@ use axum::http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
 };
 use axum::http::{HeaderMap, Method, Response, StatusCode};
-use bytes::Bytes;
 
 use super::body::{Sent, Served};
 use super::conditions::{Wanted, wanted};
+use super::leaving::Leaving;
 use super::outlet::InHand;
 use super::turns::{Before, LARGE, Place};
 use super::{App, Ends};
@@ -43,6 +43,7 @@ pub(super) async fn file(
     };
     in_hand.take(asset);
     let asked = Asked {
+        leaving: &in_hand.leaving,
         app: &app,
         ends,
         path: &path,
@@ -60,6 +61,7 @@ struct Asked<'a> {
     asset: &'a Asset,
     /// Large transfers that run at once.
     at_once: usize,
+    leaving: &'a Leaving,
 }
 
 impl Asked<'_> {
@@ -113,7 +115,9 @@ impl Asked<'_> {
             last: range.end == self.asset.bytes.len(),
             began: Instant::now(),
         };
-        body(bytes, place, transfer)
+        let leaving = self.leaving.clone();
+        let served = Served::new(bytes, place, leaving, move |sent| transfer.tell(&sent));
+        Body::new(served)
     }
 
     fn queue(&self, peer: Ipv4Addr, length: usize) -> Place {
@@ -135,10 +139,6 @@ impl Asked<'_> {
         }
         place
     }
-}
-
-fn body(bytes: Bytes, place: Option<Place>, transfer: Transfer) -> Body {
-    Body::new(Served::new(bytes, place, move |sent| transfer.tell(&sent)))
 }
 
 /// UEFI HTTP boot asks by HEAD what a file is: the type counts, and the name only where there is none
@@ -187,7 +187,7 @@ impl Transfer {
             0.0 => String::new(),
             seconds => format!(", of them {seconds:.1} s in the queue"),
         };
-        let (state, message) = if sent.bytes < *total {
+        let (state, message) = if !sent.whole {
             metrics.cut_off.inc();
             let bytes = sent.bytes;
             let message = format!(

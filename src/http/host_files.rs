@@ -14,6 +14,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::boot_api::{Asker, Reply, listed, network};
+use super::leaving::Leaving;
+use super::outlet::InHand;
 use super::{App, Ends};
 use crate::inventory::model::Host;
 use crate::policy::event::{AttemptId, Stage, StageState};
@@ -48,6 +50,7 @@ pub(super) fn announce(
 pub(super) async fn files(
     State(app): State<App>,
     Extension(ends): Extension<Ends>,
+    Extension(in_hand): Extension<InHand>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Reply {
@@ -68,15 +71,21 @@ pub(super) async fn files(
     let again = || snapshot.files.bundle(&snapshot.inventory, &host).ok()?;
     let delivery = app.site.handout.begin(&name, &attempt, again);
     let delivery = delivery.map_err(|why| asker.deny(why.to_string()))?;
-    Ok(respond(app.site.clone(), peer, delivery))
+    let leaving = in_hand.leaving;
+    let handing = Handing {
+        delivery,
+        site: app.site.clone(),
+        peer,
+        before: leaving.taken(),
+        leaving,
+    };
+    Ok(respond(handing))
 }
 
-fn respond(site: Arc<Site>, peer: Ipv4Addr, delivery: Delivery) -> Response {
+fn respond(handing: Handing) -> Response {
     let body = Once {
-        rest: delivery.bytes.clone(),
-        delivery,
-        site,
-        peer,
+        rest: handing.delivery.bytes.clone(),
+        handing: Some(handing),
     };
     (
         [
@@ -88,12 +97,21 @@ fn respond(site: Arc<Site>, peer: Ipv4Addr, delivery: Delivery) -> Response {
         .into_response()
 }
 
-/// A body that knows whether it was sent whole.
-struct Once {
-    rest: Bytes,
+/// Files on their way to their host.
+struct Handing {
     delivery: Delivery,
     site: Arc<Site>,
     peer: Ipv4Addr,
+    leaving: Leaving,
+    /// Bytes that had left by the connection before.
+    before: u64,
+}
+
+/// A body that knows whether it left whole.
+struct Once {
+    rest: Bytes,
+    /// Until it is dropped.
+    handing: Option<Handing>,
 }
 
 impl Body for Once {
@@ -107,7 +125,8 @@ impl Body for Once {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
-        if !self.site.handout.is_current(&self.delivery) {
+        let current = |handing: &Handing| handing.site.handout.is_current(&handing.delivery);
+        if !self.handing.as_ref().is_some_and(current) {
             let why = "the same attempt asked again on another connection";
             return Poll::Ready(Some(Err(io::Error::other(why))));
         }
@@ -126,15 +145,29 @@ impl Body for Once {
 }
 
 impl Drop for Once {
+    /// What hyper has of it may still not leave, and is no reason to refuse it to the host when it asks again.
     fn drop(&mut self) {
-        let total = self.delivery.bytes.len();
-        let sent = total - self.rest.len();
-        let (peer, whole) = (self.peer, sent == total);
+        let Some(handing) = self.handing.take() else {
+            return;
+        };
+        if self.rest.is_empty() {
+            let leaving = handing.leaving.clone();
+            leaving.when_left(move |whole| handing.end(whole));
+        } else {
+            handing.end(false);
+        }
+    }
+}
+
+impl Handing {
+    fn end(&self, whole: bool) {
+        let (peer, total) = (self.peer, self.delivery.bytes.len());
         self.site.handout.end(&self.delivery, whole);
         let (state, message) = if whole {
             let message = format!("this host's files sent to {peer}, {total} bytes");
             (StageState::Info, message)
         } else {
+            let sent = self.leaving.of(total, self.before);
             let message = format!("this host's files were cut off after {sent} of {total} bytes");
             (StageState::Retry, message)
         };

@@ -6,6 +6,7 @@ mod boot_api;
 mod conditions;
 mod files;
 mod host_files;
+mod leaving;
 mod listen;
 mod metrics;
 mod outlet;

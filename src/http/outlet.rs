@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::leaving::Leaving;
 use crate::assets::Asset;
 
 /// A client that is sent something must take [`PROGRESS`] bytes in this time.
@@ -26,7 +27,11 @@ const PROGRESS: usize = 128 << 10;
 
 /// The file that a connection sends at present, if any; its handler says.
 #[derive(Debug, Clone, Default)]
-pub(super) struct InHand(Arc<Mutex<Option<Arc<Asset>>>>);
+pub(super) struct InHand {
+    asset: Arc<Mutex<Option<Arc<Asset>>>>,
+    /// Whether what was handed over has left.
+    pub(super) leaving: Leaving,
+}
 
 impl InHand {
     /// From now on the connection sends this file.
@@ -35,7 +40,7 @@ impl InHand {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Asset>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.asset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,6 +61,8 @@ fn offset_in(asset: &Asset, slice: &[u8]) -> Option<i64> {
 pub(super) struct Outlet {
     stream: TcpStream,
     in_hand: InHand,
+    /// [`WATCH`], but in tests.
+    patience: Duration,
     /// Runs while the client takes less than it is offered.
     watch: Option<Pin<Box<Sleep>>>,
     /// What it took since the watch began, bytes.
@@ -69,6 +76,7 @@ impl Outlet {
         Self {
             stream,
             in_hand,
+            patience: WATCH,
             watch: None,
             taken: 0,
             corked: false,
@@ -92,6 +100,7 @@ impl Outlet {
             {
                 Ok(length) => {
                     self.taken += length;
+                    self.in_hand.leaving.add(length);
                     return Poll::Ready(Ok(length));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -103,18 +112,18 @@ impl Outlet {
 
     /// The client is slower than we: that is normal, within limits.
     fn watch(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let taken = &mut self.taken;
+        let (taken, patience) = (&mut self.taken, self.patience);
         let watch = self.watch.get_or_insert_with(|| {
             *taken = 0;
-            Box::pin(sleep(WATCH))
+            Box::pin(sleep(patience))
         });
         while watch.as_mut().poll(context).is_ready() {
             if *taken < PROGRESS {
-                let why = format!("the client took {taken} bytes in {} s", WATCH.as_secs());
+                let why = format!("the client took {taken} bytes in {patience:?}");
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
             }
             *taken = 0;
-            watch.as_mut().reset(Instant::now() + WATCH);
+            watch.as_mut().reset(Instant::now() + patience);
         }
         Poll::Pending
     }
@@ -182,12 +191,19 @@ impl AsyncWrite for Outlet {
     fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.cork(false);
         self.watch = None;
+        self.in_hand.leaving.flushed();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         Poll::Ready(ready!(Pin::new(&mut this.stream).poll_shutdown(context)))
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.in_hand.leaving.ended();
     }
 }
 
@@ -198,5 +214,89 @@ impl AsyncRead for Outlet {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+    const CHUNK: [u8; 64 << 10] = [7; 64 << 10];
+
+    /// A connection whose buffers hold some ten KiB: the server's end and the client's.
+    pub(in super::super) async fn narrow() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        let connecting = socket.connect(listener.local_addr().unwrap());
+        let (accepted, client) = tokio::join!(listener.accept(), connecting);
+        let stream = accepted.unwrap().0;
+        SockRef::from(&stream)
+            .set_send_buffer_size(16 << 10)
+            .unwrap();
+        (stream, client.unwrap())
+    }
+
+    /// An outlet whose client has taken nothing until the connection was full.
+    async fn full() -> (Outlet, TcpStream) {
+        let (stream, client) = narrow().await;
+        let mut outlet = Outlet::new(stream, InHand::default());
+        outlet.patience = PATIENCE;
+        while push(&mut outlet).await.is_ready() || outlet.in_hand.leaving.taken() == 0 {
+            tokio::task::yield_now().await;
+        }
+        (outlet, client)
+    }
+
+    /// Tries to write once.
+    async fn push(outlet: &mut Outlet) -> Poll<()> {
+        let once = |context: &mut Context<'_>| {
+            let pushed = Pin::new(&mut *outlet).poll_write(context, &CHUNK);
+            Poll::Ready(pushed.map(|pushed| assert!(pushed.unwrap() > 0)))
+        };
+        poll_fn(once).await
+    }
+
+    /// Writes until the client is let go.
+    async fn let_go(outlet: &mut Outlet) -> io::Error {
+        loop {
+            let written = poll_fn(|context| Pin::new(&mut *outlet).poll_write(context, &CHUNK));
+            if let Err(error) = written.await {
+                return error;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_let_go() {
+        let began = Instant::now();
+        let (mut outlet, _client) = full().await;
+        let error = let_go(&mut outlet).await;
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().contains(" bytes in 2s"), "{error}");
+        assert!(began.elapsed() >= PATIENCE);
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_is_not() {
+        let began = Instant::now();
+        let (mut outlet, client) = full().await;
+        let before = outlet.in_hand.leaving.taken();
+        let mut buffer = [0; 4096];
+        while outlet.in_hand.leaving.taken() - before < PROGRESS as u64 + 1 {
+            // Nothing there yet is no matter.
+            let _ = client.try_read(&mut buffer);
+            let _ = push(&mut outlet).await;
+            tokio::task::yield_now().await;
+        }
+        // It takes no more from here on: it is let go at the end of the second time.
+        let error = let_go(&mut outlet).await;
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert!(began.elapsed() >= 2 * PATIENCE);
     }
 }
