@@ -651,6 +651,7 @@ fn connections_are_limited_and_places_come_back() {
     let limits = Limits {
         connections: 4,
         connections_per_address: 2,
+        ..Limits::default()
     };
     let exports = Exports::scan(&[("demo".to_owned(), top.path().to_owned())]).unwrap();
     let running = Running::start_with("127.0.0.1:0".parse().unwrap(), exports, |server| {
@@ -686,6 +687,28 @@ fn connections_are_limited_and_places_come_back() {
         "the place of a closed connection never came back"
     );
     assert!(first.mount("/roots/demo").is_ok());
+}
+
+#[test]
+fn who_connects_and_asks_for_nothing_is_let_go_and_who_uses_a_root_is_not() {
+    let top = tree();
+    let limits = Limits {
+        silence: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let exports = Exports::scan(&[("demo".to_owned(), top.path().to_owned())]).unwrap();
+    let running = Running::start_with("127.0.0.1:0".parse().unwrap(), exports, |server| {
+        server.limits(limits)
+    })
+    .unwrap();
+    let mut host = Client::connect(running.address);
+    let root = host.mount("/roots/demo").unwrap();
+    assert!(host.getattr(&root).is_ok());
+    let mut idle = Client::connect(running.address);
+    // A call that anybody may make does not keep the place.
+    idle.try_call::<Void>(PROGRAM, 0, &Void).unwrap();
+    assert_eq!(idle.read_record(), None);
+    assert!(host.getattr(&root).is_ok());
 }
 
 #[test]

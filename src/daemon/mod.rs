@@ -7,6 +7,7 @@ mod own;
 mod port_holder;
 mod privileges;
 mod reload;
+mod reminder;
 mod roots;
 mod services;
 mod sockets;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +30,7 @@ use crate::http::{self, App};
 use crate::leases::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::nfs;
-use crate::site::{Paths, ReloadState, Site, Snapshot};
+use crate::site::{Paths, RENEW, ReloadState, Site, Snapshot};
 use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
 use roots::Roots;
@@ -172,6 +174,8 @@ async fn serve(
     start(sockets, &app, &roots.exports(), &mut services, &shutdown).await?;
     let reloader = reload::Reloader::new(options, app.clone(), roots, unserved)?;
     services.spawn("reload", reloader.run(hangup, shutdown.clone()));
+    remind_of_certificate(&app, &mut services, &shutdown);
+    watch_journal(&app, &mut services, &shutdown);
     announce(&app.site.snapshot());
     let stop = async {
         tokio::select! {
@@ -221,10 +225,10 @@ async fn start(
         let server = nfs::Server::with_listener(listener, exports.clone(), observer)
             .await
             .map_err(ServeError::Nfs)?;
-        services.spawn(
-            "NFS",
-            server.allow(nfs::reserved_port).serve(shutdown.clone()),
-        );
+        let server = server
+            .allow(nfs::reserved_port)
+            .counting(app.site.metrics.nfs.connections.clone());
+        services.spawn("NFS", server.serve(shutdown.clone()));
     }
     let mut serve =
         |listeners, router, keys| serve_http(listeners, router, keys, app, services, shutdown);
@@ -235,10 +239,16 @@ async fn start(
     } else {
         http::boot_router(app.clone())
     };
-    serve(sockets.http, hosts.clone(), None)?;
-    serve(sockets.api, http::api_router(app.clone()), None)?;
     let site = app.site.clone();
     let keys: http::Keys = Arc::new(move || Some(site.snapshot().tls.as_ref()?.config.clone()));
+    // Whether there is TLS at all is as fixed as the ports: `moved_ports` sees to it.
+    let has_tls = app.site.snapshot().tls.is_some();
+    serve(sockets.http, hosts.clone(), None)?;
+    serve(
+        sockets.api,
+        http::api_router(app.clone()),
+        has_tls.then(|| keys.clone()),
+    )?;
     serve(sockets.https, hosts, Some(keys))?;
     let control = tokio::net::UnixListener::from_std(sockets.control)
         .map_err(system("start the control socket"))?;
@@ -246,6 +256,27 @@ async fn start(
     let control = http::serve_unix(control, router, metrics, shutdown.clone());
     services.spawn("the control socket", control);
     Ok(())
+}
+
+/// The certificate was told of when it was loaded, and that may be a year ago.
+fn remind_of_certificate(app: &App, services: &mut Services, shutdown: &CancellationToken) {
+    let site = app.site.clone();
+    let warning = move || site.snapshot().tls.as_ref()?.warning(Timestamp::now());
+    let say = |warning: &str| tracing::warn!("{warning}: {RENEW}");
+    let reminding = reminder::remind(reminder::DAILY, warning, say, shutdown.clone());
+    services.spawn("the certificate's reminder", reminding);
+}
+
+/// Without its writer no lease is given: that is no daemon that goes on serving.
+fn watch_journal(app: &App, services: &mut Services, shutdown: &CancellationToken) {
+    let (site, shutdown) = (app.site.clone(), shutdown.clone());
+    let watching = async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = site.journal.ended() => {}
+        }
+    };
+    services.spawn("the writer of the lease journal", watching);
 }
 
 fn serve_http(

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::assets::stage_of;
 use crate::http::{Ends, Trouble};
 use crate::inventory::model::MacAddr;
-use crate::metrics::{TftpAnswer, TftpResult};
+use crate::metrics::{NfsRefusal, TftpAnswer, TftpResult};
 use crate::nfs;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::render::ConfigKind;
@@ -30,6 +30,7 @@ pub(super) fn nfs_observer(site: &Arc<Site>) -> nfs::Observer {
     let site = site.clone();
     Arc::new(move |event| match event {
         nfs::Event::Mounted { peer, export } => {
+            site.metrics.nfs.mounts.inc();
             site.note(
                 v4(peer),
                 Stage::Root,
@@ -39,6 +40,7 @@ pub(super) fn nfs_observer(site: &Arc<Site>) -> nfs::Observer {
         }
         nfs::Event::Unmounted { .. } => {}
         nfs::Event::Refused { peer, why } => {
+            site.metrics.nfs.refused.of(refused(&why)).inc();
             site.note(
                 v4(peer),
                 Stage::Root,
@@ -62,6 +64,18 @@ pub(super) fn nfs_observer(site: &Arc<Site>) -> nfs::Observer {
             tracing::error!("NFS could not {operation} for a moment: {error}");
         }
     })
+}
+
+fn refused(why: &nfs::Refusal) -> NfsRefusal {
+    match why {
+        nfs::Refusal::TooManyConnections { scope, .. } => match scope {
+            nfs::Scope::All => NfsRefusal::Connections,
+            nfs::Scope::Address => NfsRefusal::AddressConnections,
+        },
+        nfs::Refusal::UnknownExport { .. } => NfsRefusal::Export,
+        nfs::Refusal::NotAllowed { .. } => NfsRefusal::Client,
+        nfs::Refusal::Malformed(_) => NfsRefusal::Malformed,
+    }
 }
 
 /// Peers that do not speak HTTP, or too much of it.

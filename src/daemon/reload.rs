@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -15,16 +14,13 @@ use super::roots::Roots;
 use crate::assets::Fingerprint;
 use crate::http::App;
 use crate::inventory::model::Inventory;
-use crate::site::{Paths, RENEW, Snapshot};
+use crate::site::{Paths, Snapshot};
 
 /// How often the files are looked at. Asking their state works on every file system and
 /// with every editor's way of saving, and costs some twenty `stat` calls.
 const LOOK: Duration = Duration::from_secs(1);
 /// How soon an edit that was refused is tried again though it has not changed.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// How often it is said that the certificate of HTTPS ends soon.
-const REMIND: Duration = Duration::from_secs(24 * 3600);
 
 /// An edit that was not served.
 struct Refused {
@@ -67,17 +63,12 @@ impl Reloader {
     pub(super) async fn run(mut self, mut hangup: Signal, shutdown: CancellationToken) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
         let mut refused: Option<Refused> = None;
         loop {
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = hangup.recv() => true,
                 _ = look.tick() => false,
-                _ = remind.tick() => {
-                    self.remind();
-                    continue;
-                }
             };
             self.app.site.look_at_own();
             let seen = self.fingerprint();
@@ -92,18 +83,6 @@ impl Reloader {
                     at: Instant::now(),
                 });
             }
-        }
-    }
-
-    /// The certificate was told of when it was loaded, and that may be a year ago.
-    fn remind(&self) {
-        let snapshot = self.app.site.snapshot();
-        let warning = snapshot
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.warning(Timestamp::now()));
-        if let Some(warning) = warning {
-            tracing::warn!("{warning}: {RENEW}");
         }
     }
 

@@ -21,6 +21,15 @@ use crate::policy::verdict::Because;
 use crate::site::{Site, Snapshot};
 use crate::wire::dhcp::{MessageType, Request};
 
+/// A request and what the timeline says of it, which is asked before the lease table is locked:
+/// whoever looks at the timeline may wait for all who write to it.
+pub(super) struct Asked {
+    request: Request,
+    envelope: Envelope,
+    /// The same boot goes on, from the local disk.
+    leaves_for_disk: bool,
+}
+
 /// A packet and what is done about it.
 pub(super) struct Decided {
     pub(super) request: Request,
@@ -51,27 +60,13 @@ impl Desk {
     /// journal before the lock goes: the order on disk is that in which was decided.
     pub(super) fn decide_all(&self, inbox: &Inbox) -> Batch {
         let snapshot = self.site.snapshot();
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let arrived = Instant::now();
-        // Written to the event log when the locks are gone.
-        let mut told = Vec::new();
+        let asked = self.admit_all(inbox, &snapshot);
         let mut leases = self.site.leases();
         let now = self.now();
         leases.sweep(now);
-        let decide = |(bytes, envelope): (&[u8], Envelope)| {
-            // Should a packet ever panic, it takes nobody with it.
-            let decided = catch_unwind(AssertUnwindSafe(|| {
-                let request = self
-                    .admit(bytes, envelope.source, &mut limits, arrived)
-                    .unwrap_or_else(|event| {
-                        told.push(*event);
-                        None
-                    })?;
-                Some(self.decide_one(request, envelope, &snapshot, &mut leases, now))
-            }));
-            decided.ok().flatten()
-        };
-        let decided = inbox.packets().filter_map(decide);
+        let decided = asked.into_iter().filter_map(|asked| {
+            guarded(|| Some(self.decide_one(asked, &snapshot, &mut leases, now)))
+        });
         let (durable, now): (Vec<_>, Vec<_>) =
             decided.partition(|decided| decided.verdict.lease_change.is_some());
         let changes = |all: &[Decided]| all.iter().filter_map(|d| d.verdict.lease_change).collect();
@@ -79,22 +74,58 @@ impl Desk {
             written: self.site.journal.submit(changes(&durable)),
             decided: durable,
         });
-        drop(leases);
+        Batch { now, durable }
+    }
+
+    /// The requests among the packets that are within their budgets; of the others is told.
+    fn admit_all(&self, inbox: &Inbox, snapshot: &Snapshot) -> Vec<Asked> {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrived = Instant::now();
+        // Written to the event log when the lock is gone.
+        let mut told = Vec::new();
+        let admit = |(bytes, envelope): (&[u8], Envelope)| {
+            let admitted = guarded(|| {
+                let admitted = self.admit(bytes, envelope.source, &mut limits, arrived);
+                admitted.unwrap_or_else(|event| {
+                    told.push(*event);
+                    None
+                })
+            });
+            admitted.map(|request| (request, envelope))
+        };
+        let admitted: Vec<_> = inbox.packets().filter_map(admit).collect();
         drop(limits);
         for event in told {
             self.site.timeline.record(event);
         }
-        Batch { now, durable }
+        let asked = admitted.into_iter().filter_map(|(request, envelope)| {
+            guarded(|| Some(self.ask(request, envelope, snapshot)))
+        });
+        asked.collect()
+    }
+
+    /// Asks the timeline of a request. The lease table must not be locked.
+    pub(super) fn ask(&self, request: Request, envelope: Envelope, snapshot: &Snapshot) -> Asked {
+        let (client, now) = (Client::of(&request), Timestamp::now());
+        Asked {
+            leaves_for_disk: self.site.leaves_for_disk(snapshot, &client, now),
+            request,
+            envelope,
+        }
     }
 
     pub(super) fn decide_one(
         &self,
-        request: Request,
-        envelope: Envelope,
+        asked: Asked,
         snapshot: &Snapshot,
         leases: &mut LeaseTable,
         now: Timestamp,
     ) -> Decided {
+        let Asked {
+            request,
+            envelope,
+            leaves_for_disk,
+        } = asked;
         let received = Received {
             request: &request,
             locals: &self.socket.interface.addresses,
@@ -102,10 +133,6 @@ impl Desk {
             source: envelope.source,
             port: envelope.port,
         };
-        let client = Client::of(&request);
-        let leaves_for_disk = self
-            .site
-            .leaves_for_disk(snapshot, &client, Timestamp::now());
         let own = self.site.own();
         let verdict = decide(&received, snapshot, &own, leases, now, leaves_for_disk);
         let unproven = verdict.offered.filter(|address| {
@@ -144,6 +171,8 @@ impl Desk {
         if others::is_own_probe(request.mac, request.xid) {
             return Ok(None);
         }
+        let received = &self.site.metrics.dhcp.received;
+        received.of(request.message_type.into()).inc();
         match limits.admit(&request, arrived) {
             Ok(()) => Ok(Some(request)),
             Err(cut) => self
@@ -172,6 +201,11 @@ impl Desk {
         );
         Some(event(machine, StageState::Ignored, message))
     }
+}
+
+/// Should a packet ever panic, it takes nobody with it.
+fn guarded<T>(work: impl FnOnce() -> Option<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok().flatten()
 }
 
 /// Decides, and holds the address in memory before the lock goes: nobody else is given it

@@ -160,16 +160,11 @@ impl Desk {
 
     fn decide_again(&self, decided: Decided) -> Decided {
         let snapshot = self.site.snapshot();
+        let asked = self.ask(decided.request, decided.envelope, &snapshot);
         let now = self.now();
         let mut leases = self.site.leases();
         leases.sweep(now);
-        self.decide_one(
-            decided.request,
-            decided.envelope,
-            &snapshot,
-            &mut leases,
-            now,
-        )
+        self.decide_one(asked, &snapshot, &mut leases, now)
     }
 
     fn now(&self) -> Timestamp {
@@ -241,6 +236,8 @@ impl Desk {
     fn finish(self: &Arc<Self>, decided: Decided) {
         record(&decided, &self.site);
         let Some(transmit) = decided.verdict.reply.clone() else {
+            let ignored = &self.site.metrics.dhcp.ignored;
+            ignored.of((&decided.verdict.because).into()).inc();
             return self.count(PacketResult::Silent);
         };
         let held = (!transmit.delay.is_zero())
@@ -277,6 +274,8 @@ impl Desk {
             let machine = events.map_or_else(MachineId::wire, |event| event.machine.clone());
             return self.tell(machine, StageState::Retry, message);
         }
+        let sent = &self.site.metrics.dhcp.sent;
+        sent.of(transmit.reply.message_type.into()).inc();
         self.count(PacketResult::Answered);
         if transmit.ends_ipv6_wait {
             // Without it the boot takes its 16 s longer, and nothing else is lost.

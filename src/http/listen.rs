@@ -26,7 +26,7 @@ use tower_service::Service;
 use super::Ends;
 use super::addresses::{Addresses, PER_ADDRESS, Seat, TooMany};
 use super::outlet::{InHand, Outlet};
-use crate::metrics::{Gauge, HttpMetrics, StatusClass};
+use crate::metrics::{Gauge, HttpMetrics, HttpRoute, StatusClass};
 
 /// Connections at once; beyond, they wait in the kernel's queue. A rack that boots
 /// together opens one or two per host.
@@ -266,6 +266,10 @@ impl Server {
     {
         let (router, metrics) = (self.router, self.metrics);
         let service = service_fn(move |mut request: Request<Incoming>| {
+            metrics
+                .requests
+                .of(HttpRoute::of(request.uri().path()))
+                .inc();
             request.extensions_mut().insert(ends);
             request.extensions_mut().insert(in_hand.clone());
             let answer = router.clone().call(request.map(Body::new));

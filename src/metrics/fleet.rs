@@ -33,6 +33,8 @@ pub struct FleetMetrics {
     pub unlisted: Gauge,
     /// 1: the last edit of the inventory is served.
     pub reload_success: Gauge,
+    /// When what is served was read, Unix time.
+    pub reload_timestamp: Gauge,
     /// When the certificate of HTTPS ends, Unix time; 0 without HTTPS.
     pub certificate_end: Gauge,
 }
@@ -50,6 +52,12 @@ impl FleetMetrics {
             "inventory_reload_success",
             reload,
             self.reload_success.clone(),
+        );
+        let read = "When the inventory that is served was taken up, seconds since 1970";
+        registry.register(
+            "inventory_reload_timestamp_seconds",
+            read,
+            self.reload_timestamp.clone(),
         );
         let end = "When the certificate of HTTPS ends, seconds since 1970; 0 without HTTPS";
         registry.register(

@@ -48,9 +48,65 @@ impl Label for StatusClass {
     }
 }
 
+/// What is asked for by HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpRoute {
+    /// Kernels, initrds, loaders.
+    Files,
+    /// Loaders' scripts and configs.
+    Scripts,
+    /// What a host in its initrd or root asks for and reports.
+    Hosts,
+    /// Status, logs, metrics, health.
+    Api,
+    /// Nothing that is served.
+    Other,
+}
+
+impl HttpRoute {
+    /// Of this path.
+    pub fn of(path: &str) -> Self {
+        let within = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
+        if within(&["/files/"]) {
+            Self::Files
+        } else if within(&["/boot/", "/autoexec.ipxe"]) {
+            Self::Scripts
+        } else if within(&["/v1/boot/"]) {
+            Self::Hosts
+        } else if within(&["/v1/", "/metrics", "/healthz", "/readyz"]) {
+            Self::Api
+        } else {
+            Self::Other
+        }
+    }
+}
+
+impl Label for HttpRoute {
+    const NAME: &'static str = "route";
+    const ALL: &'static [Self] = &[
+        Self::Files,
+        Self::Scripts,
+        Self::Hosts,
+        Self::Api,
+        Self::Other,
+    ];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Scripts => "scripts",
+            Self::Hosts => "hosts",
+            Self::Api => "api",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Connections, answers, transfers.
 #[derive(Debug, Clone, Default)]
 pub struct HttpMetrics {
+    /// Requests by what they are for.
+    pub requests: Each<HttpRoute, Counter>,
     /// Answers by status.
     pub responses: Each<StatusClass, Counter>,
     /// Bytes of boot files that were handed to connections.
@@ -69,6 +125,8 @@ pub struct HttpMetrics {
 
 impl HttpMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
+        let requests = "Requests by HTTP by what they are for";
+        registry.register("http_requests", requests, self.requests.clone());
         let responses = "Answers by HTTP by the class of their status";
         registry.register("http_responses", responses, self.responses.clone());
         let sent = "Bytes of boot files sent by HTTP";

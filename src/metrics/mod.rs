@@ -16,16 +16,18 @@ mod fleet;
 mod http;
 mod label;
 mod leases;
+mod nfs;
 mod process;
 mod tftp;
 mod timeline;
 mod udp;
 
-pub use dhcp::{DhcpMetrics, OtherServer, PacketResult, ProbeResult};
+pub use dhcp::{DhcpMessage, DhcpMetrics, OtherServer, PacketResult, ProbeResult, Silence};
 pub use fleet::FleetMetrics;
-pub use http::{HttpMetrics, StatusClass};
+pub use http::{HttpMetrics, HttpRoute, StatusClass};
 pub use label::{Each, Label};
 pub use leases::{LeaseMetrics, LeaseState};
+pub use nfs::{NfsMetrics, NfsRefusal};
 pub use tftp::{TftpAnswer, TftpMetrics, TftpResult};
 pub use timeline::{BootResult, TimelineMetrics};
 pub use udp::{UdpService, WatchedSockets};
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub dhcp: DhcpMetrics,
     /// Leases; set when somebody asks.
     pub leases: LeaseMetrics,
+    /// NFS.
+    pub nfs: NfsMetrics,
     /// TFTP.
     pub tftp: TftpMetrics,
     /// Boot events.
@@ -72,12 +76,13 @@ impl Metrics {
         let (fleet, leases) = (FleetMetrics::default(), LeaseMetrics::default());
         let (timeline, sockets) = (TimelineMetrics::default(), WatchedSockets::default());
         let (http, tftp) = (HttpMetrics::default(), TftpMetrics::default());
-        let dhcp = DhcpMetrics::default();
+        let (dhcp, nfs) = (DhcpMetrics::default(), NfsMetrics::default());
         dhcp.register(own);
         fleet.register(own);
         http.register(own);
         tftp.register(own);
         leases.register(own);
+        nfs.register(own);
         timeline.register(own);
         own.register_collector(Box::new(sockets.clone()));
         Self {
@@ -85,6 +90,7 @@ impl Metrics {
             fleet,
             http,
             leases,
+            nfs,
             tftp,
             timeline,
             sockets,

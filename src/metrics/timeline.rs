@@ -1,10 +1,12 @@
 //! Boot events, and how boots end.
 
 use super::{Counter, Each, Histogram, Label, Registry};
-use crate::policy::event::StageState;
+use crate::policy::event::{Stage, StageState};
 
 /// From half of what a quick host takes to what no host should: seconds.
 const BOOT_SECONDS: [f64; 9] = [15., 30., 45., 60., 90., 120., 180., 300., 600.];
+/// From what a stage of the initrd takes to the longest that one may take: seconds.
+const STAGE_SECONDS: [f64; 10] = [0.1, 0.3, 1., 3., 10., 20., 30., 60., 120., 300.];
 
 impl Label for StageState {
     const NAME: &'static str = "state";
@@ -49,6 +51,8 @@ pub struct TimelineMetrics {
     pub boots: Each<BootResult, Counter>,
     /// From the first DISCOVER to *joined*.
     pub boot_duration: Histogram,
+    /// Of boots that joined: from the end of the stage before to that of this one.
+    pub stage_duration: Each<Stage, Histogram>,
 }
 
 impl Default for TimelineMetrics {
@@ -59,6 +63,7 @@ impl Default for TimelineMetrics {
             unwritten: Counter::default(),
             boots: Each::default(),
             boot_duration: Histogram::new(BOOT_SECONDS),
+            stage_duration: Each::new(|| Histogram::new(STAGE_SECONDS)),
         }
     }
 }
@@ -75,5 +80,10 @@ impl TimelineMetrics {
         let duration = "From the first DISCOVER to joined";
         let unit = prometheus_client::registry::Unit::Seconds;
         registry.register_with_unit("boot_duration", duration, unit, self.boot_duration.clone());
+        let stages =
+            "Of boots that joined: from the end of the stage before to the end of this one";
+        let unit = prometheus_client::registry::Unit::Seconds;
+        let durations = self.stage_duration.clone();
+        registry.register_with_unit("boot_stage_duration", stages, unit, durations);
     }
 }

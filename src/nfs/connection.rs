@@ -19,7 +19,7 @@ use super::call::{BadCall, MAX_CALL, parse};
 use super::event::{Event, Refusal};
 use super::gate::{Gate, Route};
 
-/// A client that says nothing for this long is cut off. Linux's closes after 5 minutes itself
+/// A client that has asked for something and says nothing for this long is cut off. Linux's closes after 5 minutes itself
 /// (XS_IDLE_DISC_TO) and connects again when it needs to.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -121,8 +121,14 @@ impl Connection<'_> {
         let mut client = BufReader::with_capacity(BUFFER, client);
         let mut number = 0_u32;
         loop {
+            // A guest on the hosts' network must not keep them from their roots by connections that it does not use.
+            let patience = if self.allowed && number > 0 {
+                IDLE
+            } else {
+                self.gate.limits.silence
+            };
             let record = tokio::select! {
-                record = read_record(&mut client) => record,
+                record = read_record(&mut client, patience) => record,
                 () = stop.cancelled() => break,
             };
             let record = match record {
@@ -263,8 +269,11 @@ impl Connection<'_> {
 }
 
 /// Reads a call, all fragments, at most [`MAX_CALL`] bytes; `None` when the client has closed between calls.
-async fn read_record(client: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Vec<u8>>> {
-    if timeout(IDLE, client.fill_buf()).await??.is_empty() {
+async fn read_record(
+    client: &mut BufReader<OwnedReadHalf>,
+    patience: Duration,
+) -> io::Result<Option<Vec<u8>>> {
+    if timeout(patience, client.fill_buf()).await??.is_empty() {
         return Ok(None);
     }
     timeout(RECORD, read_fragments(client)).await?.map(Some)

@@ -1,5 +1,6 @@
 //! What the NFS server tells the daemon.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,6 +58,28 @@ pub enum Event {
     },
 }
 
+/// Which connections a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everybody's.
+    All,
+    /// Those of the client's address.
+    Address,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => {
+                "in all; for more hosts export the roots by the kernel's NFS server or nfs-ganesha (`root: {nfs: SERVER:PATH}`)"
+            }
+            Self::Address => {
+                "from this address; a host needs one, or as many as its mount option `nconnect` says"
+            }
+        })
+    }
+}
+
 /// Why a client was turned away.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -77,8 +100,8 @@ pub enum Refusal {
     TooManyConnections {
         /// The limit that was reached.
         limit: usize,
-        /// `in all` or `from this address`.
-        scope: &'static str,
+        /// Whose connections they are.
+        scope: Scope,
     },
     /// The connection was closed: what came is not a call of ONC RPC (RFC 5531).
     #[error("malformed call: {0}")]

@@ -11,9 +11,10 @@ use nfs3_server::nfs3_types::rpc::{accept_stat_data, auth_stat};
 use super::acl;
 use super::answers::{self, Answer};
 use super::call::{Call, MAX_DATA, Shape, has_shape, mount_path};
-use super::event::{Event, Observer, Refusal};
+use super::event::{Event, Observer, Refusal, Scope};
 use super::exports::Exports;
 use super::server::Limits;
+use crate::metrics::Gauge;
 
 /// Whether a client may mount and read.
 pub(super) type Allow = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
@@ -30,6 +31,8 @@ pub(super) struct Gate {
     pub(super) secret: [u8; 16],
     /// Open connections by address.
     pub(super) open: Mutex<HashMap<IpAddr, usize>>,
+    /// How many they are.
+    pub(super) connections: Gauge,
 }
 
 /// What to do with a call.
@@ -62,6 +65,7 @@ impl Drop for Place {
                 open.remove(&self.address);
             }
         }
+        self.gate.connections.dec();
     }
 }
 
@@ -71,13 +75,14 @@ impl Gate {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let full = |limit, scope| Err(Refusal::TooManyConnections { limit, scope });
         if open.values().sum::<usize>() >= self.limits.connections {
-            return full(self.limits.connections, "in all");
+            return full(self.limits.connections, Scope::All);
         }
         let count = open.entry(peer.ip()).or_default();
         if *count >= self.limits.connections_per_address {
-            return full(self.limits.connections_per_address, "from this address");
+            return full(self.limits.connections_per_address, Scope::Address);
         }
         *count += 1;
+        self.connections.inc();
         Ok(Place {
             gate: Arc::clone(self),
             address: peer.ip(),
@@ -209,4 +214,47 @@ fn pass(call: &Call<'_>, counts: usize) -> Route {
         word.copy_from_slice(&reply.to_be_bytes());
     }
     Route::Engine { arguments, reply }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate() -> Arc<Gate> {
+        Arc::new(Gate {
+            exports: Exports::scan(&[]).unwrap(),
+            observer: Arc::new(|_| {}),
+            allow: Arc::new(|_| true),
+            limits: Limits::default(),
+            engine: SocketAddr::from(([127, 0, 0, 1], 1)),
+            secret: [0; 16],
+            open: Mutex::default(),
+            connections: Gauge::default(),
+        })
+    }
+
+    /// README and the refusals' words name these numbers.
+    #[test]
+    fn one_address_has_32_connections_all_together_512_and_each_place_comes_back() {
+        let gate = gate();
+        let from = |host: u8| SocketAddr::from(([10, 77, 0, host], 700));
+        let mut places: Vec<_> = (0..32).map(|_| gate.admit(from(0)).unwrap()).collect();
+        let said = gate.admit(from(0)).err().unwrap().to_string();
+        assert!(
+            said.starts_with("connection: 32 are open already, from this address; "),
+            "{said}"
+        );
+        places.extend((32..512).map(|n| gate.admit(from((n / 32) as u8)).unwrap()));
+        assert_eq!(gate.connections.get(), 512);
+        let said = gate.admit(from(99)).err().unwrap().to_string();
+        assert!(
+            said.starts_with("connection: 512 are open already, in all; "),
+            "{said}"
+        );
+        drop(places.swap_remove(0));
+        places.push(gate.admit(from(99)).unwrap());
+        drop(places);
+        assert_eq!(gate.connections.get(), 0);
+        assert!(gate.open.lock().unwrap().is_empty());
+    }
 }

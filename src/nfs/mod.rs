@@ -30,7 +30,7 @@ mod scan;
 mod server;
 mod view;
 
-pub use event::{Event, Observer, Refusal};
+pub use event::{Event, Observer, Refusal, Scope};
 pub use exports::{Export, Exports};
 pub use scan::{ScanError, ScanErrors};
 pub use server::{BindError, Limits, Server, reserved_port};

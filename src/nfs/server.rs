@@ -18,6 +18,7 @@ use super::exports::Exports;
 use super::gate::{Allow, Gate};
 use super::handle::GENERATION;
 use super::view::View;
+use crate::metrics::Gauge;
 
 /// Pause after a failed accept (out of descriptors, mostly), so that it is not tried in a tight loop.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -29,6 +30,8 @@ pub struct Limits {
     pub connections: usize,
     /// From one address. A client uses one per server, up to 16 with `nconnect`.
     pub connections_per_address: usize,
+    /// How long a client may say nothing before its first call on an export. Who only holds places is let go.
+    pub silence: Duration,
 }
 
 impl Default for Limits {
@@ -36,6 +39,7 @@ impl Default for Limits {
         Self {
             connections: 512,
             connections_per_address: 32,
+            silence: Duration::from_secs(30),
         }
     }
 }
@@ -136,6 +140,7 @@ impl Server {
             engine: SocketAddr::new(engine.get_listen_ip(), engine.get_listen_port()),
             secret,
             open: Mutex::new(HashMap::new()),
+            connections: Gauge::default(),
         };
         Ok(Self {
             listener,
@@ -156,6 +161,13 @@ impl Server {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.gate.limits = limits;
+        self
+    }
+
+    /// Counts open connections in `connections`.
+    #[must_use]
+    pub fn counting(mut self, connections: Gauge) -> Self {
+        self.gate.connections = connections;
         self
     }
 

@@ -97,6 +97,26 @@ impl Attempt {
         told.unwrap_or(event.at)
     }
 
+    /// How long each stage took that is done, `last` included: from the end of the stage before it.
+    pub fn stages_took(&self, last: &BootEvent) -> Vec<(Stage, SignedDuration)> {
+        let mut done: Vec<(Timestamp, Stage)> = Vec::new();
+        let events = self.events.iter().chain([last]);
+        for event in events.filter(|event| event.state == StageState::Ok) {
+            // An iPXE asks for an address again, and a loader for its script.
+            if done.iter().all(|(_, stage)| *stage != event.stage) {
+                done.push((self.time_of(event), event.stage));
+            }
+        }
+        done.sort_unstable();
+        let mut before = self.began;
+        let took = done.into_iter().map(|(at, stage)| {
+            let took = at.duration_since(before).max(SignedDuration::ZERO);
+            before = before.max(at);
+            (stage, took)
+        });
+        took.collect()
+    }
+
     /// The newest event that moved the boot on. What we refused or ignored does not,
     /// and once the host speaks for itself, nothing else does: anybody on the wire can
     /// send a DISCOVER in its name. The system on a local disk sends its own.
@@ -252,7 +272,8 @@ impl Machine {
                 attempt.joined.get_or_insert(event.at);
                 self.failures = 0;
             }
-            (_, StageState::Fail) => {
+            // Boots that failed are counted, and one may report several failures: a host that is to stay tries on.
+            (_, StageState::Fail) if !attempt.failed => {
                 attempt.failed = true;
                 self.failures = self.failures.saturating_add(1);
             }
@@ -564,6 +585,22 @@ mod tests {
     }
 
     #[test]
+    fn a_boot_that_fails_again_and_again_is_one_failure_and_the_next_one_another() {
+        let mut machine = began(0);
+        for second in 10..20 {
+            machine.fold(event(second, Stage::Root, StageState::Fail));
+        }
+        assert_eq!(machine.failures, 1);
+        let mut again = event(100, Stage::Dhcp, StageState::Ok);
+        again.begins = Some(AttemptId("second".into()));
+        machine.fold(again);
+        machine.fold(event(110, Stage::Root, StageState::Fail));
+        assert_eq!(machine.failures, 2);
+        machine.fold(event(120, Stage::Joined, StageState::Ok));
+        assert_eq!(machine.failures, 0);
+    }
+
+    #[test]
     fn reports_that_waited_for_an_address_keep_their_own_time() {
         let mut machine = began(100);
         let mut report = |at, stage, uptime| {
@@ -581,6 +618,41 @@ mod tests {
             .map(|e| attempt.time_of(e).as_second())
             .collect();
         assert_eq!(seconds, [100, 112, 119, 121]);
+    }
+
+    #[test]
+    fn a_stage_took_from_the_end_of_the_one_before() {
+        let mut machine = began(100);
+        let mut then = |at, stage, uptime: Option<u64>| {
+            let mut event = event(at, stage, StageState::Ok);
+            event.uptime_ms = uptime;
+            machine.fold(event);
+        };
+        then(103, Stage::Loader, None);
+        then(104, Stage::Dhcp, None);
+        then(105, Stage::Script, None);
+        // Told together when there is an address: at 112, 119 and 121.
+        then(120, Stage::Early, Some(2_000));
+        then(120, Stage::Address, Some(9_000));
+        then(121, Stage::Root, Some(11_000));
+        let joined = event(150, Stage::Joined, StageState::Ok);
+        let took = machine.attempt().unwrap().stages_took(&joined);
+        let took: Vec<_> = took
+            .iter()
+            .map(|(stage, took)| (stage.name(), took.as_secs()))
+            .collect();
+        assert_eq!(
+            took,
+            [
+                ("dhcp", 0),
+                ("loader", 3),
+                ("script", 2),
+                ("early", 7),
+                ("address", 7),
+                ("root", 2),
+                ("joined", 29),
+            ]
+        );
     }
 
     #[test]

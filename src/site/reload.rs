@@ -1,17 +1,38 @@
 //! What became of the last edit.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use jiff::Timestamp;
+
 /// Why the last edit is not served, if it is not: shown until it is mended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReloadState {
     refused: Mutex<Option<String>>,
+    served_since: AtomicI64,
+}
+
+impl Default for ReloadState {
+    /// As at the start, which serves what it has read.
+    fn default() -> Self {
+        Self {
+            refused: Mutex::default(),
+            served_since: AtomicI64::new(Timestamp::now().as_second()),
+        }
+    }
 }
 
 impl ReloadState {
     /// The edit is served.
     pub fn accept(&self) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let now = Timestamp::now().as_second();
+        self.served_since.store(now, Ordering::Relaxed);
+    }
+
+    /// Since when what is served is served, Unix time.
+    pub fn served_since(&self) -> i64 {
+        self.served_since.load(Ordering::Relaxed)
     }
 
     /// The edit is not served; what was served before goes on.

@@ -177,6 +177,10 @@ impl Timeline {
                     let took = event.at.duration_since(attempt.began).as_secs_f64();
                     self.metrics.boots.of(BootResult::Joined).inc();
                     self.metrics.boot_duration.observe(took.max(0.0));
+                    for (stage, took) in attempt.stages_took(event) {
+                        let seconds = self.metrics.stage_duration.of(stage);
+                        seconds.observe(took.as_secs_f64());
+                    }
                 }
             }
             // Outside any boot nothing fails to boot.

@@ -111,10 +111,54 @@ fn an_api_with_a_port_of_its_own_is_there_alone() {
         (8081, "/files/kernels/debian/vmlinuz", "404"),
         (8081, "/boot/52:54:00:00:00:01/script.ipxe", "404"),
     ] {
-        let scheme = if port == 8443 { "https" } else { "http" };
+        let scheme = if port == 80 { "http" } else { "https" };
         let url = format!("{scheme}://10.77.0.1:{port}{path}");
         assert_eq!(status(&client, &ca, &url), code, "{url}");
     }
+    // What operators ask for does not go in the clear where there are keys.
+    let clear = "http://10.77.0.1:8081/v1/status";
+    assert_eq!(status(&client, &ca, clear), "000");
+}
+
+#[test]
+fn an_api_port_without_keys_speaks_http_and_so_it_stays_until_a_restart() {
+    let Some(lab) = Lab::for_test("apiclear") else {
+        return;
+    };
+    let data = ok(fake::data_dir(lab.dir()));
+    write_keys(lab.dir());
+    let clear = INVENTORY.replace("site: test", "site: test\nserver: {api: 8081}");
+    let logs = lab.dir().join("logs");
+    let mut site = ok(Site::start(lab, &clear, &data, &logs));
+    let client = client(&site);
+    let ca = site.lab.dir().join("tls.pem");
+    assert_eq!(
+        status(&client, &ca, "http://10.77.0.1:8081/v1/status"),
+        "200"
+    );
+    let with_tls = INVENTORY.replace("site: test", &format!("site: test\n{SERVER}"));
+    ok(site.edit(&with_tls));
+    let said = "the ports under `server:` changed: restart the daemon";
+    ok(site.daemon.wait_for(said, Duration::from_secs(20)));
+    assert_eq!(
+        status(&client, &ca, "http://10.77.0.1:8081/v1/status"),
+        "200"
+    );
+}
+
+#[test]
+fn the_certificates_end_is_a_metric() {
+    let Some(site) = start("tlsmetric") else {
+        return;
+    };
+    let client = client(&site);
+    let ca = site.lab.dir().join("tls.pem").display().to_string();
+    // What rcgen makes by itself.
+    let end = rcgen::date_time_ymd(4096, 1, 1).unix_timestamp();
+    let url = "https://10.77.0.1:8081/metrics";
+    let metrics = ok(client.run(&["curl", "-sSf", "-m", "20", "--cacert", &ca, url]));
+    let line = format!("bridgehead_tls_certificate_not_after_seconds {end}");
+    assert!(metrics.contains(&line), "{line} is not in {metrics}");
 }
 
 /// What `check` says, and its exit code.
