@@ -226,7 +226,7 @@ pub(super) mod tests {
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(2);
-    const CHUNK: [u8; 64 << 10] = [7; 64 << 10];
+    static CHUNK: [u8; 64 << 10] = [7; 64 << 10];
 
     /// A connection whose buffers hold some ten KiB: the server's end and the client's.
     pub(in super::super) async fn narrow() -> (TcpStream, TcpStream) {
