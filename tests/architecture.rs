@@ -105,3 +105,19 @@ fn unsafe_stays_where_the_kernel_is_met() {
         }
     }
 }
+
+/// Cargo finds no test by itself here (`autotests`), and a forgotten one would never fail.
+#[test]
+fn every_test_is_run() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(top.join(path)).expect("readable source");
+    let (manifest, main) = (read("Cargo.toml"), read("tests/main.rs"));
+    for entry in fs::read_dir(top.join("tests")).expect("tests are there") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let is_test = path.is_file() && name != "main" || path.join("main.rs").exists();
+        let runs = manifest.contains(&format!("[[test]]\nname = \"{name}\""))
+            || main.contains(&format!("mod {name};"));
+        assert!(runs || !is_test, "{} is in no program", path.display());
+    }
+}

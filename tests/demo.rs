@@ -1,6 +1,6 @@
 //! `make demo`: two virtual bare servers with real firmware and no disk go from power-on to the
 //! shared pool, before your eyes.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::print_stdout)]
 
 mod lab;
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use lab::{
     APPLIANCE, Daemon, Firmware, HostStatus, HostView, Lab, LabError, Lustre, Moosefs, POOL,
     PoolServer, Result, ServerSpec, Stage, VirtualServer, check_interrupt, cross_read, data_dir,
-    hand_over, io_error, repository, require_boot_files, with_kernel,
+    end_program, io_error, repository, require_boot_files, with_kernel,
 };
 
 /// From power-on to both *joined*.
@@ -25,19 +25,7 @@ const POLL: Duration = Duration::from_millis(500);
 fn main() -> ExitCode {
     let logs = repository().join("build/demo");
     let end = demo(&logs);
-    // After the lab is down: it writes no more.
-    let handed = hand_over(&logs);
-    match end.and(handed) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(LabError::Interrupted) => {
-            eprintln!("\ninterrupted; the lab is taken down");
-            ExitCode::from(130)
-        }
-        Err(error) => {
-            eprintln!("\nbridgehead demo: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    end_program("bridgehead demo", &logs, end)
 }
 
 fn demo(logs: &Path) -> Result<()> {

@@ -1,7 +1,7 @@
 //! DHCP packets captured from real firmware, and what they are answered with.
 //!
 //! `golden/*.hex` are UDP payloads as QEMU's BIOS iPXE ROM, EDK2 (OVMF) and a chainloaded
-//! `snponly.efi` sent them; the snapshots hold the decision and the bytes of the reply.
+//! `snponly.efi` sent them; the snapshots beside them hold the decision and the bytes of the reply.
 
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -123,6 +123,14 @@ fn conversation_in(inventory: &str, name: &str) -> String {
     text
 }
 
+fn matches(name: &str, conversation: String) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("golden");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, conversation));
+}
+
 #[test]
 fn real_firmware_gets_the_answers_that_boot_it() {
     for name in [
@@ -137,7 +145,7 @@ fn real_firmware_gets_the_answers_that_boot_it() {
         "uefi-arm64-discover",
         "uefi-arm64-request",
     ] {
-        insta::assert_snapshot!(name, conversation(&format!("{name}.hex"), "ipxe"));
+        matches(name, conversation(&format!("{name}.hex"), "ipxe"));
     }
 }
 
@@ -146,14 +154,13 @@ fn a_kernel_for_another_processor_is_refused_in_words() {
     let inventory = INVENTORY.replace("LOADER", "grub");
     let inventory = inventory.replace("kernel: debian,", "kernel: debian-arm64,");
     let refused = conversation_in(&inventory, "uefi-edk2-discover.hex");
-    insta::assert_snapshot!("uefi-other-processor", refused);
+    matches("uefi-other-processor", refused);
 }
 
 #[test]
 fn other_loaders_get_their_boot_files() {
-    insta::assert_snapshot!(
-        "bios-pxelinux",
-        conversation("bios-ipxe-rom-discover.hex", "pxelinux")
-    );
-    insta::assert_snapshot!("uefi-grub", conversation("uefi-edk2-discover.hex", "grub"));
+    let pxelinux = conversation("bios-ipxe-rom-discover.hex", "pxelinux");
+    matches("bios-pxelinux", pxelinux);
+    let grub = conversation("uefi-edk2-discover.hex", "grub");
+    matches("uefi-grub", grub);
 }

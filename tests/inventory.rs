@@ -1,7 +1,7 @@
 //! The inventory as an operator meets it: good files load, bad ones say what is wrong.
 //!
 //! Each file of `tests/inventories/invalid` has one snapshot of what is printed for it.
-//! After a change of words look at the new ones: `INSTA_UPDATE=always cargo test --test inventory`.
+//! After a change of words look at the new ones: `INSTA_UPDATE=always cargo test --test integration inventory::`.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its tests do")]
 

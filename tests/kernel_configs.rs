@@ -1,5 +1,4 @@
 //! `kernel-configs/fragments.awk`: what it merges, what it lets pass and what it refuses.
-#![allow(missing_docs)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

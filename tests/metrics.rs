@@ -1,11 +1,10 @@
 //! `GET /metrics`: well formed, and what README says is there.
 
-mod openmetrics;
-
 use std::collections::BTreeSet;
 
 use bridgehead::metrics::{BootResult, Metrics};
-use openmetrics::Exposition;
+
+use crate::openmetrics::Exposition;
 
 fn scrape(metrics: &Metrics) -> Exposition {
     let text = metrics.text();

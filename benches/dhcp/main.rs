@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use contenders::Contender;
 use lab::Result;
 use perfdhcp::Outcome;
-use rig::{Aim, Measure, Report, Sample, Wire};
+use rig::{Aim, Measure, Report, Wire};
 
 const RUNS: usize = 5;
 
@@ -36,31 +36,11 @@ const LASTS: u32 = 6;
 const CASE: &str = "20,000 machines behind a relay take leases";
 
 const MEASURES: &[Measure] = &[
-    Measure {
-        title: "exchanges/s",
-        key: "exchanges_per_s",
-        decimals: 0,
-    },
-    Measure {
-        title: "p99 of the OFFER at half of it, ms",
-        key: "p99_offer_ms",
-        decimals: 1,
-    },
-    Measure {
-        title: "p99 of the ACK, ms",
-        key: "p99_ack_ms",
-        decimals: 1,
-    },
-    Measure {
-        title: "server CPU s/1000",
-        key: "cpu_s_per_1000",
-        decimals: 3,
-    },
-    Measure {
-        title: "memory, MiB",
-        key: "peak_mib",
-        decimals: 0,
-    },
+    Measure::new("exchanges/s", "exchanges_per_s", 0),
+    Measure::new("p99 of the OFFER at half of it, ms", "p99_offer_ms", 1),
+    Measure::new("p99 of the ACK, ms", "p99_ack_ms", 1),
+    Measure::new("server CPU s/1000", "cpu_s_per_1000", 3),
+    Measure::new("memory, MiB", "peak_mib", 0),
 ];
 
 /// Where everything is.
@@ -75,8 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(out: &Path) -> Result<()> {
-    let name = |one: Contender| one.name().to_owned();
-    let contenders = rig::chosen("BENCH_CONTENDERS", &Contender::ALL, name)?;
+    let contenders = rig::chosen("BENCH_CONTENDERS", &Contender::ALL, Contender::name)?;
     let bench = Bench {
         wire: Wire::new("dhcp")?,
         place: out.join("dhcp"),
@@ -85,15 +64,9 @@ fn bench(out: &Path) -> Result<()> {
     report.conditions = contenders::conditions(&contenders);
     report.aims = aims();
     report.notes = NOTES.to_owned();
-    rig::rounds(rig::runs(RUNS, 99), &contenders, |round, contender| {
-        let values = bench.measure(contender)?;
-        report.add(Sample {
-            case: CASE.to_owned(),
-            round,
-            contender: contender.name().to_owned(),
-            values,
-        });
-        Ok(())
+    let (runs, name) = (rig::runs(RUNS, 99), Contender::name);
+    report.case(CASE, runs, &contenders, name, |_, contender| {
+        bench.measure(contender)
     })?;
     report.write(out)
 }

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use client::Target;
 use lab::{LabError, Result, io_error, output};
-use rig::{Aim, Measure, Report, Sample, Server, Wire, chosen, percentile, rounds, run_bench};
+use rig::{Aim, Measure, Report, Server, Wire};
 
 /// A small initrd for any machine, or a large one for some.
 const SIZE: usize = 60_000_000;
@@ -34,26 +34,10 @@ const RUNS: usize = 5;
 const NGINX_PORT: u16 = 8080;
 
 const MEASURES: [Measure; 4] = [
-    Measure {
-        title: "MB/s",
-        key: "mb_per_s",
-        decimals: 0,
-    },
-    Measure {
-        title: "CPU s per GB",
-        key: "cpu_s_per_gb",
-        decimals: 3,
-    },
-    Measure {
-        title: "p99 of a file, s",
-        key: "p99_s",
-        decimals: 3,
-    },
-    Measure {
-        title: "memory at most, MiB",
-        key: "peak_mib",
-        decimals: 0,
-    },
+    Measure::new("MB/s", "mb_per_s", 0),
+    Measure::new("CPU s per GB", "cpu_s_per_gb", 3),
+    Measure::new("p99 of a file, s", "p99_s", 3),
+    Measure::new("memory at most, MiB", "peak_mib", 0),
 ];
 
 const NOTES: &str = "Each fetch has a connection of its own, and each client an address of its own. The files lie in \
@@ -132,14 +116,12 @@ fn nginx_config(dir: &Path, data: &Path) -> Result<String> {
 }
 
 fn main() -> ExitCode {
-    run_bench("http", bench)
+    rig::run_bench("http", bench)
 }
 
 fn bench(out: &Path) -> Result<()> {
-    let contenders = chosen("BENCH_CONTENDERS", &Contender::ALL, |one| {
-        one.name().to_owned()
-    })?;
-    let cases = chosen("BENCH_CASES", &CASES, |clients| clients.to_string())?;
+    let contenders = rig::chosen("BENCH_CONTENDERS", &Contender::ALL, Contender::name)?;
+    let cases = rig::chosen("BENCH_CASES", &CASES, |clients| clients)?;
     fs::create_dir_all(out).map_err(io_error("create", out))?;
     let mut report = Report::new("http", Contender::Bridgehead.name(), &MEASURES);
     report.notes = NOTES.to_owned();
@@ -152,11 +134,13 @@ fn bench(out: &Path) -> Result<()> {
     fs::write(data.join(FILE), file()).map_err(io_error("write", &data))?;
     let wire = Wire::new("http")?;
     wire.add_clients(64)?;
+    let (runs, name) = (rig::runs(RUNS, 99), Contender::name);
     for clients in cases {
-        rounds(rig::runs(RUNS, 99), &contenders, |round, contender| {
+        let plural = if clients == 1 { "" } else { "s" };
+        let case = format!("{clients} client{plural}");
+        report.case(&case, runs, &contenders, name, |_, contender| {
             let server = contender.start(&wire, dir.path(), out)?;
-            report.add(measure(&wire, &server, contender, clients, round)?);
-            Ok(())
+            measure(&wire, &server, contender, clients)
         })?;
     }
     report.write(out)
@@ -172,13 +156,7 @@ fn aim(case: &'static str) -> Aim {
     }
 }
 
-fn measure(
-    wire: &Wire,
-    server: &Server,
-    contender: Contender,
-    clients: usize,
-    round: usize,
-) -> Result<Sample> {
+fn measure(wire: &Wire, server: &Server, contender: Contender, clients: usize) -> Result<Vec<f64>> {
     let target = contender.target();
     let addresses: Vec<Ipv4Addr> = (0..clients).map(client_address).collect();
     let (watch, began) = (server.watch(), Instant::now());
@@ -193,18 +171,12 @@ fn measure(
         source,
     })?;
     let bytes = (seconds.len() * SIZE) as f64;
-    let plural = if clients == 1 { "" } else { "s" };
-    Ok(Sample {
-        case: format!("{clients} client{plural}"),
-        round,
-        contender: contender.name().to_owned(),
-        values: vec![
-            bytes / took / 1e6,
-            usage.cpu / (bytes / 1e9),
-            percentile(&seconds, 0.99),
-            usage.peak,
-        ],
-    })
+    Ok(vec![
+        bytes / took / 1e6,
+        usage.cpu / (bytes / 1e9),
+        rig::percentile(&seconds, 0.99),
+        usage.peak,
+    ])
 }
 
 /// Differs from page to page.

@@ -108,8 +108,7 @@ fn main() -> ExitCode {
 
 fn bench(out: &Path) -> Result<()> {
     // dracut-generic is what takes longest.
-    let name = |one: Contender| one.name().to_owned();
-    let contenders = rig::chosen("BENCH_CONTENDERS", &Contender::ALL, name)?;
+    let contenders = rig::chosen("BENCH_CONTENDERS", &Contender::ALL, Contender::name)?;
     let data = data_dir();
     let kernel = kernel_dir(&data)?;
     let artefacts = [

@@ -9,17 +9,22 @@ use crate::lab::{LabError, Result, check_interrupt};
 ///
 /// # Errors
 /// A name that is none of `all`.
-pub fn chosen<T: Copy>(variable: &str, all: &[T], name: impl Fn(T) -> String) -> Result<Vec<T>> {
+pub fn chosen<T: Copy, N: ToString>(
+    variable: &str,
+    all: &[T],
+    name: impl Fn(T) -> N,
+) -> Result<Vec<T>> {
+    let name = |one: &T| name(*one).to_string();
     let wanted = env::var(variable).unwrap_or_default();
     let wanted: Vec<&str> = wanted.split_whitespace().collect();
-    let known: Vec<String> = all.iter().map(|one| name(*one)).collect();
+    let known: Vec<String> = all.iter().map(name).collect();
     if let Some(unknown) = wanted.iter().find(|one| !known.iter().any(|k| k == *one)) {
         return Err(LabError::Missing {
             what: format!("`{unknown}` of {variable}"),
             help: format!("take some of: {}", known.join(" ")),
         });
     }
-    let is_wanted = |one: &T| wanted.is_empty() || wanted.contains(&name(*one).as_str());
+    let is_wanted = |one: &T| wanted.is_empty() || wanted.contains(&name(one).as_str());
     Ok(all.iter().copied().filter(is_wanted).collect())
 }
 

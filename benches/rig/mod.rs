@@ -27,10 +27,10 @@ mod stats;
 mod usage;
 mod wire;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use crate::lab::{LabError, Result, hand_over, repository};
+use crate::lab::{Result, end_program, repository};
 
 pub use choice::{chosen, order, rounds, runs};
 pub use machine::{IDLE, Machine, read};
@@ -42,26 +42,7 @@ pub use wire::{CLIENT, INTERFACE, SERVER, Wire, drops};
 
 /// Runs `bench` with the directory for its results, gives them to who ran sudo, and tells how it ended.
 pub fn run_bench(name: &str, bench: impl FnOnce(&Path) -> Result<()>) -> ExitCode {
-    let out = results();
+    let out = repository().join("build/bench");
     let end = bench(&out);
-    let handed = match out.exists() {
-        true => hand_over(&out),
-        false => Ok(()),
-    };
-    match end.and(handed) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(LabError::Interrupted) => {
-            eprintln!("\ninterrupted; the lab is taken down");
-            ExitCode::from(130)
-        }
-        Err(error) => {
-            eprintln!("\nbench {name}: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Where tables and logs go.
-fn results() -> PathBuf {
-    repository().join("build/bench")
+    end_program(&format!("bench {name}"), &out, end)
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::choice::rounds;
 use super::machine::{IDLE, Machine};
 use super::stats::{median, spread};
 use crate::lab::{Result, io_error};
@@ -20,6 +21,17 @@ pub struct Measure {
     pub key: &'static str,
     /// Digits behind the point.
     pub decimals: usize,
+}
+
+impl Measure {
+    /// As its fields.
+    pub const fn new(title: &'static str, key: &'static str, decimals: usize) -> Self {
+        Self {
+            title,
+            key,
+            decimals,
+        }
+    }
 }
 
 /// One contender in one case in one round.
@@ -80,6 +92,31 @@ impl Report {
             notes: String::new(),
             conditions: Vec::new(),
         }
+    }
+
+    /// Measures every contender, called as `name` says, in each of `runs` rounds ([`rounds`]). `measure` gives a value
+    /// for each measure of the report.
+    ///
+    /// # Errors
+    /// The first of `measure`, or an interrupt.
+    pub fn case<T: Copy>(
+        &mut self,
+        case: &str,
+        runs: usize,
+        contenders: &[T],
+        name: impl Fn(T) -> &'static str,
+        mut measure: impl FnMut(usize, T) -> Result<Vec<f64>>,
+    ) -> Result<()> {
+        rounds(runs, contenders, |round, contender| {
+            let values = measure(round, contender)?;
+            self.add(Sample {
+                case: case.to_owned(),
+                round,
+                contender: name(contender).to_owned(),
+                values,
+            });
+            Ok(())
+        })
     }
 
     /// Takes one, and shows it.

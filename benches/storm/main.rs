@@ -25,7 +25,7 @@ mod sim;
 
 use lab::{LabError, Result, io_error};
 use peers::Peers;
-use rig::{Aim, Measure, Report, Sample, Usage, Wire, drops};
+use rig::{Aim, Measure, Report, Usage, Wire, drops};
 use sim::{Site, Stage, Storm, Tally};
 
 /// Hosts that power on in the same moment, without `BENCH_HOSTS`.
@@ -34,29 +34,21 @@ const RUNS: usize = 5;
 const OURS: &str = "bridgehead";
 const THEIRS: &str = "dnsmasq+nginx";
 
-const fn measure(title: &'static str, key: &'static str, decimals: usize) -> Measure {
-    Measure {
-        title,
-        key,
-        decimals,
-    }
-}
-
 const MEASURES: [Measure; 14] = [
-    measure("failed", "failed", 0),
-    measure("last host, s", "last_s", 2),
-    measure("all p50, s", "all_p50_s", 2),
-    measure("all p99, s", "all_p99_s", 2),
-    measure("dhcp p99, s", "dhcp_p99_s", 3),
-    measure("loader p99, s", "loader_p99_s", 3),
-    measure("ipxe-dhcp p99, s", "ipxe_dhcp_p99_s", 3),
-    measure("script p99, s", "script_p99_s", 3),
-    measure("kernel p99, s", "kernel_p99_s", 2),
-    measure("initrd p99, s", "initrd_p99_s", 2),
-    measure("sent again", "retries", 0),
-    measure("drops", "drops", 0),
-    measure("CPU s", "cpu_s", 2),
-    measure("peak MiB", "peak_mib", 0),
+    Measure::new("failed", "failed", 0),
+    Measure::new("last host, s", "last_s", 2),
+    Measure::new("all p50, s", "all_p50_s", 2),
+    Measure::new("all p99, s", "all_p99_s", 2),
+    Measure::new("dhcp p99, s", "dhcp_p99_s", 3),
+    Measure::new("loader p99, s", "loader_p99_s", 3),
+    Measure::new("ipxe-dhcp p99, s", "ipxe_dhcp_p99_s", 3),
+    Measure::new("script p99, s", "script_p99_s", 3),
+    Measure::new("kernel p99, s", "kernel_p99_s", 2),
+    Measure::new("initrd p99, s", "initrd_p99_s", 2),
+    Measure::new("sent again", "retries", 0),
+    Measure::new("drops", "drops", 0),
+    Measure::new("CPU s", "cpu_s", 2),
+    Measure::new("peak MiB", "peak_mib", 0),
 ];
 
 /// A case: its name, the loss, whether hosts report, and whom.
@@ -113,9 +105,9 @@ fn bench(out: &Path) -> Result<()> {
     let hosts = env::var("BENCH_HOSTS").ok().and_then(|n| n.parse().ok());
     let hosts = hosts.unwrap_or(HOSTS).clamp(1, 4096);
     let runs = rig::runs(RUNS, 20);
-    let contenders = rig::chosen("BENCH_CONTENDERS", &[OURS, THEIRS], str::to_owned)?;
+    let contenders = rig::chosen("BENCH_CONTENDERS", &[OURS, THEIRS], |name| name)?;
     let cases = rig::chosen("BENCH_CASES", &[0_usize, 1, 2], |case| {
-        ["calm", "lossy", "joined"][case].to_owned()
+        ["calm", "lossy", "joined"][case]
     })?;
     let dir = tempfile::tempdir().map_err(io_error("make a directory in", &env::temp_dir()))?;
     let site = Site::make(dir.path(), hosts)?;
@@ -123,10 +115,11 @@ fn bench(out: &Path) -> Result<()> {
     std::fs::create_dir_all(&logs).map_err(io_error("create", &logs))?;
     let mut report = Report::new("storm", OURS, &MEASURES);
     for case in cases.into_iter().map(|case| CASES[case]) {
-        rig::rounds(runs, &contenders, |round, contender| {
-            if case.report && contender != OURS {
-                return Ok(());
-            }
+        // The peers have nothing to report to.
+        let able = |one: &&str| !case.report || *one == OURS;
+        let contenders: Vec<_> = contenders.iter().copied().filter(able).collect();
+        let name = |name| name;
+        report.case(case.name, runs, &contenders, name, |round, contender| {
             let storm = Storm {
                 hosts,
                 loss_percent: case.loss_percent,
@@ -135,14 +128,7 @@ fn bench(out: &Path) -> Result<()> {
                 report: case.report,
                 files: site.files.clone(),
             };
-            let values = one(&storm, contender, &site, dir.path(), &logs)?;
-            report.add(Sample {
-                case: case.name.to_owned(),
-                round,
-                contender: contender.to_owned(),
-                values,
-            });
-            Ok(())
+            one(&storm, contender, &site, dir.path(), &logs)
         })?;
     }
     report.aims = AIMS.to_vec();

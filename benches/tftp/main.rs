@@ -24,7 +24,7 @@ use client::{Load, Result as Measured};
 use contenders::{ASYNC_TFTP, Contender};
 use fetch::Ask;
 use lab::{LabError, Result, io_error};
-use rig::{Aim, Measure, Report, Sample, Wire, drops};
+use rig::{Aim, Measure, Report, Wire, drops};
 
 const RUNS: usize = 5;
 
@@ -32,41 +32,13 @@ const RUNS: usize = 5;
 const LASTS: Duration = Duration::from_secs(3);
 
 const MEASURES: &[Measure] = &[
-    Measure {
-        title: "MB/s",
-        key: "mb_per_s",
-        decimals: 0,
-    },
-    Measure {
-        title: "server CPU s/GB",
-        key: "cpu_s_per_gb",
-        decimals: 2,
-    },
-    Measure {
-        title: "p50 of a file, s",
-        key: "p50_s",
-        decimals: 3,
-    },
-    Measure {
-        title: "p99 of a file, s",
-        key: "p99_s",
-        decimals: 3,
-    },
-    Measure {
-        title: "memory, MiB",
-        key: "peak_mib",
-        decimals: 0,
-    },
-    Measure {
-        title: "time-outs",
-        key: "timeouts",
-        decimals: 0,
-    },
-    Measure {
-        title: "drops",
-        key: "drops",
-        decimals: 0,
-    },
+    Measure::new("MB/s", "mb_per_s", 0),
+    Measure::new("server CPU s/GB", "cpu_s_per_gb", 2),
+    Measure::new("p50 of a file, s", "p50_s", 3),
+    Measure::new("p99 of a file, s", "p99_s", 3),
+    Measure::new("memory, MiB", "peak_mib", 0),
+    Measure::new("time-outs", "timeouts", 0),
+    Measure::new("drops", "drops", 0),
 ];
 
 /// What is asked of a server.
@@ -150,9 +122,8 @@ fn main() -> ExitCode {
 }
 
 fn bench(out: &Path) -> Result<()> {
-    let name = |one: Contender| one.name().to_owned();
-    let contenders = rig::chosen("BENCH_CONTENDERS", &Contender::ALL, name)?;
-    let cases = rig::chosen("BENCH_CASES", CASES, |case: Case| case.key.to_owned())?;
+    let contenders = rig::chosen("BENCH_CONTENDERS", &Contender::ALL, Contender::name)?;
+    let cases = rig::chosen("BENCH_CASES", CASES, |case| case.key)?;
     let bench = Bench {
         wire: Wire::new("tftp")?,
         data: out.join("tftp/data"),
@@ -163,17 +134,11 @@ fn bench(out: &Path) -> Result<()> {
     report.conditions = contenders::conditions(&contenders);
     report.aims = aims();
     report.notes = NOTES.to_owned();
+    let (runs, name) = (rig::runs(RUNS, 99), Contender::name);
     for case in cases {
         let (_, content) = &files[FILES.iter().position(|f| f.0 == case.file).unwrap_or(0)];
-        rig::rounds(rig::runs(RUNS, 99), &contenders, |round, contender| {
-            let values = bench.measure(contender, &case, content)?;
-            report.add(Sample {
-                case: case.title.to_owned(),
-                round,
-                contender: contender.name().to_owned(),
-                values,
-            });
-            Ok(())
+        report.case(case.title, runs, &contenders, name, |_, contender| {
+            bench.measure(contender, &case, content)
         })?;
     }
     report.write(out)

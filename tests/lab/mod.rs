@@ -34,6 +34,7 @@ mod trunk;
 mod wait;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
@@ -209,6 +210,26 @@ pub fn data_dir() -> PathBuf {
 /// The repository's root.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The last words and the exit code of a program that works in a lab, which is down by now; what it left in `results`
+/// is given to who ran sudo.
+pub fn end_program(name: &str, results: &Path, end: Result<()>) -> ExitCode {
+    let handed = match results.exists() {
+        true => hand_over(results),
+        false => Ok(()),
+    };
+    match end.and(handed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(LabError::Interrupted) => {
+            eprintln!("\ninterrupted; the lab is taken down");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("\n{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Gives what root wrote to the user who ran sudo, so that `make clean` needs no root.

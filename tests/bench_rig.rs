@@ -5,16 +5,11 @@
     reason = "a test's helpers fail the test by panicking"
 )]
 
-#[path = "lab/mod.rs"]
-mod lab;
-#[path = "../benches/rig/mod.rs"]
-mod rig;
-
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use lab::LabError;
-use rig::{Aim, Measure, Report, SERVER, Sample, Server, Wire, drops};
+use crate::lab::{self, LabError};
+use crate::rig::{self, Aim, Measure, Report, SERVER, Sample, Server, Wire, drops};
 
 /// The wire, or `None` without root: a failure where `CI` is set.
 fn wire() -> Option<Wire> {
@@ -53,16 +48,8 @@ fn every_second_round_goes_backwards() {
 #[test]
 fn ratios_are_of_the_same_round() {
     const MEASURES: &[Measure] = &[
-        Measure {
-            title: "MB/s",
-            key: "mb_per_s",
-            decimals: 0,
-        },
-        Measure {
-            title: "CPU s/GB",
-            key: "cpu_s_per_gb",
-            decimals: 1,
-        },
+        Measure::new("MB/s", "mb_per_s", 0),
+        Measure::new("CPU s/GB", "cpu_s_per_gb", 1),
     ];
     let mut report = Report::new("rig", "ours", MEASURES);
     for (round, contender, rate, cpu) in [
@@ -93,7 +80,20 @@ fn ratios_are_of_the_same_round() {
     let text = std::fs::read_to_string(out.path().join("rig.md")).unwrap();
     let tables = text.split("Warning").next().unwrap();
     let tables = tables.split("- machine").next().unwrap().trim();
-    insta::assert_snapshot!(tables);
+    insta::assert_snapshot!(tables, @"
+    ### 1 client
+
+    | median of 2 (min-max) | MB/s | CPU s/GB |
+    |---|---:|---:|
+    | ours | 175 (150-200) | 2.0 |
+    | other | 75 (50-100) | 6.0 (4.0-8.0) |
+    | idle | 100 | - |
+    | ours / other | 2.50 (2.00-3.00) | 0.38 (0.25-0.50) |
+    | ours / idle | 2.00 | - |
+
+    - 1 client: MB/s at least 2 of the best other's: 2.50, met
+    - 1 client: CPU s/GB at most 0.1 of the best other's: 0.38, missed
+    ");
     let json = std::fs::read_to_string(out.path().join("rig.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["samples"][1]["values"]["cpu_s_per_gb"], 4.0);

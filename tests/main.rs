@@ -1,0 +1,16 @@
+//! The tests that need nothing to themselves, in one program: each program has the whole crate linked into it, 100 MB
+//! and many seconds. `cargo test --test integration golden::` runs those of one file.
+
+mod architecture;
+mod bench_rig;
+mod golden;
+mod initrd_builder;
+mod initrd_stages;
+mod inventory;
+mod kernel_configs;
+mod metrics;
+
+mod lab;
+mod openmetrics;
+#[path = "../benches/rig/mod.rs"]
+mod rig;
