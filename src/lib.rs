@@ -44,6 +44,9 @@ pub mod leases;
 pub mod metrics;
 pub mod timeline;
 
+// What would happen, without a packet being sent.
+pub mod explain;
+
 // Thin shells around sockets.
 pub mod dhcp;
 pub mod http;

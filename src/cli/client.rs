@@ -16,6 +16,19 @@ use super::exit::chain;
 /// The daemon answers from memory; longer than this it is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The path of what is asked about a host.
+///
+/// # Errors
+/// Exit code 1 if it can't be a host's name.
+pub(super) fn host_path(host: &str, what: &str) -> Result<String, Failure> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if host.bytes().all(plain) {
+        Ok(format!("/v1/hosts/{host}/{what}"))
+    } else {
+        Err(Failure::said(format!("`{host}` is no host name")))
+    }
+}
+
 /// `GET path`, as JSON.
 ///
 /// # Errors

@@ -24,20 +24,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if !arguments
-        .host
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
-    {
-        return Err(Failure::said(format!(
-            "`{}` is no host name",
-            arguments.host
-        )));
-    }
-    let mut log: HostLog = client::get(
-        &arguments.daemon.state,
-        &format!("/v1/hosts/{}/log", arguments.host),
-    )?;
+    let path = client::host_path(&arguments.host, "log")?;
+    let mut log: HostLog = client::get(&arguments.daemon.state, &path)?;
     if !arguments.all {
         log.attempts.drain(..log.attempts.len().saturating_sub(1));
     }

@@ -6,11 +6,14 @@
 mod check;
 mod client;
 mod exit;
+mod explain;
 mod initrd;
 mod log;
+mod replay;
 mod serve;
 mod status;
 mod table;
+mod why;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -41,6 +44,12 @@ enum Verb {
     Status(status::Arguments),
     /// Show the story of a machine's last boots
     Log(log::Arguments),
+    /// Show why a machine is where it is: likely cause, last words, what to try
+    Why(why::Arguments),
+    /// Show what a machine would be answered, step by step, and why; no packet is sent
+    Explain(explain::Arguments),
+    /// Show what the daemon would answer to the requests of a packet capture, and why
+    Replay(replay::Arguments),
     /// Build an initrd, or show what is in one
     #[command(subcommand)]
     Initrd(initrd::Verb),
@@ -95,6 +104,9 @@ pub fn run() -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Log(arguments) => log::run(&arguments),
+        Verb::Why(arguments) => why::run(&arguments),
+        Verb::Explain(arguments) => explain::run(&arguments),
+        Verb::Replay(arguments) => replay::run(&arguments),
         Verb::Initrd(verb) => initrd::run(&verb),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "bridgehead", &mut io::stdout());

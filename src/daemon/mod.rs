@@ -2,7 +2,7 @@
 
 mod interfaces;
 mod neighbours;
-mod observe;
+pub(crate) mod observe;
 mod own;
 mod port_holder;
 mod privileges;

@@ -90,12 +90,12 @@ pub(super) fn http_observer(site: &Arc<Site>) -> Trouble {
 
 /// What TFTP clients may read: boot files, and the configs that are rendered for them.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(crate) struct Desk {
     site: Arc<Site>,
 }
 
 impl Desk {
-    pub(super) fn new(site: &Arc<Site>) -> Arc<Self> {
+    pub(crate) fn new(site: &Arc<Site>) -> Arc<Self> {
         Arc::new(Self { site: site.clone() })
     }
 
@@ -232,8 +232,10 @@ impl Desk {
             .machine_at(peer)
             .map_or_else(MachineId::wire, |found| found.id);
         let mut event = BootEvent::sent(now, machine, stage, state, format!("TFTP: {what}"));
-        if state == StageState::Ok {
-            // The client acknowledged every block.
+        // Every block, or those before it broke off.
+        if matches!(what, What::Finished { outcome, .. } if outcome.bytes_acked > 0)
+            || state == StageState::Ok
+        {
             event.evidence = Evidence::Acknowledged;
         }
         self.site.timeline.record(event);

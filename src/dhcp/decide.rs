@@ -210,7 +210,7 @@ fn guarded<T>(work: impl FnOnce() -> Option<T>) -> Option<T> {
 
 /// Decides, and holds the address in memory before the lock goes: nobody else is given it
 /// while the disk is written.
-fn decide(
+pub(crate) fn decide(
     received: &Received<'_>,
     snapshot: &Snapshot,
     own: &OwnAddresses,
@@ -247,17 +247,27 @@ fn is_probed(snapshot: &Snapshot, address: Ipv4Addr) -> bool {
 }
 
 pub(super) fn record(decided: &Decided, site: &Site) {
-    let (request, verdict) = (&decided.request, &decided.verdict);
+    let source = decided.envelope.source;
+    let leaves = decided.leaves_for_disk;
+    tell(&decided.request, source, &decided.verdict, leaves, site);
+}
+
+/// Tells the timeline what was decided; a DISCOVER of firmware begins a boot attempt.
+pub(crate) fn tell(
+    request: &Request,
+    source: SocketAddrV4,
+    verdict: &Verdict,
+    leaves_for_disk: bool,
+    site: &Site,
+) {
     let asker = Client::of(request).asker;
     let fresh = request.message_type == MessageType::Discover
         && verdict.reply.is_some()
-        && !decided.leaves_for_disk
+        && !leaves_for_disk
         && from_firmware(
             request,
-            decided.envelope.source,
-            site.snapshot()
-                .host_at(*decided.envelope.source.ip())
-                .is_some(),
+            source,
+            site.snapshot().host_at(*source.ip()).is_some(),
         );
     for event in verdict.events.clone() {
         if fresh {

@@ -32,7 +32,9 @@ use crate::policy::lease::{DECLINE_REST, LeaseChange};
 use crate::site::Site;
 
 use decide::{Decided, Durable, record};
+pub(crate) use decide::{decide, tell};
 use limit::Limits;
+pub(crate) use others::PROBE_MAC;
 pub use others::{Looked, look, served};
 use probe::{Found, Prober};
 use socket::Inbox;

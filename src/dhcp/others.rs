@@ -26,7 +26,7 @@ use crate::site::{Site, Snapshot, own};
 use crate::wire::offer::{self, Offer};
 
 /// Who asks: locally administered, and spells "bhdhp".
-const PROBE_MAC: MacAddr = MacAddr([0x02, 0x62, 0x68, 0x64, 0x68, 0x70]);
+pub(crate) const PROBE_MAC: MacAddr = MacAddr([0x02, 0x62, 0x68, 0x64, 0x68, 0x70]);
 /// By which our own daemon knows its question when a relay brings it back.
 static PROBE_XID: LazyLock<u32> = LazyLock::new(rand::random);
 /// How often the daemon looks.

@@ -102,6 +102,7 @@ fn api_routes() -> Router<App> {
     Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/hosts/{host}/log", get(status::host_log))
+        .route("/v1/hosts/{host}/why", get(status::host_why))
         .route("/metrics", get(metrics::metrics))
         .route_layer(Extension(watchers.clone()))
         .route_layer(from_fn_with_state(watchers, watchers::limit))

@@ -14,6 +14,7 @@ use super::watchers::Watchers;
 use super::{App, Ends};
 use crate::policy::event::MachineId;
 use crate::site::report::{self, FleetStatus, HostLog, Transfers};
+use crate::site::why::{Why, why};
 
 pub(super) async fn status(
     State(app): State<App>,
@@ -51,13 +52,34 @@ pub(super) async fn host_log(
     let known = app.site.timeline.machine(&id);
     let listed = app.site.snapshot().inventory.hosts.contains_key(&id.0);
     if known.is_none() && !listed {
-        return Err((
-            StatusCode::NOT_FOUND,
-            format!("{id} is neither listed nor was it ever seen\n"),
-        ));
+        return Err(nobody(&id));
     }
     let console = app.consoles.last(&id);
     Ok(Json(HostLog::new(&id, known.unwrap_or_default(), console)))
+}
+
+fn nobody(id: &MachineId) -> (StatusCode, String) {
+    let text =
+        format!("{id} is neither listed nor was it ever seen; `bridgehead status` shows who is\n");
+    (StatusCode::NOT_FOUND, text)
+}
+
+pub(super) async fn host_why(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Why>, (StatusCode, String)> {
+    let id = MachineId(name);
+    // What an earlier attempt said is no cause of this one's trouble.
+    let attempt = app
+        .site
+        .timeline
+        .machine(&id)
+        .and_then(|machine| Some(machine.attempt()?.id.clone()));
+    let console = attempt
+        .map(|attempt| app.consoles.of(&id, &attempt))
+        .unwrap_or_default();
+    let told = why(&app.site, &id, &console, Timestamp::now());
+    told.map(Json).ok_or_else(|| nobody(&id))
 }
 
 /// Ready to boot machines: 200, or 503 with the part that is not.

@@ -34,7 +34,7 @@ mod server;
 mod settings;
 mod stack;
 mod storage;
-mod suggest;
+pub(crate) mod suggest;
 mod tree;
 mod written;
 

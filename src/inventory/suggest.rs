@@ -67,7 +67,7 @@ fn normal(word: &str) -> String {
 }
 
 /// `did you mean `x`?` if something is near, else the list of what is known.
-pub(super) fn did_you_mean<'c>(
+pub(crate) fn did_you_mean<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str> + Clone,
 ) -> String {

@@ -203,10 +203,21 @@ impl StageState {
 pub enum Evidence {
     /// We sent it.
     Sent,
-    /// The client acknowledged every byte, or its next step proves it.
+    /// The client acknowledged it, byte for byte or by its next step; of a transfer that broke off, a part.
     Acknowledged,
     /// The host said so, with its attempt's token.
     Reported,
+}
+
+impl Evidence {
+    /// The word in `log` and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Acknowledged => "acknowledged",
+            Self::Reported => "reported",
+        }
+    }
 }
 
 /// What a machine took out of its menu.

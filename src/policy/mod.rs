@@ -8,9 +8,12 @@ pub mod boot_target;
 pub mod client;
 pub mod dhcp;
 pub mod event;
+pub mod hint;
 pub mod lease;
+pub mod near;
 pub mod options;
 pub mod progress;
+pub mod stall;
 pub mod verdict;
 
 pub use verdict::{Because, Destination, Transmit, Verdict};

@@ -385,34 +385,6 @@ fn silence(event: &BootEvent, now: Timestamp) -> i64 {
     }
 }
 
-/// The most likely reason why a machine fell silent after this event.
-pub fn stall_reason(event: &BootEvent) -> &'static str {
-    match event.stage {
-        Stage::Dhcp => {
-            "address offered, no loader asked for: the client did not hear the offer, took another server's, or its firmware is set to boot from disk first"
-        }
-        // One that went whole by HTTP is only "sent", but TCP itself takes the way back.
-        Stage::Loader if event.evidence == Evidence::Sent && event.state != StageState::Ok => {
-            "loader sent but not acknowledged: the way back from the client is broken (router, firewall, or a reply that leaves by another NIC)"
-        }
-        Stage::Loader => {
-            "loader delivered, no script asked for: the firmware refused to run it (Secure Boot?) or the loader has no driver for the NIC"
-        }
-        Stage::Script => "script sent, no kernel asked for: look at the machine's screen",
-        Stage::Kernel => {
-            "kernel fetched, no initrd asked for: the loader ran out of memory or stopped"
-        }
-        Stage::Initrd => {
-            "kernel and initrd fetched, no word from the initrd: kernel panic, no driver for the NIC, or no route back; look at the console"
-        }
-        Stage::Switch => {
-            "the root was switched to and its systemd has not reported: look at the host's console"
-        }
-        Stage::Pool => "the pool is not mounted: are its servers up?",
-        _ => "the initrd fell silent: look at the machine's console",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -461,14 +433,6 @@ mod tests {
             machine.attempt().unwrap().current().unwrap().stage,
             Stage::Root
         );
-    }
-
-    #[test]
-    fn a_loader_that_went_by_http_and_never_ran_was_refused() {
-        let by_http = event(1, Stage::Loader, StageState::Ok);
-        assert!(stall_reason(&by_http).contains("Secure Boot"));
-        let cut_off = event(1, Stage::Loader, StageState::Retry);
-        assert!(stall_reason(&cut_off).contains("the way back"));
     }
 
     #[test]

@@ -46,16 +46,25 @@ pub enum Denied {
     Render(#[from] RenderError),
 }
 
+impl Denied {
+    /// With its cause.
+    pub(crate) fn words(&self) -> String {
+        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}"));
+        format!("{self}{}", cause.unwrap_or_default())
+    }
+}
+
 /// A listed host that asks for a config, and all that its answer is made of.
-pub(super) struct BootRequest<'a> {
-    pub(super) kind: ConfigKind,
-    pub(super) inventory: &'a Inventory,
-    pub(super) host: &'a Host,
-    pub(super) mac: MacAddr,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BootRequest<'a> {
+    pub(crate) kind: ConfigKind,
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) host: &'a Host,
+    pub(crate) mac: MacAddr,
     /// The daemon's address that it asked.
-    pub(super) local: Ipv4Addr,
-    pub(super) attempt: &'a AttemptId,
-    pub(super) token: &'a str,
+    pub(crate) local: Ipv4Addr,
+    pub(crate) attempt: &'a AttemptId,
+    pub(crate) token: &'a str,
 }
 
 impl Site {
@@ -142,9 +151,7 @@ impl Site {
         result: Result<LoaderConfig, Denied>,
     ) -> Result<LoaderConfig, Denied> {
         if let Err(denied) = &result {
-            let cause = std::error::Error::source(denied).map(|cause| format!(": {cause}"));
-            let message = format!("{denied}{}", cause.unwrap_or_default());
-            self.note(peer, Stage::Script, StageState::Ignored, message);
+            self.note(peer, Stage::Script, StageState::Ignored, denied.words());
         }
         result
     }
@@ -169,19 +176,7 @@ impl Site {
             attempt: &attempt,
             token: &self.timeline.boot_token(&attempt),
         };
-        match (&host.profile.menu, entry) {
-            (Some(menu), _) => menu::config(&snapshot, &request, menu, entry),
-            (None, Some(entry)) => Err(Denied::NoEntry {
-                machine: host.name.clone(),
-                entry: entry.to_owned(),
-            }),
-            (None, None) => {
-                let text = snapshot
-                    .templates
-                    .boot_config(kind, &request.context(host))?;
-                Ok(LoaderConfig::script(text))
-            }
-        }
+        config(&snapshot, &request, entry)
     }
 
     fn hold_config(
@@ -198,16 +193,47 @@ impl Site {
             |host| MachineId(host.name.clone()),
         );
         self.timeline.attempt(&id, now);
-        let endpoint = endpoint(&snapshot, host, local);
-        let context = HoldContext {
-            site: snapshot.inventory.site.clone(),
-            mac: mac.to_string(),
-            server: server_context(endpoint),
-            hold_seconds: HOLD_S,
-        };
-        let text = snapshot.templates.hold_config(kind, &context)?;
-        Ok(LoaderConfig::script(text))
+        hold(&snapshot, kind, host, mac, local)
     }
+}
+
+/// What a listed host is sent: its script, its menu, or what an entry of that boots.
+pub(crate) fn config(
+    snapshot: &Snapshot,
+    request: &BootRequest<'_>,
+    entry: Option<&str>,
+) -> Result<LoaderConfig, Denied> {
+    let host = request.host;
+    match (&host.profile.menu, entry) {
+        (Some(menu), _) => menu::config(snapshot, request, menu, entry),
+        (None, Some(entry)) => Err(Denied::NoEntry {
+            machine: host.name.clone(),
+            entry: entry.to_owned(),
+        }),
+        (None, None) => {
+            let context = request.context(host);
+            let text = snapshot.templates.boot_config(request.kind, &context)?;
+            Ok(LoaderConfig::script(text))
+        }
+    }
+}
+
+/// What makes a machine wait until it is listed.
+pub(crate) fn hold(
+    snapshot: &Snapshot,
+    kind: ConfigKind,
+    host: Option<&Host>,
+    mac: MacAddr,
+    local: Ipv4Addr,
+) -> Result<LoaderConfig, Denied> {
+    let context = HoldContext {
+        site: snapshot.inventory.site.clone(),
+        mac: mac.to_string(),
+        server: server_context(endpoint(snapshot, host, local)),
+        hold_seconds: HOLD_S,
+    };
+    let text = snapshot.templates.hold_config(kind, &context)?;
+    Ok(LoaderConfig::script(text))
 }
 
 fn endpoint(snapshot: &Snapshot, host: Option<&Host>, local: Ipv4Addr) -> Endpoint {
@@ -227,7 +253,7 @@ fn server_context(endpoint: Endpoint) -> ServerContext {
 
 impl BootRequest<'_> {
     /// What boots `host`: the one that asks, or the same with another profile.
-    pub(super) fn context(&self, host: &Host) -> BootContext {
+    pub(crate) fn context(&self, host: &Host) -> BootContext {
         let (inventory, mac) = (self.inventory, self.mac);
         let profile = &host.profile;
         let address = host.network.server.unwrap_or(self.local);

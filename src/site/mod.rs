@@ -18,6 +18,7 @@ pub mod report;
 pub mod secrets;
 pub mod snapshot;
 mod tls;
+pub mod why;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;

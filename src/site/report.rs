@@ -11,7 +11,8 @@ use super::others::Known;
 use super::{ReloadState, Site};
 use crate::inventory::model::{Host, Inventory};
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
-use crate::policy::progress::{Attempt, Machine, Standing, stall_reason};
+use crate::policy::progress::{Attempt, Machine, Standing};
+use crate::policy::stall::stall;
 use crate::timeline::clean;
 
 /// A message from a host is cut to this, characters.
@@ -332,7 +333,7 @@ pub(super) fn is_unlisted(inventory: &Inventory, id: &MachineId) -> bool {
         .is_some_and(|mac| !inventory.by_mac.contains_key(&mac))
 }
 
-fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> MachineStatus {
+pub(super) fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> MachineStatus {
     let standing = machine.standing(now);
     let attempt = machine.attempt();
     let current = attempt.and_then(Attempt::current);
@@ -348,7 +349,7 @@ fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> MachineStatu
         for_s: since.map(|since| (now.as_second() - since.as_second()).max(0)),
         attempt: attempt.map(|attempt| attempt.id.0.clone()),
         entry: attempt.and_then(|attempt| Some(attempt.choice.as_ref()?.entry.clone())),
-        note: note(standing, current),
+        note: note(standing, attempt),
         rack: None,
         unit: None,
         stages: attempt.map(stages).unwrap_or_default(),
@@ -366,13 +367,16 @@ fn since(attempt: Option<&Attempt>, current: &BootEvent) -> Timestamp {
     attempt.map_or(first.at, |attempt| attempt.time_of(first))
 }
 
-fn note(standing: Standing, current: Option<&BootEvent>) -> String {
-    match (standing, current) {
-        (Standing::Stalled, Some(event)) => {
-            format!("{} (last: {})", stall_reason(event), event.message)
+fn note(standing: Standing, attempt: Option<&Attempt>) -> String {
+    let Some((attempt, event)) = attempt.and_then(|known| Some((known, known.current()?))) else {
+        return String::new();
+    };
+    match standing {
+        Standing::Stalled => {
+            let cause = stall(attempt, event).cause;
+            format!("{cause} (last: {})", event.message)
         }
-        (_, Some(event)) => event.message.clone(),
-        (_, None) => String::new(),
+        _ => event.message.clone(),
     }
 }
 
@@ -393,7 +397,7 @@ fn stages(attempt: &Attempt) -> Vec<StageStatus> {
         at: attempt.time_of(event),
         ms: (attempt.time_of(event).as_millisecond() - attempt.began.as_millisecond()).max(0),
         uptime_ms: event.uptime_ms,
-        evidence: format!("{:?}", event.evidence).to_lowercase(),
+        evidence: event.evidence.name().to_owned(),
         message: event.message.clone(),
     };
     stages.into_values().map(status).collect()

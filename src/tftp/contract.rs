@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::negotiate::Terms;
 use super::outcome::Outcome;
-use crate::wire::tftp::{ErrorCode, Malformed, Mode, Options};
+use crate::wire::tftp::{self as wire, ErrorCode, Malformed, Mode, Options};
 
 /// A read request that waits for its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,20 @@ pub struct Request {
     pub mode: Mode,
     /// Options as asked, before they are cut to what we allow.
     pub options: Options,
+}
+
+impl Request {
+    /// Reads a request off its packet.
+    pub fn new(peer: SocketAddr, local: IpAddr, request: &wire::Request<'_>) -> Self {
+        let name = request.name.replace('\\', "/");
+        Self {
+            peer,
+            local,
+            name: name.trim_start_matches('/').into(),
+            mode: request.mode,
+            options: request.options,
+        }
+    }
 }
 
 /// Where files come from.

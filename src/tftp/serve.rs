@@ -1,7 +1,7 @@
 //! The server: takes requests, answers those that can't be served, and gives each other one a socket and a task.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -341,15 +341,6 @@ fn busy() -> Refusal {
 }
 
 fn accepted(received: &Received, request: &wire::Request<'_>) -> Request {
-    Request {
-        peer: SocketAddr::V4(received.peer),
-        local: IpAddr::V4(received.local),
-        name: request
-            .name
-            .replace('\\', "/")
-            .trim_start_matches('/')
-            .into(),
-        mode: request.mode,
-        options: request.options,
-    }
+    let (peer, local) = (received.peer.into(), received.local.into());
+    Request::new(peer, local, request)
 }

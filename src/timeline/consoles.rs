@@ -42,14 +42,23 @@ impl Consoles {
     /// The newest of a host, without control characters; empty if there is none.
     pub fn last(&self, machine: &MachineId) -> String {
         let newest = logs(&self.directory.join(&machine.0)).pop();
-        let bytes = newest
-            .and_then(|file| fs::read(file).ok())
-            .unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        text.chars()
-            .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
-            .collect()
+        newest.map(|file| readable(&file)).unwrap_or_default()
     }
+
+    /// That of one attempt; empty if there is none.
+    pub fn of(&self, machine: &MachineId, attempt: &AttemptId) -> String {
+        let directory = self.directory.join(&machine.0);
+        readable(&directory.join(format!("{attempt}.log")))
+    }
+}
+
+/// Without control characters; empty if it can't be read.
+fn readable(file: &Path) -> String {
+    let bytes = fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    text.chars()
+        .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
+        .collect()
 }
 
 /// Attempt ids sort by time.
@@ -77,5 +86,10 @@ mod tests {
         assert_eq!(consoles.last(&host), "said [2J this\n");
         assert_eq!(logs(&dir.path().join("console/kvm01")).len(), KEPT);
         assert_eq!(consoles.last(&MachineId("none".into())), "");
+        assert_eq!(
+            consoles.of(&host, &AttemptId("8".into())),
+            "said [2J this\n"
+        );
+        assert_eq!(consoles.of(&host, &AttemptId("new".into())), "");
     }
 }

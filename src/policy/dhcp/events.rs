@@ -1,7 +1,7 @@
 //! What a decision is told as.
 
 use super::Question;
-use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
+use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::policy::verdict::{Because, Transmit, Verdict};
 use crate::wire::dhcp::MessageType;
 
@@ -22,7 +22,12 @@ impl Question<'_> {
             }
             None => self.unanswered(verdict),
         };
-        let event = BootEvent::sent(self.now, self.machine(), Stage::Dhcp, state, message);
+        let mut event = BootEvent::sent(self.now, self.machine(), Stage::Dhcp, state, message);
+        // Its REQUEST proves that the offer was heard.
+        let reply = verdict.reply.as_ref().map(|transmit| &transmit.reply);
+        if reply.is_some_and(|reply| reply.message_type == MessageType::Ack) {
+            event.evidence = Evidence::Acknowledged;
+        }
         vec![event.from_mac(self.client.mac)]
     }
 

@@ -1,0 +1,251 @@
+//! `bridgehead explain HOST`: what it would be answered, and why.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use clap::Args;
+
+use super::table::table;
+use super::{Failure, Files, colour, print, print_json};
+use crate::explain::{
+    Answer, ConfigStep, DhcpStep, Explanation, OptionLine, Posing, Question, Step, explain,
+};
+use crate::inventory::model::{Inventory, MacAddr};
+use crate::inventory::suggest::did_you_mean;
+use crate::policy::event::MachineId;
+use crate::site::Snapshot;
+
+/// Where lists of options are broken, characters.
+const WIDTH: usize = 80;
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bridgehead explain kvm07\n  bridgehead explain kvm07 --firmware bios\n  bridgehead explain 52:54:00:00:00:08    # a machine that is not listed"
+)]
+pub(super) struct Arguments {
+    /// A host, a MAC, or a `mac-…` of `bridgehead status`
+    host: String,
+    /// What asks: bios, uefi-x64, uefi-arm64, …; with -http for UEFI HTTP boot, with -ipxe for iPXE in ROM; grub or pxelinux for such a loader [default: UEFI that runs its kernel]
+    #[arg(long)]
+    firmware: Option<Posing>,
+    /// Which of its NICs asks [default: its first]
+    #[arg(long)]
+    mac: Option<MacAddr>,
+    /// What it takes of its menu
+    #[arg(long)]
+    entry: Option<String>,
+    /// The daemon's address in its network [default: `server` of the network, else this machine's]
+    #[arg(long, value_name = "ADDRESS")]
+    server: Option<Ipv4Addr>,
+    #[command(flatten)]
+    files: Files,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let snapshot = load(&arguments.files)?;
+    let mac = asker(arguments, &snapshot.inventory)?;
+    let question = Question {
+        snapshot: &snapshot,
+        mac,
+        posing: arguments.firmware,
+        entry: arguments.entry.as_deref(),
+        server: arguments.server,
+    };
+    let told = explain(&question).map_err(|error| Failure::of(&error))?;
+    if arguments.json {
+        print_json(&told)
+    } else {
+        print(&text(&told))
+    }
+}
+
+/// What `serve` would serve; its faults as `check` shows them.
+pub(super) fn load(files: &Files) -> Result<Snapshot, Failure> {
+    let loaded = Snapshot::load(&files.paths(), None);
+    loaded.map(|(snapshot, _)| snapshot).map_err(|found| {
+        let text = found.to_text(colour(&std::io::stderr()));
+        Failure::inventory(format!("{text}\n\n{}", found.summary()))
+    })
+}
+
+/// The MAC that asks.
+fn asker(arguments: &Arguments, inventory: &Inventory) -> Result<MacAddr, Failure> {
+    let name = &arguments.host;
+    let Some(host) = inventory.hosts.get(name) else {
+        let mac = MachineId(name.clone()).unlisted_mac();
+        return mac.or_else(|| name.parse().ok()).ok_or_else(|| {
+            let names = inventory.hosts.keys().map(String::as_str);
+            let hint = did_you_mean(name, names);
+            Failure::said(format!("no host `{name}` in the inventory: {hint}"))
+        });
+    };
+    let Some(mac) = arguments.mac else {
+        return Ok(*host.macs[0]);
+    };
+    let own: Vec<_> = host.macs.iter().map(|mac| mac.to_string()).collect();
+    if host.macs.iter().any(|listed| **listed == mac) {
+        Ok(mac)
+    } else {
+        let own = own.join(", ");
+        Err(Failure::said(format!(
+            "{mac} is not among the MACs of {name}: {own}"
+        )))
+    }
+}
+
+fn text(told: &Explanation) -> String {
+    let mut text = heading(told);
+    for (index, step) in told.steps.iter().enumerate() {
+        let number = index + 1;
+        text += &match step {
+            Step::Dhcp(step) => dhcp(number, step),
+            Step::Config(step) => config(number, step),
+        };
+    }
+    if let Some(line) = &told.cmdline {
+        let _ = write!(text, "\nThe kernel's command line:\n   {line}\n");
+    }
+    if !told.values.is_empty() {
+        let row = |value: &crate::explain::Value| {
+            let place = value.place.clone().unwrap_or_else(|| "-".to_owned());
+            let layer = value.layer.clone();
+            vec![
+                format!("   {}", value.key),
+                value.value.clone(),
+                place,
+                layer,
+            ]
+        };
+        text += "\nWhere it is written:\n";
+        text += &table(&told.values.iter().map(row).collect::<Vec<_>>());
+        text += "\nATTEMPT and TOKEN are made anew for each boot. No packet was sent; leases were not looked at.\n";
+    }
+    text
+}
+
+fn heading(told: &Explanation) -> String {
+    let Explanation { machine, mac, .. } = told;
+    let mut text = match told.listed {
+        true => format!("{machine}, {mac}"),
+        false => format!("{mac} is not in the inventory"),
+    };
+    if !told.near.is_empty() {
+        let near: Vec<_> = told.near.iter().map(ToString::to_string).collect();
+        let _ = write!(text, ": a slip of the hand? It is {}", near.join(", "));
+    }
+    let server = &told.server;
+    let (address, network, why) = (server.address, &server.network, server.why);
+    let _ = writeln!(
+        text,
+        "\nThe daemon is {address} in network {network} ({why})"
+    );
+    text
+}
+
+fn dhcp(number: usize, step: &DhcpStep) -> String {
+    let mut text = format!("\n{number}. {}\n", step.asks);
+    match &step.answer {
+        None => text += "   no answer\n",
+        Some(answer) => text += &answered(answer),
+    }
+    let _ = writeln!(text, "   because    {}", step.because);
+    if let Some(answer) = &step.answer {
+        let option =
+            |option: &OptionLine| format!("{} {} {}", option.code, option.name, option.value);
+        let options: Vec<_> = answer.options.iter().map(option).collect();
+        let _ = writeln!(text, "   options    {}", filled(&options));
+    }
+    text
+}
+
+/// Parts with commas between, in lines below each other.
+fn filled(parts: &[String]) -> String {
+    let mut lines = vec![String::new()];
+    for part in parts {
+        let full = lines
+            .last()
+            .is_none_or(|line| line.len() + part.len() > WIDTH);
+        if full && !lines[0].is_empty() {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(part);
+            line.push_str(", ");
+        }
+    }
+    let lines = lines.iter().map(|line| line.trim_end());
+    let text = lines.collect::<Vec<_>>().join("\n              ");
+    text.trim_end_matches(',').to_owned()
+}
+
+fn answered(answer: &Answer) -> String {
+    let address = answer.address.map(|address| format!(" {address}"));
+    let address = address.unwrap_or_else(|| ", no address".to_owned());
+    let mut text = format!("   {}{address}, {}", answer.message, answer.way);
+    if answer.delay_ms > 0 {
+        let _ = write!(text, ", after {} ms", answer.delay_ms);
+    }
+    let (file, bytes) = (&answer.boot_file, answer.boot_file_bytes);
+    text += &match (file.as_str(), bytes) {
+        ("", _) => "\n   nothing to boot\n".to_owned(),
+        (url, None) if url.ends_with(".ipxe") => format!("\n   boot file  {url}\n"),
+        (file, Some(bytes)) => {
+            let by = format!("{} KiB, from {}", bytes.div_ceil(1024), answer.next_server);
+            format!("\n   boot file  {file} ({by})\n")
+        }
+        (file, None) => format!(
+            "\n   boot file  {file}, which loaders/ does not have: the client will get \"file not found\"\n"
+        ),
+    };
+    text
+}
+
+fn config(number: usize, step: &ConfigStep) -> String {
+    let mut text = format!("\n{number}. {}, asked for as {}\n", step.what, step.asked);
+    if step.text.is_none() {
+        text += "   refused\n";
+    }
+    let _ = writeln!(text, "   because    {}", step.because);
+    for line in step.text.as_deref().unwrap_or_default().lines() {
+        let _ = writeln!(text, "   | {line}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::testing;
+
+    fn said(mac: &str, firmware: Option<&str>) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshot = testing::snapshot(dir.path());
+        let question = Question {
+            snapshot: &snapshot,
+            mac: mac.parse().unwrap(),
+            posing: firmware.map(|word| word.parse().unwrap()),
+            entry: None,
+            server: Some(Ipv4Addr::new(10, 77, 0, 1)),
+        };
+        let mut told = explain(&question).unwrap();
+        let places = told
+            .values
+            .iter_mut()
+            .filter_map(|value| value.place.as_mut());
+        let dir = format!("{}/", dir.path().display());
+        places.for_each(|place| *place = place.replace(&dir, ""));
+        text(&told)
+    }
+
+    #[test]
+    fn the_words_are_golden() {
+        insta::assert_snapshot!("uefi", said("52:54:00:00:00:01", None));
+        insta::assert_snapshot!("grub", said("52:54:00:00:00:02", Some("bios")));
+        insta::assert_snapshot!("unlisted", said("52:54:00:00:00:03", Some("ipxe")));
+        insta::assert_snapshot!("no-loader", said("52:54:00:00:00:01", Some("uefi-riscv64")));
+    }
+}

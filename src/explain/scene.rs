@@ -1,0 +1,104 @@
+//! Where an invented packet comes in, and what is in it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use super::posing::architecture;
+use crate::inventory::model::{DhcpMode, Firmware, Inventory, MacAddr, Network};
+use crate::policy::client::Asker;
+use crate::policy::dhcp::OwnAddresses;
+use crate::site::own;
+use crate::wire::dhcp::{Hardware, MessageType, Request};
+
+/// The daemon's address in a network, and how we come by it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Stand {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The network's name.
+    pub network: String,
+    /// Why this one, in words.
+    pub why: &'static str,
+}
+
+/// Where the daemon stands in a network: as told, as written, as this machine stands there, else as is usual.
+pub(super) fn stand(network: &Network, told: Option<Ipv4Addr>) -> Stand {
+    let subnet = network.subnet;
+    let inside = |address: Ipv4Addr| subnet.contains(&address);
+    let (address, why) = if let Some(told) = told.filter(|told| inside(*told)) {
+        (told, "as --server says")
+    } else if let Some(server) = network.server {
+        (server, "`server` of the network")
+    } else if let Some(own) = own_address(inside) {
+        (own, "this machine's address there")
+    } else {
+        let first = subnet.hosts().next();
+        (
+            first.unwrap_or(subnet.addr()),
+            "assumed: the network's first; --server names another",
+        )
+    };
+    let network = network.name.clone();
+    Stand {
+        address,
+        network,
+        why,
+    }
+}
+
+fn own_address(wanted: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+    let all = own::of_machine().ok()?;
+    let mut all = all.into_iter().map(|(_, address)| address);
+    all.find(|address| wanted(*address))
+}
+
+/// What the daemon would have, standing at these addresses.
+pub(super) fn owning(addresses: &[Ipv4Addr]) -> OwnAddresses {
+    OwnAddresses {
+        all: addresses.to_vec(),
+        served: addresses.to_vec(),
+    }
+}
+
+/// The network that a machine without a reservation most likely asks in: the first with a pool.
+pub(super) fn usual_network(inventory: &Inventory) -> Option<&Network> {
+    let served = || {
+        let networks = inventory.networks.values();
+        networks.filter(|network| network.dhcp != DhcpMode::Off)
+    };
+    let first = served().find(|network| network.pool.is_some());
+    first.or_else(|| served().next()).map(AsRef::as_ref)
+}
+
+/// A DISCOVER as such a program sends it (RFC 4578; UEFI 2.10 §24.7 for HTTP).
+pub(super) fn discover(mac: MacAddr, asker: Asker, firmware: Firmware) -> Request {
+    let code = architecture(firmware, asker);
+    let class = match asker {
+        Asker::HttpBoot => "HTTPClient",
+        _ => "PXEClient",
+    };
+    let mut options = BTreeMap::from([
+        (53, vec![1]),
+        (
+            60,
+            format!("{class}:Arch:{code:05}:UNDI:003016").into_bytes(),
+        ),
+        (93, code.to_be_bytes().to_vec()),
+    ]);
+    if asker == Asker::Ipxe {
+        options.insert(77, b"iPXE".to_vec());
+    }
+    // Room for every option, as EDK2 and iPXE offer it: none is to be missing here.
+    options.insert(57, 1472_u16.to_be_bytes().to_vec());
+    Request {
+        message_type: MessageType::Discover,
+        xid: 0,
+        secs: 0,
+        broadcast: false,
+        ciaddr: Ipv4Addr::UNSPECIFIED,
+        giaddr: Ipv4Addr::UNSPECIFIED,
+        hardware: Hardware::ethernet(mac),
+        mac,
+        options,
+    }
+}

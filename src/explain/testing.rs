@@ -1,0 +1,65 @@
+//! A site of small artificial files.
+
+use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::site::{Paths, Snapshot};
+
+const INVENTORY: &str = r#"
+site: test
+networks:
+  boot:
+    subnet: 10.77.0.0/24
+    router: 10.77.0.1
+    pool: 10.77.0.100-10.77.0.199
+profiles:
+  base: {cmdline: [console=ttyS0]}
+  kvm: {extends: base, kernel: debian, initrd: default, root: {nfs: "/roots/kvm"}}
+  signed: {extends: kvm, loader: grub, cmdline: [quiet]}
+hosts:
+  kvm01: {mac: "52:54:00:00:00:01", ip: 10.77.0.11, profile: kvm}
+  kvm02: {mac: "52:54:00:00:00:02", ip: 10.77.0.12, profile: signed}
+"#;
+
+/// Everything that `serve` would read.
+pub(crate) fn snapshot(dir: &Path) -> Snapshot {
+    let data = dir.join("data");
+    let hash: String = Sha256::digest(b"initrd")
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let manifest = format!(
+        r#"{{"schema":1,"kernel_release":"6.1.0-test","sha256":"{hash}","modules":[],"files":[]}}"#
+    );
+    for (path, bytes) in [
+        ("kernels/debian/vmlinuz", "kernel"),
+        ("kernels/debian/release", "6.1.0-test\n"),
+        ("kernels/debian/modules/modules.dep", ""),
+        ("kernels/debian/modules/modules.builtin", ""),
+        ("initrds/default.img", "initrd"),
+        ("initrds/default.manifest", &manifest),
+        ("loaders/undionly.kpxe", "undionly"),
+        ("loaders/snponly.efi", "snponly"),
+        ("loaders/shimx64.efi", "shim"),
+        ("loaders/grubx64.efi", "grub"),
+        ("loaders/grub-bios.pxe", "grub"),
+        ("roots/kvm/sbin/init", "#!/bin/sh\n"),
+        ("roots/kvm/etc/os-release", "ID=test\n"),
+        ("roots/kvm/etc/bridgehead-image", "test-image\n"),
+    ] {
+        let path = data.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let inventory = dir.join("hosts.yaml");
+    fs::write(&inventory, INVENTORY).unwrap();
+    let paths = Paths {
+        inventory,
+        data,
+        templates: None,
+    };
+    let loaded = Snapshot::load(&paths, None).map_err(|found| found.to_string());
+    loaded.unwrap().0
+}

@@ -1,0 +1,194 @@
+//! Why a machine fell silent, most likely, and what to try next.
+
+use crate::policy::event::{BootEvent, Evidence, Stage, StageState};
+use crate::policy::progress::Attempt;
+
+/// The most likely reason of a silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Likely {
+    /// What happened, as far as silence tells.
+    pub cause: &'static str,
+    /// The next thing to try.
+    pub next: &'static str,
+}
+
+const fn likely(cause: &'static str, next: &'static str) -> Likely {
+    Likely { cause, next }
+}
+
+/// Why nothing came after this event of the attempt.
+pub fn stall(attempt: &Attempt, event: &BootEvent) -> Likely {
+    // What the initrd says of itself, by its stages; the daemon may have noted something for one of them, too.
+    if event.stage >= Stage::Early && event.evidence == Evidence::Reported {
+        return inside(event);
+    }
+    match event.stage {
+        Stage::Dhcp => dhcp(attempt, event),
+        Stage::Loader => loader(event),
+        Stage::Menu | Stage::LocalDisk | Stage::Rescue | Stage::Joined => {
+            likely("it may stay there for ever", "look at the machine's screen")
+        }
+        Stage::Script => likely(
+            "script sent, no kernel asked for: the loader stopped at it",
+            "look at the machine's screen; iPXE shows an error with a number there",
+        ),
+        Stage::Kernel if event.state != StageState::Ok => likely(
+            "the kernel did not go through whole",
+            "look at the cable and the switch port for errors, and whether the machine was reset",
+        ),
+        Stage::Kernel => likely(
+            "kernel fetched, no initrd asked for: the loader ran out of memory or stopped",
+            "look at the machine's screen",
+        ),
+        Stage::Initrd if event.state != StageState::Ok => likely(
+            "the initrd did not go through whole",
+            "look at the cable and the switch port for errors, and whether the machine was reset",
+        ),
+        _ => likely(
+            "kernel and initrd fetched, no word from the initrd: kernel panic, no driver for the NIC, or no route back",
+            "look at the console; add the NIC's driver to initrd/modules.list (`pci:` in the profile makes `make initrd` check it)",
+        ),
+    }
+}
+
+/// An offer that was heard, one that was not, and the loader's own DHCP.
+fn dhcp(attempt: &Attempt, event: &BootEvent) -> Likely {
+    let loaded = attempt.events.iter().any(|known| {
+        known.stage == Stage::Loader && known.state == StageState::Ok && known.at <= event.at
+    });
+    let heard = event.evidence == Evidence::Acknowledged;
+    match (loaded, heard) {
+        (false, false) => likely(
+            "address offered, and the client did not take it: it did not hear the offer, or took another server's",
+            "look for another DHCP server (`bridgehead check --live`), and at the switch port: one that forwards late loses the answer",
+        ),
+        (false, true) => likely(
+            "address given, no loader asked for: its firmware goes on to its disk, or can't reach the TFTP server",
+            "put network boot first in the firmware's boot order; look for a firewall that drops UDP 69",
+        ),
+        (true, false) => likely(
+            "the loader runs and asks for an address, and does not take the offer",
+            "look at the switch port: the link goes down when the loader takes over, and one that forwards late (spanning tree) loses the answer",
+        ),
+        (true, true) => likely(
+            "the loader has its address and asks for no script",
+            "look for a firewall that drops TCP 80 (iPXE) or UDP 69 (GRUB, PXELINUX), and at the machine's screen",
+        ),
+    }
+}
+
+/// One that went whole by HTTP is only "sent", but TCP itself takes the way back.
+fn loader(event: &BootEvent) -> Likely {
+    match (event.state, event.evidence) {
+        (StageState::Ok, _) => likely(
+            "loader delivered, no script asked for: the firmware refused to run it (Secure Boot?) or the loader has no driver for the NIC",
+            "with Secure Boot on, say `loader: grub` in the profile; else try another loader (`loaders: {uefi-x64: ipxe.efi}` of the host)",
+        ),
+        (_, Evidence::Sent) => likely(
+            "loader sent but not acknowledged: the way back from the client is broken (router, firewall, or a reply that leaves by another NIC)",
+            "look at `router` of the network, at firewalls for UDP from high ports, and at the daemon's routes",
+        ),
+        _ => likely(
+            "the loader broke off on its way: packets are lost, or the machine was reset",
+            "look at the cable and the switch port for errors; start the machine again",
+        ),
+    }
+}
+
+/// Between two reports of the initrd or the root.
+fn inside(event: &BootEvent) -> Likely {
+    const CONSOLE: &str = "look at the machine's console: every stage says there what it does";
+    match event.stage {
+        Stage::Early | Stage::Drivers => likely(
+            "the initrd fell silent while it looked for drivers",
+            "look at the console for a driver that hangs; add what is missing to initrd/modules.list",
+        ),
+        Stage::Nic | Stage::Link => likely(
+            "the initrd fell silent at its NIC: no driver, no carrier, or another NIC than it booted from",
+            "look at cable and switch port, and at the machine's console",
+        ),
+        Stage::Bridge | Stage::Address => likely(
+            "the initrd fell silent after it had built its bridge: the switch port is blocked, or the VLAN is another",
+            "look at the switch port: VLAN, spanning tree, port security that allows one MAC alone",
+        ),
+        Stage::Config | Stage::Identity => {
+            likely("the initrd has its configuration and fell silent", CONSOLE)
+        }
+        Stage::StorageNet | Stage::Root => likely(
+            "the root's server is silent, or was left half-way",
+            "look whether the NFS server of `root` runs and is reached from the host's bridge",
+        ),
+        Stage::Switch => likely(
+            "the root was switched to and its systemd has not reported",
+            "look at the host's console: a unit may hang",
+        ),
+        Stage::Online => likely(
+            "the root is up, and its pool is not yet mounted",
+            "look whether the servers of `image_pool` run and are reached",
+        ),
+        Stage::Pool => likely(
+            "the pool is not mounted: are its servers up?",
+            "look whether the servers of `image_pool` run; `journalctl -u 'bridgehead*'` on the host says more",
+        ),
+        _ => likely("the initrd fell silent", CONSOLE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::policy::event::{AttemptId, MachineId};
+    use crate::policy::progress::Machine;
+
+    fn event(second: i64, stage: Stage, state: StageState, evidence: Evidence) -> BootEvent {
+        let at = Timestamp::from_second(second).unwrap();
+        let machine = MachineId("kvm01".into());
+        let mut event = BootEvent::sent(at, machine, stage, state, String::new());
+        event.evidence = evidence;
+        event
+    }
+
+    /// The cause after the last of these events.
+    fn cause(events: &[(Stage, StageState, Evidence)]) -> &'static str {
+        let mut machine = Machine::default();
+        for (second, (stage, state, evidence)) in (0..).zip(events) {
+            let mut event = event(second, *stage, *state, *evidence);
+            event.begins = (second == 0).then(|| AttemptId("a".into()));
+            machine.fold(event);
+        }
+        let attempt = machine.attempt().unwrap();
+        stall(attempt, attempt.current().unwrap()).cause
+    }
+
+    #[test]
+    fn each_silence_has_its_likely_cause() {
+        use Evidence::{Acknowledged as Acked, Reported, Sent};
+        use Stage::{Bridge, Dhcp, Initrd, Kernel, Loader, Pool, Root, Script};
+        use StageState::{Ok, Retry};
+        let offer = (Dhcp, Ok, Sent);
+        let given = (Dhcp, Ok, Acked);
+        let loaded = (Loader, Ok, Acked);
+        for (events, words) in [
+            (&[offer][..], "did not take it"),
+            (&[offer, given], "no loader asked for"),
+            (&[offer, given, (Loader, Retry, Sent)], "the way back"),
+            (&[offer, given, (Loader, Retry, Acked)], "broke off"),
+            (&[offer, given, loaded], "no script asked for"),
+            (&[offer, given, (Loader, Ok, Sent)], "Secure Boot"),
+            (&[offer, given, loaded, offer], "does not take the offer"),
+            (&[offer, given, loaded, offer, given], "asks for no script"),
+            (&[offer, (Script, Ok, Sent)], "no kernel asked for"),
+            (&[offer, (Kernel, Ok, Sent)], "no initrd asked for"),
+            (&[offer, (Initrd, Ok, Sent)], "no word from the initrd"),
+            (&[offer, (Initrd, Retry, Sent)], "did not go through whole"),
+            (&[offer, (Bridge, Ok, Reported)], "switch port"),
+            (&[offer, (Root, Ok, Reported)], "root's server"),
+            (&[offer, (Pool, Retry, Reported)], "pool is not mounted"),
+        ] {
+            let cause = cause(events);
+            assert!(cause.contains(words), "{events:?}: {cause}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Why a host is where it is: its last words, the likely cause, the next thing to try.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Site, report};
+use crate::inventory::model::{Host, MacAddr};
+use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
+use crate::policy::hint::{Hint, hints};
+use crate::policy::near::near_misses;
+use crate::policy::progress::{Machine, Standing};
+use crate::policy::stall::stall;
+
+/// Version of the JSON.
+const SCHEMA: u32 = 1;
+/// Last words that are shown.
+const LAST: usize = 6;
+
+/// All that is known about it, short.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Why {
+    /// Version of this shape.
+    pub schema: u32,
+    /// Its name, or `mac-…`.
+    pub host: String,
+    /// `unseen`, `running`, `done`, `away`, `degraded`, `failed` or `stalled`.
+    pub state: String,
+    /// The stage that it is in.
+    pub stage: Option<String>,
+    /// Seconds since it came there.
+    pub for_s: Option<i64>,
+    /// The boot attempt.
+    pub attempt: Option<String>,
+    /// What it said and was told last, oldest first.
+    pub last: Vec<Said>,
+    /// The likely cause.
+    pub cause: String,
+    /// What to try, the most promising first.
+    pub next: Vec<String>,
+    /// Known failures in its last words.
+    pub hints: Vec<Hint>,
+}
+
+/// One of its last words.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Said {
+    /// When.
+    pub at: Timestamp,
+    /// In which stage.
+    pub stage: String,
+    /// How that stood.
+    pub state: String,
+    /// `sent`, `acknowledged` or `reported`.
+    pub evidence: String,
+    /// The words.
+    pub message: String,
+}
+
+/// A cause and what to try.
+type Reason = (String, Vec<String>);
+
+/// About a machine that is listed, or was seen; `None` of any other. `console` is what it sent of its kernel's log.
+pub fn why(site: &Site, id: &MachineId, console: &str, now: Timestamp) -> Option<Why> {
+    let snapshot = site.snapshot();
+    let host = snapshot.inventory.hosts.get(&id.0);
+    let known = site.timeline.machine(id);
+    if host.is_none() && known.is_none() {
+        return None;
+    }
+    let machine = known.unwrap_or_default();
+    let status = report::machine_status(&id.0, &machine, now);
+    let (cause, next) = match (id.unlisted_mac(), host) {
+        (Some(mac), None) => stranger(site, mac),
+        _ => reason(site, host.map(AsRef::as_ref), &machine, now),
+    };
+    let hints = hints(console);
+    let known = hints.iter().rev().map(|hint| hint.next.clone());
+    Some(Why {
+        schema: SCHEMA,
+        host: id.0.clone(),
+        state: status.state,
+        stage: status.stage,
+        for_s: status.for_s,
+        attempt: status.attempt,
+        last: last_words(&machine),
+        cause,
+        next: known.chain(next).collect(),
+        hints,
+    })
+}
+
+fn last_words(machine: &Machine) -> Vec<Said> {
+    let Some(attempt) = machine.attempt() else {
+        let newest = machine.strays.iter().rev().take(LAST).rev();
+        return newest.map(|event| said(event, event.at)).collect();
+    };
+    let mut events: Vec<_> = attempt
+        .events
+        .iter()
+        .map(|event| (attempt.time_of(event), event))
+        .collect();
+    events.sort_by_key(|(at, _)| *at);
+    let newest = events.split_off(events.len().saturating_sub(LAST));
+    newest
+        .into_iter()
+        .map(|(at, event)| said(event, at))
+        .collect()
+}
+
+fn said(event: &BootEvent, at: Timestamp) -> Said {
+    Said {
+        at,
+        stage: event.stage.to_string(),
+        state: event.state.name().to_owned(),
+        evidence: event.evidence.name().to_owned(),
+        message: event.message.clone(),
+    }
+}
+
+/// Of a machine that is not listed.
+fn stranger(site: &Site, mac: MacAddr) -> Reason {
+    let snapshot = site.snapshot();
+    let near = near_misses(mac, &snapshot.inventory.by_mac);
+    let mut next: Vec<_> = near
+        .iter()
+        .map(|near| {
+            format!(
+                "it is {near}: if it is {}, correct that host's `mac`",
+                near.host
+            )
+        })
+        .collect();
+    next.push(format!(
+        "list it: `NAME: {{mac: \"{mac}\", ip: …, profile: …}}` under `hosts`; it goes on by itself"
+    ));
+    (
+        format!("{mac} is not in the inventory, so it waits at its loader"),
+        next,
+    )
+}
+
+fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -> Reason {
+    let standing = machine.standing(now);
+    let attempt = machine.attempt();
+    let Some((attempt, event)) = attempt.and_then(|known| Some((known, known.current()?))) else {
+        return unheard(site, host, machine);
+    };
+    let likely = stall(attempt, event);
+    let waited = now.as_second() - event.at.as_second();
+    match standing {
+        Standing::Done => ("nothing is wrong: it has joined".to_owned(), Vec::new()),
+        Standing::Away => (
+            "it runs what does not report: its local disk, or a kernel alone".to_owned(),
+            Vec::new(),
+        ),
+        Standing::Running | Standing::Unseen => (
+            format!(
+                "it is on its way; after {} it may be silent for {} s, and has been for {waited} s",
+                event.stage,
+                event.stage.patience_s()
+            ),
+            Vec::new(),
+        ),
+        Standing::Failed | Standing::Degraded => {
+            (event.message.clone(), vec![likely.next.to_owned()])
+        }
+        Standing::Stalled => {
+            let mut next = vec![likely.next.to_owned()];
+            if event.stage == Stage::Dhcp {
+                next.splice(0..0, rivals(site));
+            }
+            (likely.cause.to_owned(), next)
+        }
+    }
+}
+
+/// Other DHCP servers that nobody reckons with.
+fn rivals(site: &Site) -> Vec<String> {
+    let known = site.others.list().into_iter();
+    let rivals = known.filter(|(_, known)| !known.expected);
+    rivals
+        .map(|(interface, known)| {
+            format!(
+                "another DHCP server is on {interface}: {}; stop it",
+                known.heard.describe()
+            )
+        })
+        .collect()
+}
+
+/// Of a host that no boot is known of: refused, mistyped, or never switched on.
+fn unheard(site: &Site, host: Option<&Host>, machine: &Machine) -> Reason {
+    let refused = machine
+        .strays
+        .iter()
+        .rev()
+        .find(|event| event.state == StageState::Ignored);
+    if let Some(event) = refused {
+        return (event.message.clone(), Vec::new());
+    }
+    let macs: Vec<_> = host
+        .into_iter()
+        .flat_map(|host| &host.macs)
+        .map(|mac| **mac)
+        .collect();
+    let mut next = mistyped(site, host);
+    let listed: Vec<_> = macs.iter().map(MacAddr::to_string).collect();
+    next.extend([
+        "switch it on, with network boot first in its firmware's boot order".to_owned(),
+        "look at its cable, the switch port's VLAN, and the relay if it is in another network"
+            .to_owned(),
+        "compare the MAC on its screen or BMC with hosts.yaml".to_owned(),
+    ]);
+    (
+        format!("nothing was ever heard of its {}", listed.join(", ")),
+        next,
+    )
+}
+
+/// Machines that ask and are one slip away from a MAC of the host.
+fn mistyped(site: &Site, host: Option<&Host>) -> Vec<String> {
+    let snapshot = site.snapshot();
+    let Some(host) = host else {
+        return Vec::new();
+    };
+    let asking = site.timeline.read(|machines| {
+        let all = machines.keys();
+        let macs = all.filter_map(MachineId::unlisted_mac);
+        macs.collect::<Vec<_>>()
+    });
+    let miss = |mac: MacAddr| {
+        let near = near_misses(mac, &snapshot.inventory.by_mac);
+        let near = near.into_iter().find(|near| near.host == host.name)?;
+        let (file, line) = (&host.origin.file, host.origin.line);
+        Some(format!(
+            "{mac} asks, {near}: if it is this host, correct `mac` ({file}:{line})"
+        ))
+    };
+    asking.into_iter().filter_map(miss).collect()
+}
