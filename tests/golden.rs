@@ -1,7 +1,9 @@
 //! DHCP packets captured from real firmware, and what they are answered with.
 //!
-//! `golden/*.hex` are UDP payloads as QEMU's BIOS iPXE ROM, EDK2 (OVMF) and a chainloaded
-//! `snponly.efi` sent them; the snapshots beside them hold the decision and the bytes of the reply.
+//! `golden/*.hex` are UDP payloads as QEMU's BIOS iPXE ROM, EDK2 (OVMF, with Secure Boot enforced too), and a
+//! chainloaded `undionly.kpxe` or `snponly.efi` sent them; the snapshots beside them hold the decision and the bytes of the reply.
+//! Two were written by hand, as no such machine is here: a BIOS ROM that is no iPXE (option order and list of Intel's
+//! Boot Agent), and a Raspberry Pi 4's EEPROM (option 97 as its documentation of `DHCP_OPTION97` says).
 
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -30,7 +32,9 @@ profiles:
 hosts:
   kvm01: {mac: \"52:54:00:00:00:01\", ip: 10.77.0.11, profile: kvm-host}
   kvm02: {mac: \"52:54:00:00:00:02\", ip: 10.77.0.12, profile: kvm-host}
+  kvm04: {mac: \"52:54:00:00:00:04\", ip: 10.77.0.14, profile: kvm-host}
   arm01: {mac: \"52:54:00:00:00:21\", ip: 10.77.0.21, profile: arm-host}
+  pi01: {mac: \"dc:a6:32:01:02:03\", ip: 10.77.0.22, profile: arm-host}
 unknown: {policy: hold}
 ";
 
@@ -61,6 +65,7 @@ fn conversation_in(inventory: &str, name: &str) -> String {
         "pxelinux.0",
         "shimx64.efi",
         "shimaa64.efi",
+        "start4.elf",
     ];
     let loaders = files.map(str::to_owned).into();
     let kernels = [
@@ -136,6 +141,9 @@ fn real_firmware_gets_the_answers_that_boot_it() {
     for name in [
         "bios-ipxe-rom-discover",
         "bios-ipxe-rom-request",
+        "bios-pxe-rom-discover",
+        "bios-undionly-discover",
+        "bios-undionly-request",
         "uefi-edk2-discover",
         "uefi-edk2-request",
         "uefi-ipxe-discover",
@@ -144,6 +152,7 @@ fn real_firmware_gets_the_answers_that_boot_it() {
         "uefi-http-request",
         "uefi-arm64-discover",
         "uefi-arm64-request",
+        "raspberry-pi-4-discover",
     ] {
         matches(name, conversation(&format!("{name}.hex"), "ipxe"));
     }
@@ -163,4 +172,28 @@ fn other_loaders_get_their_boot_files() {
     matches("bios-pxelinux", pxelinux);
     let grub = conversation("uefi-edk2-discover.hex", "grub");
     matches("uefi-grub", grub);
+}
+
+/// DHCP can't see Secure Boot. By PXE it is `uefi-grub`; by HTTP shim would end at GRUB's prompt.
+#[test]
+fn secure_boot_by_http_is_not_begun() {
+    for name in ["uefi-secure-http-discover", "uefi-secure-http-request"] {
+        matches(name, conversation(&format!("{name}.hex"), "grub"));
+    }
+}
+
+/// Beside another DHCP server: the Raspberry Pi's menu stays, where BIOS ROMs are told to ask no boot server.
+#[test]
+fn a_proxy_answers_each_rom_as_it_needs() {
+    let inventory = INVENTORY.replace("LOADER", "ipxe");
+    let pool = "    dhcp: server\n    pool: 10.77.0.100-10.77.0.199\n";
+    let inventory = inventory.replace(pool, "    dhcp: proxy\n");
+    for name in [
+        "bios-pxe-rom-discover",
+        "uefi-edk2-discover",
+        "raspberry-pi-4-discover",
+    ] {
+        let text = conversation_in(&inventory, &format!("{name}.hex"));
+        matches(&format!("beside-{name}"), text);
+    }
 }

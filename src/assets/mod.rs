@@ -147,6 +147,13 @@ impl Assets {
         found.map(|(path, asset)| (path.as_str(), asset))
     }
 
+    /// The file that an HTTP client means: shim asks for `loaders//grubx64.efi`, beside itself.
+    pub fn get_by_http(&self, path: &str) -> Option<(&str, &Arc<Asset>)> {
+        let exact = self.files.get_key_value(path);
+        let found = exact.or_else(|| self.files.get_key_value(&path.replace("//", "/")));
+        found.map(|(path, asset)| (path.as_str(), asset))
+    }
+
     /// What each kernel runs on, by its name, where its image says so.
     pub fn kernels(&self) -> &BTreeMap<String, Architecture> {
         &self.kernels
@@ -315,12 +322,17 @@ mod tests {
     }
 
     #[test]
-    fn loaders_are_found_at_the_top_by_tftp() {
+    fn loaders_are_found_at_the_top_by_tftp_and_beside_shim_by_http() {
         let dir = data();
         let assets = Assets::load(dir.path(), &inventory(), &Assets::default()).unwrap();
         assert_eq!(assets.get_by_tftp("a.efi").unwrap().1.bytes, "one");
         assert_eq!(assets.get_by_tftp("sub/b").unwrap().0, "loaders/sub/b");
         assert!(assets.get_by_tftp("../loaders/a.efi").is_none());
+        assert_eq!(
+            assets.get_by_http("loaders//a.efi").unwrap().0,
+            "loaders/a.efi"
+        );
+        assert!(assets.get_by_http("a.efi").is_none());
         assert!(assets.get("/etc/passwd").is_none());
     }
 

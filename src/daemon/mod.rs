@@ -1,5 +1,6 @@
 //! Wiring: bind everything, drop privileges, serve, reload, drain.
 
+mod config_names;
 mod interfaces;
 mod neighbours;
 pub(crate) mod observe;

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::config_names::{Config, Whose, is_optional};
 use crate::assets::stage_of;
 use crate::http::{Ends, Trouble};
-use crate::inventory::model::MacAddr;
 use crate::metrics::{NfsRefusal, TftpAnswer, TftpResult};
 use crate::nfs;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
-use crate::render::ConfigKind;
 use crate::site::Site;
 use crate::site::boot::Denied;
 use crate::tftp::{Ended, Observer, Outcome, Refusal, Request, Source, TransferEvent, What};
@@ -100,16 +99,19 @@ impl Desk {
     }
 
     fn config(&self, wanted: Config, peer: Ipv4Addr, local: Ipv4Addr) -> Result<Bytes, Refusal> {
-        let (kind, rendered) = match wanted {
-            Config::Pxelinux(mac, entry) => {
-                let kind = ConfigKind::Pxelinux;
-                let config = self.site.config_for_mac(kind, mac, entry, peer, local);
-                (kind, config)
+        let Config { kind, of, entry } = wanted;
+        let mac = match of {
+            Whose::Mac(mac) => Some(mac),
+            Whose::Address(address) if address != peer => return Err(Refusal::not_found()),
+            // Of several NICs we may not know which one it is: the next name says it.
+            Whose::Uuid | Whose::Address(_) => {
+                Some(self.site.boot_mac(peer).ok_or_else(Refusal::not_found)?)
             }
-            Config::Grub(entry) => {
-                let kind = ConfigKind::Grub;
-                (kind, self.site.config_for_peer(kind, entry, peer, local))
-            }
+            Whose::Asker => None,
+        };
+        let rendered = match mac {
+            Some(mac) => self.site.config_for_mac(kind, mac, entry, peer, local),
+            None => self.site.config_for_peer(kind, entry, peer, local),
         };
         let config = rendered.map_err(|denied| refusal(&denied))?;
         self.site.config_sent(kind, peer, &config, " by TFTP");
@@ -117,38 +119,16 @@ impl Desk {
     }
 }
 
+/// Whether a loader that is refused this file goes on as if nothing were.
+fn is_sought_in_passing(name: &str) -> bool {
+    let config = Config::named(name);
+    is_optional(name) || config.is_some_and(|config| config.of.is_first_try())
+}
+
 fn refusal(denied: &Denied) -> Refusal {
     match denied {
         Denied::NoEntry { .. } => Refusal::new(ErrorCode::FileNotFound, "not in this menu"),
         _ => Refusal::new(ErrorCode::AccessViolation, "not for this address"),
-    }
-}
-
-/// A config that a loader looks for by a fixed name.
-#[derive(Debug, PartialEq, Eq)]
-enum Config<'n> {
-    /// `pxelinux.cfg/01-52-54-…`: hardware type and MAC (PXELINUX looks for it after the UUID);
-    /// `pxelinux.cfg/01-52-54-…/ENTRY` for an entry of the menu.
-    Pxelinux(MacAddr, Option<&'n str>),
-    /// `grub/grub.cfg`, below the prefix that the distribution's netboot GRUB has built in;
-    /// `grub/menu/ENTRY.cfg`.
-    Grub(Option<&'n str>),
-}
-
-impl<'n> Config<'n> {
-    fn named(name: &'n str) -> Option<Self> {
-        if let Some(rest) = name.strip_prefix("pxelinux.cfg/01-") {
-            let (mac, entry) = match rest.split_once('/') {
-                Some((mac, entry)) => (mac, Some(entry)),
-                None => (rest, None),
-            };
-            return mac.parse().ok().map(|mac| Self::Pxelinux(mac, entry));
-        }
-        if matches!(name, "grub/grub.cfg" | "grub.cfg") {
-            return Some(Self::Grub(None));
-        }
-        let entry = name.strip_prefix("grub/menu/")?.strip_suffix(".cfg")?;
-        Some(Self::Grub(Some(entry)))
     }
 }
 
@@ -184,8 +164,10 @@ impl Observer for Desk {
                 return;
             }
             What::Finished { name, outcome } => (name.clone(), ended(outcome)),
-            // Loaders look for files that need not be there: GRUB for its modules and its
-            // fonts, PXELINUX for configs by UUID and by address.
+            What::Refused { name, .. } if is_sought_in_passing(name) => {
+                tracing::debug!("TFTP to {peer}: {}", event.what);
+                return;
+            }
             What::Refused { name, .. } => (name.clone(), StageState::Info),
             What::Malformed { .. } => ("".into(), StageState::Ignored),
             What::Started { .. } | What::Ignored { .. } | What::Trouble { .. } => {
@@ -193,7 +175,8 @@ impl Observer for Desk {
                 return;
             }
         };
-        let stage = if name.starts_with("pxelinux.cfg/") {
+        let is_config = Config::named(&name).is_some() || name.starts_with("pxelinux.cfg/");
+        let stage = if is_config {
             Stage::Script
         } else {
             stage_of(&name)
@@ -260,36 +243,5 @@ fn ended(outcome: &Outcome) -> StageState {
         StageState::Ok
     } else {
         StageState::Retry
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn configs_are_known_by_their_names() {
-        let mac = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
-        assert_eq!(
-            Config::named("pxelinux.cfg/01-52-54-00-00-00-01"),
-            Some(Config::Pxelinux(mac, None))
-        );
-        assert_eq!(
-            Config::named("pxelinux.cfg/01-52-54-00-00-00-01/rescue"),
-            Some(Config::Pxelinux(mac, Some("rescue")))
-        );
-        assert_eq!(Config::named("grub/grub.cfg"), Some(Config::Grub(None)));
-        assert_eq!(
-            Config::named("grub/menu/rescue.cfg"),
-            Some(Config::Grub(Some("rescue")))
-        );
-        for other in [
-            "pxelinux.cfg/default",
-            "pxelinux.cfg/01-52",
-            "grub/x86_64-efi/fs.lst",
-            "../grub/grub.cfg",
-        ] {
-            assert_eq!(Config::named(other), None, "{other}");
-        }
     }
 }

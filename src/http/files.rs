@@ -32,7 +32,7 @@ pub(super) async fn file(
     headers: HeaderMap,
 ) -> Response<Body> {
     let snapshot = app.site.snapshot();
-    let Some(asset) = snapshot.assets.get(&path) else {
+    let Some((path, asset)) = snapshot.assets.get_by_http(&path) else {
         let message = format!("asked for /files/{path}, which is not served");
         if let Ends::Network { peer, .. } = ends {
             let stage = stage_of(&path);
@@ -46,7 +46,7 @@ pub(super) async fn file(
         leaving: &in_hand.leaving,
         app: &app,
         ends,
-        path: &path,
+        path,
         asset,
         at_once: snapshot.inventory.server.transfers,
     };

@@ -72,6 +72,8 @@ pub struct NoLoader {
     pub firmware: Option<Firmware>,
     /// The file that would do, or the first of several.
     pub wanted: Option<&'static str>,
+    /// It boots by HTTP, and `wanted` would load a GRUB that can fetch nothing so.
+    pub by_http: bool,
 }
 
 impl fmt::Display for NoLoader {
@@ -80,8 +82,14 @@ impl fmt::Display for NoLoader {
             architecture,
             firmware,
             wanted,
+            by_http,
         } = self;
         match (firmware, wanted) {
+            (Some(firmware), Some(file)) if *by_http => write!(
+                f,
+                "it boots by HTTP, and the GRUB behind {file} has no module for that (Debian's signed build) and would stop at its prompt: have the firmware boot by PXE, or name a loader that can with `loaders: {{{}: FILE}}`",
+                firmware.word()
+            ),
             (Some(Firmware::RaspberryPi), Some(file)) => write!(
                 f,
                 "it is a Raspberry Pi, and loaders/ has no {file}: copy the firmware's files there"
@@ -119,7 +127,7 @@ pub fn boot_file<'a>(
         )),
         Asker::PxeRom => Ok(Some(BootFile::Tftp(choice.file(client)?))),
         Asker::HttpBoot => {
-            let file = choice.file(client)?;
+            let file = choice.file_by_http(client)?;
             let url = format!("{}/files/loaders/{file}", endpoint.base_url());
             Ok(Some(BootFile::Url(url)))
         }
@@ -144,11 +152,30 @@ impl<'a> Choice<'a> {
             architecture: client.architecture(),
             firmware: client.firmware,
             wanted,
+            by_http: false,
         };
         let firmware = client.firmware.ok_or_else(|| none(None))?;
         let file = self.named(firmware);
         file.or_else(|| self.first_there(self.loader, firmware))
             .ok_or_else(|| none(loader_files(self.loader, firmware).first().copied()))
+    }
+
+    /// As [`Self::file`], for who fetches it by HTTP. UEFI then tells its address in the device path alone, and GRUB
+    /// sets out to fetch its config by HTTP: whether a build that the operator names can is theirs to know.
+    fn file_by_http(&self, client: &Client) -> Result<&'a str, NoLoader> {
+        let file = self.file(client)?;
+        let firmware = client.firmware;
+        let unnamed = firmware.filter(|firmware| self.named(*firmware).is_none());
+        let ours = unnamed.and_then(|firmware| self.first_there(self.loader, firmware));
+        match ours.filter(|file| is_grub(file)) {
+            None => Ok(file),
+            wanted => Err(NoLoader {
+                architecture: client.architecture(),
+                firmware,
+                wanted,
+                by_http: true,
+            }),
+        }
     }
 
     /// The other loader that an iPXE in ROM is to load, if the profile wants one.
@@ -176,6 +203,11 @@ impl<'a> Choice<'a> {
         let fallback = self.first_there(self.loader, firmware) == Some(*last);
         fallback.then(|| format!("GRUB, for loaders/ has no iPXE for {firmware}, {first}"))
     }
+}
+
+/// Whether a boot file is GRUB, or shim, which loads it.
+pub fn is_grub(file: &str) -> bool {
+    file.starts_with("shim") || file.starts_with("grub")
 }
 
 /// The loader that really runs: PXELINUX has no UEFI build that is fit for use.
@@ -320,14 +352,28 @@ mod tests {
     }
 
     #[test]
-    fn http_boot_gets_a_url() {
-        for (firmware, file) in [
-            (Firmware::UefiX64, "shimx64.efi"),
-            (Firmware::UefiArm64, "shimaa64.efi"),
+    fn http_boot_gets_a_url_and_no_grub_that_stops_there() {
+        let url = "http://10.77.0.1/files/loaders/snponly.efi".to_owned();
+        let ipxe = plain(Asker::HttpBoot, Firmware::UefiX64, Loader::Ipxe);
+        assert_eq!(ipxe, Ok(url));
+        for (firmware, loader, words) in [
+            (Firmware::UefiX64, Loader::Grub, "behind shimx64.efi"),
+            (Firmware::UefiArm64, Loader::Ipxe, "behind shimaa64.efi"),
         ] {
-            let url = format!("http://10.77.0.1/files/loaders/{file}");
-            assert_eq!(plain(Asker::HttpBoot, firmware, Loader::Grub), Ok(url));
+            let refused = plain(Asker::HttpBoot, firmware, loader).unwrap_err();
+            assert!(refused.to_string().contains(words), "{refused}");
         }
+        let none = LoaderFiles::new();
+        let own = files(Firmware::UefiX64, "shimx64.efi");
+        let choice = Choice {
+            loader: Loader::Grub,
+            host: Some(&own),
+            network: &none,
+            there: &names(&["shimx64.efi"]),
+        };
+        let client = client(Asker::HttpBoot, Firmware::UefiX64);
+        let file = boot_file(&client, &choice, ENDPOINT).unwrap().unwrap();
+        assert_eq!(file.as_str(), "http://10.77.0.1/files/loaders/shimx64.efi");
     }
 
     #[test]

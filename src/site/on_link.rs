@@ -20,6 +20,16 @@ impl Site {
         }
     }
 
+    /// The MAC that the machine with the address boots from, where there is no doubt.
+    pub fn boot_mac(&self, address: Ipv4Addr) -> Option<MacAddr> {
+        let host = || self.machine_at(address)?.host;
+        self.holder(address)
+            .or_else(|| match host()?.macs.as_slice() {
+                [mac] => Some(**mac),
+                _ => None,
+            })
+    }
+
     /// Whether the address is of a network whose addresses another server gives.
     pub(super) fn is_beside(&self, address: Ipv4Addr) -> bool {
         let snapshot = self.snapshot();

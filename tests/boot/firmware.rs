@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::lab::{
-    self, Capture, Firmware, Ganesha, HostView, Moosefs, Result, ServerSpec, Site, VirtualServer,
-    cross_read, data_dir, require, require_boot_files, with_kernel,
+    self, Capture, Captured, Firmware, Ganesha, HostView, Moosefs, Result, ServerSpec, Site,
+    VirtualServer, cross_read, data_dir, require, require_boot_files, with_kernel,
 };
 use super::{
     AGENT, INITRD_STAGES, INVENTORY, JOIN, SWITCH, check_console, said, scenario, site, site_of,
@@ -128,11 +128,15 @@ fn check_nfs_from_inside(server: &VirtualServer, nfs: &Ganesha) -> Result<()> {
     Ok(())
 }
 
+const UUID: &str = "b8945908-d6a6-41a9-611d-74a6ab80b83d";
+
 #[test]
 fn pxelinux_and_grub_reach_the_switch() {
     scenario("loaders", |lab, logs| {
         let mut site = site(lab, &logs)?;
+        let capture = Capture::start(&site.lab, &logs, "wire", "udp dst port 69")?;
         let pxelinux = ServerSpec::new("kvm03", "52:54:00:00:00:03", Firmware::Bios);
+        let pxelinux = pxelinux.qemu_args(&["-uuid", UUID]);
         let shim = ServerSpec::new("kvm04", "52:54:00:00:00:04", Firmware::UefiX64);
         let mut pxelinux = pxelinux.power_on(&site.lab, &logs)?;
         let mut shim = shim.power_on(&site.lab, &logs)?;
@@ -140,12 +144,12 @@ fn pxelinux_and_grub_reach_the_switch() {
             site.wait_stage(server, "switch", SWITCH)?;
             check_console(server);
             let name = server.spec().name();
-            let said = site.daemon.verb("log", &[name])?.stdout;
-            let said = String::from_utf8_lossy(&said);
+            let said = said(site, name)?;
             assert!(
                 said.contains(loader),
                 "{name} went without {loader}:\n{said}"
             );
+            assert!(!said.contains("refused"), "{said}");
             Ok(())
         };
         pass(&mut site, &mut pxelinux, "pxelinux.0")?;
@@ -154,8 +158,24 @@ fn pxelinux_and_grub_reach_the_switch() {
         let grub = ServerSpec::new("kvm05", "52:54:00:00:00:05", Firmware::Bios);
         let mut grub = grub.power_on(&site.lab, &logs)?;
         pass(&mut site, &mut shim, "shimx64.efi")?;
-        pass(&mut site, &mut grub, "grub-bios.pxe")
+        pass(&mut site, &mut grub, "grub-bios.pxe")?;
+        check_config_names(&capture.stop()?)
     });
+}
+
+/// Each loader got its config by the first name that it asked for: PXELINUX by UUID, our GRUB by MAC, Debian's signed
+/// GRUB by the one that it knows.
+fn check_config_names(wire: &Captured) -> Result<()> {
+    for (client, first) in [
+        ("10.77.0.13", &*format!("pxelinux.cfg/{UUID}")),
+        ("10.77.0.14", "grub/grub.cfg"),
+        ("10.77.0.15", "grub/grub.cfg-01-52-54-00-00-00-05"),
+    ] {
+        let mut names = wire.tftp_names(client)?;
+        names.retain(|name| name.contains(".cfg"));
+        assert_eq!(names, [first], "{client}");
+    }
+    Ok(())
 }
 
 #[test]
@@ -216,6 +236,46 @@ fn secure_boot_takes_what_is_signed_and_refuses_ipxe() {
         unsigned.wait_for("Access Denied", SWITCH)?;
         check_refused(&site, "kvm02")
     });
+}
+
+/// By HTTP shim comes, is let run and loads GRUB; Debian's signed GRUB can fetch nothing so, and stops at its prompt. So a
+/// host is not sent it, unless its operator says that theirs can.
+#[test]
+#[ignore = "make test-boot"]
+fn secure_http_boot_ends_at_grubs_prompt_and_is_not_begun() {
+    scenario("secure-http", |lab, logs| {
+        let own = "profile: by-grub, loaders: {uefi-x64: shimx64.efi}}";
+        let inventory = INVENTORY.replace(
+            "ip: 10.77.0.14, profile: by-grub}",
+            &format!("ip: 10.77.0.14, {own}"),
+        );
+        let mut site = site_of(lab, &logs, &inventory)?;
+        let _wire = Capture::start(&site.lab, &logs, "wire", "tcp port 80 or udp")?;
+        let named = ServerSpec::new("kvm04", "52:54:00:00:00:04", Firmware::SecureX64);
+        let mut named = named.http_boot().power_on(&site.lab, &logs)?;
+        let refused = ServerSpec::new("kvm05", "52:54:00:00:00:05", Firmware::SecureX64);
+        let mut refused = refused.http_boot().power_on(&site.lab, &logs)?;
+        named.wait_for("grub>", SWITCH)?;
+        let told = said(&site, "kvm04")?;
+        assert!(told.contains("loaders/grubx64.efi by HTTP"), "{told}");
+        check_not_begun(&site, &mut refused)
+    });
+}
+
+fn check_not_begun(site: &Site, server: &mut VirtualServer) -> Result<()> {
+    let why = "the GRUB behind shimx64.efi has no module for that";
+    let told = || said(site, "kvm05").unwrap_or_default();
+    lab::until(
+        "kvm05 to be refused",
+        SWITCH,
+        || {
+            server.check_alive()?;
+            Ok(told().contains(why).then_some(()))
+        },
+        told,
+    )?;
+    assert!(!told().contains("offered"), "{}", told());
+    Ok(())
 }
 
 /// The kernel saw Secure Boot on, and so does whoever looks from inside.
@@ -344,6 +404,7 @@ fn undionly_and_ipxe_efi_take_over_from_the_rom() {
             );
         }
         let wire = capture.stop()?;
+        wire.check_ipxe_asks_once(3)?;
         for iface in ["fe80::5054:ff:fe00:1", "fe80::5054:ff:fe00:2"] {
             let told = format!("icmp6[0] = 134 and src fe80::5efe:a4d:1 and dst {iface}");
             assert!(

@@ -6,9 +6,9 @@ use super::lab::{Firmware, ServerSpec};
 use super::{SWITCH, scenario, site_of};
 
 const MAC: &str = "52:54:00:00:00:01";
-const PASSWORD: &str = "towing-line";
+pub(super) const PASSWORD: &str = "towing-line";
 /// `openssl passwd -6 -salt bridgehead towing-line`
-const HASH: &str = "$6$bridgehead$2WN0ArTXKqyDECWe3mqMvZyJSlJoILtyF.u/riCNr4KBbUWDvY7VLMg6rlBQ1PtwxVDJGjINJOQKrpmu6AUma0";
+pub(super) const HASH: &str = "$6$bridgehead$2WN0ArTXKqyDECWe3mqMvZyJSlJoILtyF.u/riCNr4KBbUWDvY7VLMg6rlBQ1PtwxVDJGjINJOQKrpmu6AUma0";
 const PROMPT: Duration = Duration::from_secs(60);
 
 #[test]

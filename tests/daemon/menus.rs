@@ -182,11 +182,25 @@ fn pxelinux_and_grub_get_each_entry_by_tftp() {
             .2
             .contains("chose rescue in the menu: PXELINUX config sent")
     );
+    // PXELINUX's and GRUB's first questions, by a UUID that nobody here has heard of; then by address.
+    let first = "pxelinux.cfg/b8945908-d6a6-41a9-611d-74a6ab80b83d";
+    for name in [first, "pxelinux.cfg/0A4D000B"] {
+        assert_eq!(fetch(name), menu, "{name}");
+    }
+    let refused = fetch("pxelinux.cfg/0A4D000C");
+    assert!(!refused.contains("MENU"), "another's address: {refused}");
     let menu = fetch("grub/grub.cfg");
     assert!(
         menu.contains("configfile (tftp,10.77.0.1)/grub/menu/disk.cfg\n"),
         "{menu}"
     );
+    for id in [
+        "b8945908-d6a6-41a9-611d-74a6ab80b83d",
+        "01-52-54-00-00-00-01",
+        "0A4D000B",
+    ] {
+        assert_eq!(fetch(&format!("grub/grub.cfg-{id}")), menu, "{id}");
+    }
     let local = fetch("grub/menu/disk.cfg");
     assert!(local.contains("chainloader"), "{local}");
     assert_eq!(stands(&site, "kvm01").0, "local-disk");

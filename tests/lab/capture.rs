@@ -53,4 +53,35 @@ impl Captured {
         let lines = run(&["tcpdump", "-Z", "root", "-n", "-r", &file, filter])?;
         Ok(lines.lines().map(str::to_owned).collect())
     }
+
+    /// Every iPXE went from DISCOVER to REQUEST at once, in so many conversations.
+    ///
+    /// It has an OFFER and waits for a proxy's until 2 s are over (`DHCP_DISC_PROXY_TIMEOUT_SEC` of its `dhcp.c`), and
+    /// asks again after the first of them: whoever asked once heard `no-pxedhcp`, or the proxy.
+    pub fn check_ipxe_asks_once(&self, conversations: usize) -> Result<()> {
+        for kind in [1, 3] {
+            // Its options begin with 53 (the kind), 57 and 93; EDK2 has 55 third.
+            let filter =
+                format!("udp dst port 67 and udp[248:4] = 0x35010{kind}39 and udp[255] = 0x5d");
+            let asked = self.packets(&filter)?;
+            assert_eq!(
+                asked.len(),
+                conversations,
+                "message type {kind}: {asked:#?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// The names of the files that `client` asked for by TFTP, in their order; a repeated request counts once.
+    pub fn tftp_names(&self, client: &str) -> Result<Vec<String>> {
+        let requests = self.packets(&format!("udp dst port 69 and src host {client}"))?;
+        let mut names: Vec<String> = requests
+            .iter()
+            .filter_map(|line| line.split('"').nth(1))
+            .map(str::to_owned)
+            .collect();
+        names.dedup();
+        Ok(names)
+    }
 }

@@ -1,9 +1,10 @@
 //! What a decision is told as.
 
 use super::Question;
+use crate::policy::boot_target::is_grub;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::policy::verdict::{Because, Transmit, Verdict};
-use crate::wire::dhcp::MessageType;
+use crate::wire::dhcp::{MessageType, Reply};
 
 impl Question<'_> {
     fn machine(&self) -> MachineId {
@@ -40,6 +41,18 @@ impl Question<'_> {
         why.map_or_else(String::new, |why| format!(" ({why})"))
     }
 
+    /// GRUB reads its server off the ACK that gave the address, whoever told the firmware what to boot (2.06, `efinet.c` and
+    /// i386-pc `pxe.c`).
+    fn at_next_server(&self, reply: &Reply) -> String {
+        match is_grub(&reply.boot_file) {
+            true => format!(
+                ". GRUB looks for its config where the DHCP server's answer says: have that name {} as next server",
+                reply.next_server
+            ),
+            false => String::new(),
+        }
+    }
+
     /// The operator may wonder where an option of his is.
     fn left_out(&self, transmit: &Transmit) -> String {
         let codes = transmit.reply.left_out(self.request());
@@ -69,8 +82,9 @@ impl Question<'_> {
             _ if matches!(because, Because::Beside { .. }) => (
                 state,
                 format!(
-                    "told {} what to boot, and gave no address{boot}: {because}",
-                    self.client
+                    "told {} what to boot, and gave no address{boot}: {because}{}",
+                    self.client,
+                    self.at_next_server(reply)
                 ),
             ),
             MessageType::Offer => (
