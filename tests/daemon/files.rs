@@ -27,7 +27,7 @@ fn fetch(site: &Site, client: &Namespace, name: &str) -> Vec<(&'static str, Opti
     let to = out.display().to_string();
     let url = format!("tftp://{APPLIANCE}/{name}");
     let hpa = format!("printf 'binary\\nget %s %s\\n' '{name}' '{to}' | tftp {APPLIANCE}");
-    let runs: [(&str, Vec<&str>); 5] = [
+    let runs: [(&str, Vec<&str>); 6] = [
         ("tftp-hpa", vec!["sh", "-c", &hpa]),
         (
             "atftp",
@@ -49,6 +49,12 @@ fn fetch(site: &Site, client: &Namespace, name: &str) -> Vec<(&'static str, Opti
                 "-l",
                 &to,
                 APPLIANCE,
+            ],
+        ),
+        (
+            "BusyBox",
+            vec![
+                "busybox", "tftp", "-b", "1468", "-g", "-r", name, "-l", &to, APPLIANCE,
             ],
         ),
         (

@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 mod addressing;
+mod answers;
 mod clients;
 mod dhcp;
 mod fake;
@@ -25,6 +26,9 @@ mod tls;
 mod lab;
 #[path = "../openmetrics/mod.rs"]
 mod openmetrics;
+#[path = "../properties/dhcp.rs"]
+#[allow(dead_code)]
+mod property;
 
 /// A daemon on an inventory, with a data directory of small artificial files.
 ///
