@@ -57,6 +57,16 @@ impl Failure {
         }
     }
 
+    /// The words.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether nobody answered.
+    pub fn is_unreachable(&self) -> bool {
+        self.code == 4
+    }
+
     /// Prints the words to stderr and gives the code.
     pub fn report(&self) -> ExitCode {
         // If stderr is gone, the exit code still says it.

@@ -1,15 +1,22 @@
 //! `bridgehead log HOST`: the story of its last boots.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use clap::Args;
 use jiff::Timestamp;
 
 use super::table::table;
 use super::{Daemon, Failure, client, print, print_json};
-use crate::policy::event::BootEvent;
+use crate::policy::event::{BootEvent, Stage, StageState};
 use crate::site::report::{AttemptLog, HostLog};
+
+/// How often `--follow` asks.
+const ASK: Duration = Duration::from_millis(500);
 
 /// Arguments of `log`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  bridgehead log kvm07\n  bridgehead log kvm07 --follow")]
 pub(super) struct Arguments {
     /// A host, a `mac-…` of `bridgehead status`, or `wire` for packets without a sender
     host: String,
@@ -18,13 +25,19 @@ pub(super) struct Arguments {
     /// Every boot that is remembered, not the last alone
     #[arg(long)]
     all: bool,
-    /// Print JSON
+    /// Go on with what happens from now on, until interrupted
+    #[arg(long, conflicts_with = "all")]
+    follow: bool,
+    /// Print JSON; with --follow a line for each event
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = client::host_path(&arguments.host, "log")?;
+    if arguments.follow {
+        return follow(arguments, &path);
+    }
     let mut log: HostLog = client::get(&arguments.daemon.state, &path)?;
     if !arguments.all {
         log.attempts.drain(..log.attempts.len().saturating_sub(1));
@@ -33,6 +46,53 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         print_json(&log)
     } else {
         print(&text(&log))
+    }
+}
+
+/// What tells an event from every other: reports that waited for an address change their time afterwards.
+type Mark = (Stage, StageState, String, i128);
+
+fn mark(event: &BootEvent) -> Mark {
+    let uptime = event.uptime_ms.map(i128::from);
+    let time = uptime.unwrap_or_else(|| event.at.as_nanosecond());
+    (event.stage, event.state, event.message.clone(), time)
+}
+
+/// The newest boot so far, then each event as it comes, and each boot that begins.
+fn follow(arguments: &Arguments, path: &str) -> Result<(), Failure> {
+    let (mut boot, mut shown) = (None, HashSet::new());
+    loop {
+        let log: HostLog = match client::get(&arguments.daemon.state, path) {
+            // It may be restarted; what it knows is on disk.
+            Err(failure) if failure.is_unreachable() && boot.is_some() => {
+                std::thread::sleep(ASK);
+                continue;
+            }
+            answer => answer?,
+        };
+        let newest = log.attempts.last();
+        let now = newest
+            .map(|attempt| attempt.attempt.clone())
+            .unwrap_or_default();
+        if boot.as_ref() != Some(&now) {
+            shown.clear();
+            if let Some(attempt) = newest.filter(|_| !arguments.json) {
+                print(&heading(attempt))?;
+            }
+            boot = Some(now);
+        }
+        let (began, events) = match newest {
+            Some(attempt) => (attempt.began, &attempt.events),
+            None => (Timestamp::UNIX_EPOCH, &log.strays),
+        };
+        for event in events.iter().filter(|event| !shown.contains(&mark(event))) {
+            match arguments.json {
+                true => print_json(event)?,
+                false => print(&lines(began, std::slice::from_ref(event)))?,
+            }
+        }
+        shown = events.iter().map(mark).collect();
+        std::thread::sleep(ASK);
     }
 }
 
@@ -57,12 +117,12 @@ fn text(log: &HostLog) -> String {
 }
 
 fn story(attempt: &AttemptLog) -> String {
+    heading(attempt) + &lines(attempt.began, &attempt.events)
+}
+
+fn heading(attempt: &AttemptLog) -> String {
     let began = attempt.began.strftime("%Y-%m-%d %H:%M:%S UTC");
-    format!(
-        "Boot {} of {began}\n{}",
-        attempt.attempt,
-        lines(attempt.began, &attempt.events)
-    )
+    format!("Boot {} of {began}\n", attempt.attempt)
 }
 
 fn lines(began: Timestamp, events: &[BootEvent]) -> String {
@@ -70,10 +130,12 @@ fn lines(began: Timestamp, events: &[BootEvent]) -> String {
         let ms = event.at.as_millisecond() - began.as_millisecond();
         let seconds =
             std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0)).as_secs_f64();
+        // Columns of fixed width: with --follow each line comes alone.
         vec![
             format!("{seconds:>8.2}"),
-            event.stage.to_string(),
-            event.state.name().to_owned(),
+            format!("{:<11}", event.stage),
+            format!("{:<8}", event.state.name()),
+            format!("{:<12}", event.evidence.name()),
             event.message.clone(),
         ]
     };

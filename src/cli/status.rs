@@ -7,16 +7,22 @@ use clap::Args;
 use super::table::{span, table};
 use super::{Daemon, Failure, client, print, print_json};
 use crate::policy::event::Stage;
-use crate::site::report::{FleetStatus, MachineStatus, Transfers};
+use crate::site::report::{FleetStatus, MachineStatus, StageStatus, Transfers};
 
 /// How often `--wait` and `--watch` ask.
 const ASK: Duration = Duration::from_millis(500);
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bridgehead status --watch\n  bridgehead status kvm07\n  bridgehead status --rack r1 --wait joined --timeout 10m"
+)]
 pub(super) struct Arguments {
-    /// Show these alone
+    /// Show these alone; of a single one its stages too
     host: Vec<String>,
+    /// Show the hosts of this rack alone; may be given several times
+    #[arg(long)]
+    rack: Vec<String>,
     #[command(flatten)]
     daemon: Daemon,
     /// Print JSON
@@ -73,14 +79,30 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         print_json(&fleet)
     } else {
-        print(&text(&fleet))
+        print(&page(arguments, &fleet))
+    }
+}
+
+fn page(arguments: &Arguments, fleet: &FleetStatus) -> String {
+    match (
+        arguments.host.as_slice(),
+        &fleet.hosts[..],
+        &fleet.unknown[..],
+    ) {
+        ([_], [machine], []) | ([_], [], [machine]) => story(machine),
+        _ => text(fleet),
     }
 }
 
 fn ask(arguments: &Arguments) -> Result<FleetStatus, Failure> {
     let mut fleet: FleetStatus = client::get(&arguments.daemon.state, "/v1/status")?;
+    let in_rack = |machine: &MachineStatus| {
+        let rack = machine.rack.as_ref();
+        arguments.rack.is_empty() || rack.is_some_and(|rack| arguments.rack.contains(rack))
+    };
     let wanted = |machine: &MachineStatus| {
-        arguments.host.is_empty() || arguments.host.contains(&machine.host)
+        let named = arguments.host.is_empty() || arguments.host.contains(&machine.host);
+        named && in_rack(machine)
     };
     for name in &arguments.host {
         if !fleet
@@ -93,6 +115,17 @@ fn ask(arguments: &Arguments) -> Result<FleetStatus, Failure> {
                 "{name} is neither listed nor was it ever seen; `bridgehead status` shows who is"
             )));
         }
+    }
+    if let Some(rack) = arguments.rack.iter().find(|rack| {
+        let mut racks = fleet
+            .hosts
+            .iter()
+            .filter_map(|machine| machine.rack.as_ref());
+        !racks.any(|known| known == *rack)
+    }) {
+        return Err(Failure::said(format!(
+            "no host of the inventory is in rack `{rack}`"
+        )));
     }
     fleet.hosts.retain(wanted);
     fleet.unknown.retain(wanted);
@@ -151,13 +184,69 @@ fn reached(machine: &MachineStatus, stage: Stage) -> bool {
     }
 }
 
-/// Redraws in place: one page, cleared line by line so that nothing flickers.
+/// Redraws in place: one page, cleared line by line so that nothing flickers. A daemon that is restarted meanwhile is
+/// waited for.
 fn watch(arguments: &Arguments) -> Result<(), Failure> {
     loop {
-        let page = text(&ask(arguments)?).replace('\n', "\x1b[K\n");
+        let page = match ask(arguments) {
+            Ok(fleet) => page(arguments, &fleet),
+            Err(failure) if failure.is_unreachable() => format!("{}\n", failure.text()),
+            Err(failure) => return Err(failure),
+        };
+        let page = page.replace('\n', "\x1b[K\n");
         print(&format!("\x1b[H{page}\x1b[J"))?;
         std::thread::sleep(ASK);
     }
+}
+
+/// One machine: where it is, and how it came there.
+fn story(machine: &MachineStatus) -> String {
+    let mut text = format!("{} is {}", machine.host, machine.state);
+    if let Some(stage) = &machine.stage {
+        text += &format!(" in {stage}");
+    }
+    text += &machine
+        .for_s
+        .map_or_else(String::new, |seconds| format!(", for {}", span(seconds)));
+    if let Some(rack) = &machine.rack {
+        let unit = machine.unit.map(|unit| format!(", unit {unit}"));
+        text += &format!("; rack {rack}{}", unit.unwrap_or_default());
+    }
+    text.push('\n');
+    if !machine.note.is_empty() {
+        text += &format!("  {}\n", machine.note);
+    }
+    if let Some(attempt) = &machine.attempt {
+        let entry = machine
+            .entry
+            .as_ref()
+            .map(|entry| format!(", menu entry {entry}"));
+        text += &format!("\nBoot {attempt}{}\n", entry.unwrap_or_default());
+        let header = ["AT", "TOOK", "STAGE", "STATE", "KNOWN BY", "WHAT"]
+            .map(String::from)
+            .to_vec();
+        let stages = machine.stages.iter().map(stage_row);
+        text += &table(&std::iter::once(header).chain(stages).collect::<Vec<_>>());
+    }
+    if matches!(
+        machine.state.as_str(),
+        "failed" | "stalled" | "degraded" | "unseen"
+    ) {
+        text += &format!("\n`bridgehead why {}` says what to try.\n", machine.host);
+    }
+    text
+}
+
+fn stage_row(stage: &StageStatus) -> Vec<String> {
+    let seconds = |ms: i64| format!("{}.{}s", ms / 1000, ms / 100 % 10);
+    vec![
+        seconds(stage.ms),
+        seconds(stage.took_ms),
+        stage.stage.clone(),
+        stage.state.clone(),
+        stage.evidence.clone(),
+        stage.message.clone(),
+    ]
 }
 
 fn text(fleet: &FleetStatus) -> String {
@@ -189,6 +278,10 @@ fn text(fleet: &FleetStatus) -> String {
             other.interface, other.network, other.note
         );
     }
+    let stuck = |machine: &&MachineStatus| matches!(machine.state.as_str(), "failed" | "stalled");
+    if let Some(machine) = fleet.hosts.iter().chain(&fleet.unknown).find(stuck) {
+        text += &format!("\n`bridgehead why {}` says what to try\n", machine.host);
+    }
     if fleet.suppressed > 0 {
         text += &format!(
             "\n{} packets got no answer beyond those in `bridgehead log wire`\n",
@@ -219,5 +312,46 @@ mod tests {
         for bad in ["", "m", "10 m", "10d", "-5s", "99999999999999999999s"] {
             assert!(parse_time(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn one_host_is_told_by_its_stages() {
+        let stage = |stage: &str, ms, took_ms, evidence: &str, message: &str| StageStatus {
+            stage: stage.into(),
+            state: "ok".into(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            ms,
+            took_ms,
+            uptime_ms: None,
+            evidence: evidence.into(),
+            message: message.into(),
+        };
+        let machine = MachineStatus {
+            host: "kvm07".into(),
+            stage: Some("loader".into()),
+            state: "stalled".into(),
+            since: None,
+            for_s: Some(92),
+            attempt: Some("0192".into()),
+            entry: None,
+            note: "loader delivered, no script asked for".into(),
+            rack: Some("r1".into()),
+            unit: Some(4),
+            stages: vec![
+                stage("dhcp", 12, 12, "acknowledged", "gave 10.77.0.17 to PXE"),
+                stage("loader", 2_345, 2_333, "acknowledged", "TFTP: snponly.efi"),
+            ],
+        };
+        insta::assert_snapshot!(story(&machine), @r"
+        kvm07 is stalled in loader, for 1m32s; rack r1, unit 4
+          loader delivered, no script asked for
+
+        Boot 0192
+        AT    TOOK  STAGE   STATE  KNOWN BY      WHAT
+        0.0s  0.0s  dhcp    ok     acknowledged  gave 10.77.0.17 to PXE
+        2.3s  2.3s  loader  ok     acknowledged  TFTP: snponly.efi
+
+        `bridgehead why kvm07` says what to try.
+        ");
     }
 }

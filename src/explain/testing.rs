@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::site::{Paths, Snapshot};
+use crate::leases::Journal;
+use crate::site::{Paths, Site, Snapshot};
+use crate::timeline::Timeline;
 
 const INVENTORY: &str = r#"
 site: test
@@ -22,6 +25,17 @@ hosts:
   kvm01: {mac: "52:54:00:00:00:01", ip: 10.77.0.11, profile: kvm}
   kvm02: {mac: "52:54:00:00:00:02", ip: 10.77.0.12, profile: signed}
 "#;
+
+/// A whole site on it, with its state below `dir`.
+pub(crate) fn site(dir: &Path) -> Site {
+    let state = dir.join("state");
+    fs::create_dir_all(&state).unwrap();
+    let (journal, timeline) = (
+        Journal::open(&state).unwrap(),
+        Timeline::open(&state).unwrap(),
+    );
+    Site::new(snapshot(dir), journal, timeline, Arc::default())
+}
 
 /// Everything that `serve` would read.
 pub(crate) fn snapshot(dir: &Path) -> Snapshot {

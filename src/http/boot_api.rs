@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use super::outlet::InHand;
 use super::{App, Ends, files, host_files};
 use crate::inventory::model::{Host, MacAddr};
-use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
+use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
+use crate::policy::hint::hints;
 use crate::render::ConfigKind;
 use crate::site::boot::Denied;
 use crate::site::{host_config, report};
@@ -274,5 +275,24 @@ pub(super) async fn log(
             "the daemon cannot keep it\n".to_owned(),
         )
     })?;
+    tell_hints(&app, &id, &body, token(&headers));
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Known failures in a host's last words, for `status` and `log`.
+fn tell_hints(app: &App, id: &MachineId, said: &[u8], token: &str) {
+    let timeline = &app.site.timeline;
+    let machine = timeline.machine(id).unwrap_or_default();
+    let stage = machine
+        .attempt()
+        .and_then(|attempt| Some(attempt.current()?.stage));
+    for hint in hints(&String::from_utf8_lossy(said)) {
+        let now = Timestamp::now();
+        let message = format!("its console says: {}", hint.line);
+        let stage = stage.unwrap_or(Stage::Early);
+        let mut event = BootEvent::sent(now, id.clone(), stage, StageState::Info, message);
+        event.hint = Some(hint.means);
+        // It was believed a moment ago; if it no longer is, a new boot began.
+        let _ = timeline.report(event, token);
+    }
 }

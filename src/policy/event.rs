@@ -146,7 +146,7 @@ impl std::str::FromStr for Stage {
 }
 
 /// How a stage stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StageState {
     /// Begun.
@@ -262,6 +262,9 @@ pub struct BootEvent {
     /// The host's uptime at the event, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub uptime_ms: Option<u64>,
+    /// What a known failure in the machine's last words means.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
 }
 
 impl BootEvent {
@@ -286,6 +289,7 @@ impl BootEvent {
             choice: None,
             attempt: None,
             uptime_ms: None,
+            hint: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Events folded into where each machine stands.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -64,6 +64,8 @@ pub struct Attempt {
     pub joined: Option<Timestamp>,
     /// Something of it failed; the host may go on for all that.
     pub failed: bool,
+    /// What the newest known failure in its last words means.
+    pub hint: Option<String>,
 }
 
 impl Attempt {
@@ -76,6 +78,7 @@ impl Attempt {
             choice: None,
             joined: None,
             failed: false,
+            hint: None,
         }
     }
 
@@ -127,6 +130,40 @@ impl Attempt {
                 && (self.reports() || event.stage != Stage::Dhcp)
         };
         self.events.iter().rev().find(moves)
+    }
+
+    /// The events without which it would be forgotten: how it began, what was chosen, when the host first spoke for
+    /// itself and joined, and where it is.
+    fn essence(&self) -> Vec<BootEvent> {
+        let events = &self.events;
+        let current = self.current();
+        let is_current =
+            |event: &BootEvent| current.is_some_and(|known| std::ptr::eq(known, event));
+        let picked: BTreeSet<usize> = [
+            events.iter().rposition(|event| event.choice.is_some()),
+            events.iter().position(speaks_for_itself),
+            events.iter().position(is_joined),
+            events.iter().rposition(|event| event.hint.is_some()),
+            events.iter().position(is_current),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let Some(machine) = events.front().map(|event| event.machine.clone()) else {
+            return Vec::new();
+        };
+        let begun = events.iter().find(|event| event.begins.is_some());
+        // The first events go where there are too many.
+        let begun = begun.cloned().unwrap_or_else(|| {
+            let message = "the boot began".to_owned();
+            let mut event =
+                BootEvent::sent(self.began, machine, Stage::Dhcp, StageState::Info, message);
+            event.begins = Some(self.id.clone());
+            event
+        });
+        let later = picked.into_iter().map(|index| &events[index]);
+        let later = later.filter(|event| event.begins.is_none());
+        std::iter::once(begun).chain(later.cloned()).collect()
     }
 
     /// Whether what the machine boots will tell how it goes on.
@@ -239,6 +276,7 @@ impl Machine {
         }
         let memory = Memory::of(&event.machine);
         if let Some(id) = &event.begins {
+            self.forget(id);
             if self.attempts.len() >= memory.attempts {
                 self.attempts.pop_front();
             }
@@ -257,8 +295,9 @@ impl Machine {
         {
             return;
         }
-        if event.evidence == Evidence::Reported && event.stage > Stage::Config {
-            attempt.claimed = true;
+        attempt.claimed |= speaks_for_itself(&event);
+        if event.hint.is_some() {
+            attempt.hint = event.hint.clone();
         }
         // What comes from the address of a running host changes nothing of its boot.
         if event.stage == Stage::Menu && !attempt.claimed {
@@ -280,6 +319,28 @@ impl Machine {
             _ => {}
         }
         push_bounded(&mut attempt.events, event, memory.events);
+    }
+
+    /// An attempt that begins a second time is one of which the essence was kept, and now its whole story comes.
+    fn forget(&mut self, id: &AttemptId) {
+        let Some(index) = self.attempts.iter().position(|known| known.id == *id) else {
+            return;
+        };
+        let known = self.attempts.remove(index);
+        let failed = known.is_some_and(|known| known.failed);
+        self.failures = self.failures.saturating_sub(u32::from(failed));
+    }
+
+    /// The events without which its newest boot would be forgotten.
+    pub fn essence(&self) -> Vec<BootEvent> {
+        self.attempt().map(Attempt::essence).unwrap_or_default()
+    }
+
+    /// Whether a loader's question, where nobody sees the firmware's DISCOVER (`dhcp: off`), is of a machine that was
+    /// switched on anew: in this boot the host has spoken for itself already, or it began long ago.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        let over = |attempt: &Attempt| attempt.claimed || age(attempt, now) > CHAINLOAD_PATIENCE_S;
+        self.attempt().is_none_or(over)
     }
 
     /// How the machine stands at `now`.
@@ -353,6 +414,15 @@ fn spread(id: &MachineId) -> u32 {
     id.0.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })
+}
+
+/// A host reports beyond its configuration with what came in it.
+fn speaks_for_itself(event: &BootEvent) -> bool {
+    event.evidence == Evidence::Reported && event.stage > Stage::Config
+}
+
+fn is_joined(event: &BootEvent) -> bool {
+    event.stage == Stage::Joined && event.state == StageState::Ok
 }
 
 fn same_report(a: &BootEvent, b: &BootEvent) -> bool {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::menu::{self, LoaderConfig};
 use super::{Found, Site, Snapshot, links};
 use crate::assets::{initrd_path, kernel_path};
-use crate::inventory::model::{Host, Inventory, MacAddr, OnFailure, Profile};
+use crate::inventory::model::{DhcpMode, Host, Inventory, MacAddr, OnFailure, Profile};
 use crate::policy::boot_target::Endpoint;
 use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
 use crate::render::{
@@ -166,7 +166,11 @@ impl Site {
     ) -> Result<LoaderConfig, Denied> {
         let snapshot = self.snapshot();
         let id = MachineId(host.name.clone());
-        let attempt = self.timeline.attempt(&id, Timestamp::now());
+        let now = Timestamp::now();
+        let attempt = match (host.network.dhcp, entry) {
+            (DhcpMode::Off, None) => self.timeline.attempt_unseen(&id, now),
+            _ => self.timeline.attempt(&id, now),
+        };
         let request = BootRequest {
             kind,
             inventory: &snapshot.inventory,

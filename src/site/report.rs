@@ -11,6 +11,7 @@ use super::others::Known;
 use super::{ReloadState, Site};
 use crate::inventory::model::{Host, Inventory};
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
+use crate::policy::near::near_misses;
 use crate::policy::progress::{Attempt, Machine, Standing};
 use crate::policy::stall::stall;
 use crate::timeline::clean;
@@ -209,6 +210,9 @@ pub struct StageStatus {
     pub at: Timestamp,
     /// Milliseconds since the attempt began.
     pub ms: i64,
+    /// Milliseconds since the stage before it.
+    #[serde(default)]
+    pub took_ms: i64,
     /// The host's own uptime then, milliseconds.
     pub uptime_ms: Option<u64>,
     /// `sent`, `acknowledged` or `reported`.
@@ -324,7 +328,18 @@ fn unlisted(inventory: &Inventory, machines: &Machines, now: Timestamp) -> Vec<M
         .iter()
         .filter(|(id, _)| is_unlisted(inventory, id))
         .map(|(id, machine)| machine_status(&id.0, machine, now))
+        .map(|status| with_near_miss(status, inventory))
         .collect()
+}
+
+/// A host that does not come and a stranger that does are often one machine, and a typing mistake.
+fn with_near_miss(mut status: MachineStatus, inventory: &Inventory) -> MachineStatus {
+    let mac = MachineId(status.host.clone()).unlisted_mac();
+    let near = mac.map(|mac| near_misses(mac, &inventory.by_mac));
+    if let Some(near) = near.unwrap_or_default().first() {
+        status.note = format!("{near}: a typing mistake? {}", status.note);
+    }
+    status
 }
 
 /// A machine that was seen and is not in the inventory (any more, or yet).
@@ -349,7 +364,7 @@ pub(super) fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> M
         for_s: since.map(|since| (now.as_second() - since.as_second()).max(0)),
         attempt: attempt.map(|attempt| attempt.id.0.clone()),
         entry: attempt.and_then(|attempt| Some(attempt.choice.as_ref()?.entry.clone())),
-        note: note(standing, attempt),
+        note: note(standing, machine),
         rack: None,
         unit: None,
         stages: attempt.map(stages).unwrap_or_default(),
@@ -367,15 +382,23 @@ fn since(attempt: Option<&Attempt>, current: &BootEvent) -> Timestamp {
     attempt.map_or(first.at, |attempt| attempt.time_of(first))
 }
 
-fn note(standing: Standing, attempt: Option<&Attempt>) -> String {
+fn note(standing: Standing, machine: &Machine) -> String {
+    let attempt = machine.attempt();
     let Some((attempt, event)) = attempt.and_then(|known| Some((known, known.current()?))) else {
-        return String::new();
+        // What was refused is all that there is to say.
+        let newest = machine.strays.back();
+        return newest
+            .map(|event| event.message.clone())
+            .unwrap_or_default();
     };
+    let hint = attempt.hint.iter();
+    let hint: String = hint.map(|hint| format!("{hint}; ")).collect();
     match standing {
         Standing::Stalled => {
             let cause = stall(attempt, event).cause;
-            format!("{cause} (last: {})", event.message)
+            format!("{hint}{cause} (last: {})", event.message)
         }
+        Standing::Failed => format!("{hint}{}", event.message),
         _ => event.message.clone(),
     }
 }
@@ -396,11 +419,19 @@ fn stages(attempt: &Attempt) -> Vec<StageStatus> {
         state: event.state.name().to_owned(),
         at: attempt.time_of(event),
         ms: (attempt.time_of(event).as_millisecond() - attempt.began.as_millisecond()).max(0),
+        took_ms: 0,
         uptime_ms: event.uptime_ms,
         evidence: event.evidence.name().to_owned(),
         message: event.message.clone(),
     };
-    stages.into_values().map(status).collect()
+    let mut stages: Vec<_> = stages.into_values().map(status).collect();
+    let mut before = 0;
+    for stage in &mut stages {
+        // The clocks of host and daemon differ a little.
+        stage.took_ms = (stage.ms - before).max(0);
+        before = before.max(stage.ms);
+    }
+    stages
 }
 
 #[cfg(test)]

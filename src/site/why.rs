@@ -238,3 +238,107 @@ fn mistyped(site: &Site, host: Option<&Host>) -> Vec<String> {
     };
     asking.into_iter().filter_map(miss).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::testing;
+    use crate::policy::client::Asker;
+    use crate::policy::event::Evidence;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn event(name: &str, second: i64, stage: Stage, state: StageState) -> BootEvent {
+        let machine = MachineId(name.into());
+        BootEvent::sent(
+            at(second),
+            machine,
+            stage,
+            state,
+            format!("{stage} of {name}"),
+        )
+    }
+
+    fn told(site: &Site, name: &str, console: &str, second: i64) -> Why {
+        why(site, &MachineId(name.into()), console, at(second)).unwrap()
+    }
+
+    #[test]
+    fn a_host_that_never_came_and_a_stranger_that_did_are_held_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        assert!(why(&site, &MachineId("kvm09".into()), "", at(1)).is_none());
+        let never = told(&site, "kvm01", "", 1);
+        assert_eq!((never.state.as_str(), never.stage), ("unseen", None));
+        assert!(never.cause.contains("52:54:00:00:00:01"), "{}", never.cause);
+        let stranger = "mac-525400001001";
+        let asks = event(stranger, 5, Stage::Dhcp, StageState::Ok);
+        site.timeline.record_asking(asks, Asker::PxeRom);
+        let never = told(&site, "kvm01", "", 10);
+        let first = "52:54:00:00:10:01 asks, one digit off kvm01's 52:54:00:00:00:01";
+        assert!(never.next[0].starts_with(first), "{:?}", never.next);
+        assert!(never.next[0].contains("hosts.yaml:"), "{:?}", never.next);
+        let stranger = told(&site, stranger, "", 10);
+        assert!(
+            stranger.next[0].contains("correct that host's `mac`"),
+            "{:?}",
+            stranger.next
+        );
+        assert_eq!(told(&site, "kvm02", "", 10).next.len(), 3);
+    }
+
+    #[test]
+    fn what_was_refused_is_the_cause() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        site.timeline
+            .record(event("kvm01", 5, Stage::Dhcp, StageState::Ignored));
+        let refused = told(&site, "kvm01", "", 6);
+        assert_eq!(refused.cause, "dhcp of kvm01");
+        assert_eq!(refused.last.len(), 1);
+    }
+
+    #[test]
+    fn the_console_comes_before_what_is_likely() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let first = event("kvm01", 0, Stage::Dhcp, StageState::Ok);
+        site.timeline.record_asking(first, Asker::PxeRom);
+        let mut loader = event("kvm01", 1, Stage::Loader, StageState::Ok);
+        loader.evidence = Evidence::Acknowledged;
+        site.timeline.record(loader);
+        let running = told(&site, "kvm01", "", 9);
+        assert!(
+            running
+                .cause
+                .contains("may be silent for 60 s, and has been for 8 s")
+        );
+        let panic = "[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\n";
+        let stalled = told(&site, "kvm01", panic, 100);
+        assert_eq!(stalled.state, "stalled");
+        assert!(
+            stalled.cause.contains("no script asked for"),
+            "{}",
+            stalled.cause
+        );
+        assert!(
+            stalled.next[0].contains("enough memory"),
+            "{:?}",
+            stalled.next
+        );
+        assert!(
+            stalled.next[1].contains("Secure Boot"),
+            "{:?}",
+            stalled.next
+        );
+        assert_eq!(stalled.hints.len(), 1);
+        let evidence: Vec<_> = stalled
+            .last
+            .iter()
+            .map(|said| said.evidence.as_str())
+            .collect();
+        assert_eq!(evidence, ["sent", "acknowledged"]);
+    }
+}

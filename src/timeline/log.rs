@@ -10,7 +10,8 @@ use crate::policy::event::BootEvent;
 /// When the newer file has grown to this, it becomes the older one, bytes.
 const ROTATE_AT: u64 = 16 << 20;
 
-/// `events.jsonl` and, before it, `events.old.jsonl`.
+/// `events.jsonl`, before it `events.old.jsonl`, and before that `events.kept.jsonl`: what must not be forgotten of
+/// hosts whose events are in neither, written anew each time the newer file becomes the older one.
 ///
 /// Events are not synced one by one: a power cut may cost the last ones, which the
 /// hosts' next events make good. What must never be lost is in the lease journal.
@@ -19,8 +20,9 @@ pub struct EventLog {
     file: File,
     path: PathBuf,
     old: PathBuf,
+    kept: PathBuf,
     length: u64,
-    rotate_at: u64,
+    pub(super) rotate_at: u64,
     broken: bool,
 }
 
@@ -32,7 +34,8 @@ impl EventLog {
     /// [`TimelineError`] if the files can't be read or written.
     pub fn open(state: &Path, mut each: impl FnMut(BootEvent)) -> Result<Self, TimelineError> {
         let (path, old) = (state.join("events.jsonl"), state.join("events.old.jsonl"));
-        for file in [&old, &path] {
+        let kept = state.join("events.kept.jsonl");
+        for file in [&kept, &old, &path] {
             let unreadable = replay(file, &mut each).map_err(|source| TimelineError {
                 operation: "read the event log",
                 path: file.clone(),
@@ -64,16 +67,17 @@ impl EventLog {
             file,
             path,
             old,
+            kept,
             length,
             rotate_at: ROTATE_AT,
             broken: false,
         })
     }
 
-    /// Appends an event. A disk that is full must not stop boots: the failure is said once,
-    /// and memory goes on. False: it is not on disk.
-    pub fn append(&mut self, event: &BootEvent) -> bool {
-        match self.try_append(event) {
+    /// Appends an event; `keep` gives what must not be forgotten, should the older file go. A disk that is full must
+    /// not stop boots: the failure is said once, and memory goes on. False: it is not on disk.
+    pub fn append(&mut self, event: &BootEvent, keep: impl FnOnce() -> Vec<BootEvent>) -> bool {
+        match self.try_append(event, keep) {
             Ok(()) => self.broken = false,
             Err(error) if !self.broken => {
                 self.broken = true;
@@ -87,10 +91,14 @@ impl EventLog {
         !self.broken
     }
 
-    fn try_append(&mut self, event: &BootEvent) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
+    fn try_append(
+        &mut self,
+        event: &BootEvent,
+        keep: impl FnOnce() -> Vec<BootEvent>,
+    ) -> io::Result<()> {
+        let line = line(event)?;
         if self.length + line.len() as u64 > self.rotate_at {
+            self.keep(&keep())?;
             fs::rename(&self.path, &self.old)?;
             self.file = OpenOptions::new()
                 .append(true)
@@ -102,6 +110,19 @@ impl EventLog {
         self.length += line.len() as u64;
         Ok(())
     }
+
+    fn keep(&self, events: &[BootEvent]) -> io::Result<()> {
+        let lines: io::Result<Vec<_>> = events.iter().map(line).collect();
+        let beside = self.kept.with_extension("new");
+        fs::write(&beside, lines?.concat())?;
+        fs::rename(&beside, &self.kept)
+    }
+}
+
+fn line(event: &BootEvent) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// A line that was cut off gets its newline, so that the next event stands on its own.
@@ -162,30 +183,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         EventLog::open(dir.path(), |_| {})
             .unwrap()
-            .append(&event(1));
+            .append(&event(1), Vec::new);
         let path = dir.path().join("events.jsonl");
         let mut bytes = fs::read(&path).unwrap();
         bytes.extend_from_slice(b"{\"at\":");
         fs::write(&path, bytes).unwrap();
         EventLog::open(dir.path(), |_| {})
             .unwrap()
-            .append(&event(2));
+            .append(&event(2), Vec::new);
         assert_eq!(read(dir.path()), [1, 2]);
     }
 
     #[test]
-    fn two_files_bound_the_disk() {
+    fn two_files_and_what_is_kept_bound_the_disk() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(dir.path(), |_| {}).unwrap();
         log.rotate_at = 1000;
         for second in 0..100 {
-            log.append(&event(second));
+            log.append(&event(second), || vec![event(-1)]);
         }
         let sizes: u64 = fs::read_dir(dir.path())
             .unwrap()
             .map(|e| e.unwrap().metadata().unwrap().len())
             .sum();
-        assert!(sizes <= 2000, "{sizes}");
-        assert_eq!(read(dir.path()).last(), Some(&99));
+        let kept = line(&event(-1)).unwrap().len() as u64;
+        assert!(sizes <= 2000 + kept, "{sizes}");
+        let seconds = read(dir.path());
+        assert_eq!((seconds.first(), seconds.last()), (Some(&-1), Some(&99)));
     }
 }

@@ -1,6 +1,7 @@
 //! Boot events on disk and in memory, folded into where every machine stands.
 
 mod consoles;
+mod limits;
 mod log;
 mod tokens;
 
@@ -19,6 +20,7 @@ use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, Sta
 use crate::policy::progress::{Attempt, Machine};
 
 pub use consoles::Consoles;
+use limits::Second;
 pub use log::EventLog;
 pub use tokens::{TokenKind, Tokens};
 
@@ -28,15 +30,6 @@ const UNLISTED: usize = 2048;
 const MAX_MESSAGE: usize = 600;
 /// Followers may lag this far before they must ask for the whole again.
 const FOLLOWERS: usize = 1024;
-/// Events that anybody on the wire can cause, kept per second; a flood is counted instead.
-const IGNORED_PER_SECOND: u32 = 20;
-/// Events of machines that are not listed, on disk per second; the rest is in memory alone. Whoever invents machines
-/// must not push the story of the listed hosts, which their tokens hang on, out of the log.
-const UNLISTED_PER_SECOND: u32 = 50;
-/// So many of them every boot of a listed host may have besides: a thousand hosts that power on together are no flood,
-/// and the story of each is to be whole.
-const IGNORED_PER_BOOT: usize = 20;
-
 /// The timeline can't be kept.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
@@ -71,9 +64,7 @@ pub enum Refusal {
 struct Inner {
     machines: BTreeMap<MachineId, Machine>,
     log: EventLog,
-    second: i64,
-    ignored_this_second: u32,
-    unlisted_this_second: u32,
+    second: Second,
     suppressed: u64,
 }
 
@@ -106,9 +97,7 @@ impl Timeline {
         let inner = Inner {
             machines,
             log,
-            second: 0,
-            ignored_this_second: 0,
-            unlisted_this_second: 0,
+            second: Second::default(),
             suppressed: 0,
         };
         Ok(Self {
@@ -142,7 +131,7 @@ impl Timeline {
         self.metrics.events.of(event.state).inc();
         self.count_end(&inner, &event);
         if inner.is_written(&event) {
-            self.write(&mut inner.log, &event);
+            self.write(&mut inner, &event);
         } else {
             self.metrics.suppressed.inc();
         }
@@ -152,13 +141,14 @@ impl Timeline {
     }
 
     /// Disk, and the daemon's own log.
-    fn write(&self, log: &mut EventLog, event: &BootEvent) {
+    fn write(&self, inner: &mut Inner, event: &BootEvent) {
         if event.state == StageState::Ignored {
             tracing::debug!(machine = %event.machine, "{}", event.message);
         } else {
             tracing::info!(machine = %event.machine, stage = %event.stage, state = event.state.name(), "{}", event.message);
         }
-        if !log.append(event) {
+        let Inner { machines, log, .. } = inner;
+        if !log.append(event, || essence(machines)) {
             self.metrics.unwritten.inc();
         }
     }
@@ -209,12 +199,28 @@ impl Timeline {
     /// The newest attempt of a machine, begun now if there is none: the daemon's state
     /// may have been lost while the machine was booting.
     pub fn attempt(&self, machine: &MachineId, now: Timestamp) -> AttemptId {
-        let known = self
-            .lock()
-            .machines
-            .get(machine)
-            .and_then(Machine::attempt)
-            .map(|a| a.id.clone());
+        self.attempt_where(machine, now, |_| true)
+    }
+
+    /// The same for a loader's question on a network where nobody sees DISCOVERs (`dhcp: off`): it is the first that
+    /// is heard of a boot.
+    pub fn attempt_unseen(&self, machine: &MachineId, now: Timestamp) -> AttemptId {
+        self.attempt_where(machine, now, |known| !known.is_over(now))
+    }
+
+    fn attempt_where(
+        &self,
+        machine: &MachineId,
+        now: Timestamp,
+        goes_on: impl FnOnce(&Machine) -> bool,
+    ) -> AttemptId {
+        let known = {
+            let inner = self.lock();
+            let known = inner.machines.get(machine).filter(|known| goes_on(known));
+            known
+                .and_then(Machine::attempt)
+                .map(|attempt| attempt.id.clone())
+        };
         known.unwrap_or_else(|| {
             let id = new_attempt(now);
             let message = "seen for the first time in this boot".to_owned();
@@ -327,40 +333,6 @@ impl Timeline {
     }
 }
 
-impl Inner {
-    /// Whether a listed host's boot may have one more of the events that anybody can cause.
-    fn has_room(&self, machine: &MachineId) -> bool {
-        let attempt = self.machines.get(machine).and_then(Machine::attempt);
-        let told = attempt.map(|attempt| attempt.events.iter().filter(|e| e.is_cheap()).count());
-        machine.unlisted_mac().is_none() && told.is_some_and(|told| told < IGNORED_PER_BOOT)
-    }
-
-    fn admit_ignored(&mut self, at: Timestamp) -> bool {
-        self.begin_second(at);
-        self.ignored_this_second += 1;
-        let admitted = self.ignored_this_second <= IGNORED_PER_SECOND;
-        self.suppressed += u64::from(!admitted);
-        admitted
-    }
-
-    fn is_written(&mut self, event: &BootEvent) -> bool {
-        if event.machine.unlisted_mac().is_none() {
-            return true;
-        }
-        self.begin_second(event.at);
-        self.unlisted_this_second += 1;
-        self.unlisted_this_second <= UNLISTED_PER_SECOND
-    }
-
-    fn begin_second(&mut self, at: Timestamp) {
-        if at.as_second() != self.second {
-            self.second = at.as_second();
-            self.ignored_this_second = 0;
-            self.unlisted_this_second = 0;
-        }
-    }
-}
-
 /// Without control characters, and not longer than `most` characters.
 pub fn clean(text: &str, most: usize) -> String {
     let printable = text.chars().filter(|c| !c.is_control());
@@ -372,6 +344,14 @@ fn new_attempt(at: Timestamp) -> AttemptId {
     let nanos = u32::try_from(at.subsec_nanosecond()).unwrap_or(0);
     let stamp = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
     AttemptId(Uuid::new_v7(stamp).simple().to_string())
+}
+
+/// What must not be forgotten of listed hosts.
+fn essence(machines: &BTreeMap<MachineId, Machine>) -> Vec<BootEvent> {
+    let listed = machines
+        .iter()
+        .filter(|(id, _)| id.unlisted_mac().is_none());
+    listed.flat_map(|(_, machine)| machine.essence()).collect()
 }
 
 fn fold(machines: &mut BTreeMap<MachineId, Machine>, event: BootEvent) {
@@ -408,6 +388,7 @@ fn make_room(machines: &mut BTreeMap<MachineId, Machine>) {
 
 #[cfg(test)]
 mod tests {
+    use super::limits::{IGNORED_PER_BOOT, IGNORED_PER_SECOND, UNLISTED_PER_SECOND};
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -538,6 +519,72 @@ mod tests {
         let second = Timeline::open(dir.path()).unwrap();
         assert_eq!(second.attempt(&host(), at(3)), attempt);
         assert!(second.report(event(4, Stage::Joined), &token).is_ok());
+    }
+
+    /// The log goes round several times while a host that joined long ago says nothing.
+    #[test]
+    fn a_host_that_joined_long_ago_is_known_after_the_log_went_round_and_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Timeline::open(dir.path()).unwrap();
+        first.lock().log.rotate_at = 20_000;
+        first.record_asking(event(1, Stage::Dhcp), Asker::PxeRom);
+        let attempt = first.attempt(&host(), at(1));
+        let token = first.report_token(&attempt);
+        for (second, stage) in [(2, Stage::Identity), (3, Stage::Root), (4, Stage::Joined)] {
+            first.report(event(second, stage), &token).unwrap();
+        }
+        let mut failing = event(5, Stage::Dhcp);
+        failing.machine = MachineId("kvm02".into());
+        first.record_asking(failing.clone(), Asker::PxeRom);
+        for second in 6..1000 {
+            failing.at = at(second);
+            failing.stage = Stage::Root;
+            failing.state = StageState::Fail;
+            first.record(failing.clone());
+        }
+        let failures = |timeline: &Timeline| timeline.machine(&failing.machine).unwrap().failures;
+        let before = failures(&first);
+        drop(first);
+        let text = std::fs::read_to_string(dir.path().join("events.old.jsonl")).unwrap();
+        assert!(!text.contains("kvm01"), "the log went round");
+        let second = Timeline::open(dir.path()).unwrap();
+        let machine = second.machine(&host()).unwrap();
+        assert_eq!(machine.attempt().unwrap().id, attempt);
+        assert_eq!(machine.attempt().unwrap().joined, Some(at(4)));
+        assert_eq!(
+            machine.standing(at(100_000)),
+            crate::policy::progress::Standing::Done
+        );
+        // Its token is worth what it was: it has joined, and can say that it is no longer well.
+        let again = second.report(event(1001, Stage::Joined), &token);
+        assert_eq!(again, Err(Refusal::AlreadyJoined));
+        let mut worse = event(1002, Stage::Pool);
+        worse.state = StageState::Degraded;
+        assert_eq!(second.report(worse, &token), Ok(()));
+        // One attempt each, and no failure that never was.
+        assert_eq!(second.machine(&host()).unwrap().attempts.len(), 1);
+        assert_eq!(second.machine(&failing.machine).unwrap().attempts.len(), 1);
+        assert!(failures(&second) <= before);
+    }
+
+    #[test]
+    fn where_nobody_sees_the_firmware_each_boot_is_an_attempt_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        let first = timeline.attempt_unseen(&host(), at(1));
+        // GRUB asks for its script again and again.
+        assert_eq!(timeline.attempt_unseen(&host(), at(2)), first);
+        let token = timeline.report_token(&first);
+        timeline.report(event(3, Stage::Identity), &token).unwrap();
+        timeline.report(event(9, Stage::Joined), &token).unwrap();
+        let second = timeline.attempt_unseen(&host(), at(1000));
+        assert_ne!(second, first);
+        let token = timeline.report_token(&second);
+        timeline
+            .report(event(1009, Stage::Identity), &token)
+            .unwrap();
+        assert_eq!(timeline.report(event(1010, Stage::Joined), &token), Ok(()));
+        assert_eq!(timeline.machine(&host()).unwrap().attempts.len(), 2);
     }
 
     #[test]
