@@ -127,7 +127,7 @@ pub fn strangers(chosen: &[Interface]) -> Result<BTreeSet<String>, InterfaceErro
 
 /// The interface with its addresses in networks: first those that networks name as ours, last
 /// those where no DHCP is served.
-fn fit(name: &str, addresses: &[Ipv4Addr], inventory: &Inventory) -> Option<Interface> {
+pub(super) fn fit(name: &str, addresses: &[Ipv4Addr], inventory: &Inventory) -> Option<Interface> {
     let rank = |address: &Ipv4Addr| {
         let mut networks = inventory.networks.values();
         let network = networks.find(|network| network.subnet.contains(address))?;
@@ -148,7 +148,7 @@ fn fit(name: &str, addresses: &[Ipv4Addr], inventory: &Inventory) -> Option<Inte
 }
 
 /// Who may ask for DHCP on an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Askers {
     /// Clients on its link.
     Clients,
@@ -177,45 +177,6 @@ pub(super) fn askers(
         let relayed = served.iter().any(|network| beyond(network));
         relayed.then_some(Askers::Relays)
     }
-}
-
-/// What is bound at the start: addresses by interface, and DHCP (`None`).
-pub(super) type Bindings = BTreeSet<(String, Option<Ipv4Addr>)>;
-
-/// What `serve` would bind for an inventory now. On the interfaces of `unserved`, relays alone get
-/// no DHCP.
-pub(super) fn bindings(
-    named: &[String],
-    unserved: &[String],
-    inventory: &Inventory,
-) -> Result<Bindings, InterfaceError> {
-    choose(named, inventory).map(|chosen| bindings_of(&chosen, unserved, inventory))
-}
-
-fn bindings_of(chosen: &[Interface], unserved: &[String], inventory: &Inventory) -> Bindings {
-    let each = chosen.iter().flat_map(|interface| {
-        let refused = |who: &Askers| *who == Askers::Relays && unserved.contains(&interface.name);
-        let dhcp = askers(interface, chosen, inventory)
-            .filter(|who| !refused(who))
-            .map(|_| None);
-        let addresses = interface.addresses.iter().copied().map(Some);
-        let of = |what| (interface.name.clone(), what);
-        addresses.chain(dhcp).map(of)
-    });
-    each.collect()
-}
-
-/// Why a reload can't serve an edit: it needs a socket that only a start binds. `bound` is what
-/// the start bound, `before` and `after` what it would bind now; an address that the machine got
-/// since then is no fault of the edit.
-pub(super) fn unbound(bound: &Bindings, before: &Bindings, after: &Bindings) -> Option<String> {
-    let (interface, what) = after
-        .iter()
-        .find(|one| !bound.contains(*one) && !before.contains(*one))?;
-    let what = what.map_or("DHCP".to_owned(), |address| address.to_string());
-    Some(format!(
-        "{what} on {interface} is not served since the start: restart the daemon, a reload can't begin it"
-    ))
 }
 
 #[cfg(test)]
@@ -256,54 +217,5 @@ networks:
         // Nobody is in the network `beside` but behind a relay.
         let alone = [on("eth0", &["10.77.0.2"]), quiet.clone()];
         assert_eq!(askers(&quiet, &alone, &inventory), Some(Askers::Relays));
-    }
-
-    #[test]
-    fn an_edit_that_brings_clients_where_relays_are_not_served_needs_a_restart() {
-        let at = |name: &str, address: &str| Interface {
-            name: name.into(),
-            addresses: vec![address.parse().unwrap()],
-        };
-        let chosen = [at("eth0", "10.77.0.1"), at("eth1", "10.44.0.1")];
-        let of = |mode: &str, unserved: &[String]| {
-            let text = format!(
-                "networks: {{boot: {{subnet: 10.77.0.0/24}}, far: {{subnet: 10.88.0.0/24}}, quiet: {{subnet: 10.44.0.0/24, dhcp: \"{mode}\"}}}}"
-            );
-            let (inventory, _) = crate::inventory::parse("hosts.yaml", &text).unwrap();
-            bindings_of(&chosen, unserved, &inventory)
-        };
-        let refused = ["eth1".to_owned()];
-        let bound = of("off", &refused);
-        assert_eq!(unbound(&bound, &bound, &of("off", &refused)), None);
-        let told = unbound(&bound, &bound, &of("server", &refused)).unwrap();
-        assert!(told.contains("DHCP on eth1"), "{told}");
-        assert_eq!(unbound(&of("off", &[]), &bound, &of("server", &[])), None);
-    }
-
-    #[test]
-    fn an_edit_that_needs_another_socket_needs_a_restart() {
-        let of = |text: &str, addresses: &[&str]| {
-            let (inventory, _) = crate::inventory::parse("hosts.yaml", text).unwrap();
-            let addresses: Vec<_> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-            bindings_of(
-                &fit("eth0", &addresses, &inventory)
-                    .into_iter()
-                    .collect::<Vec<_>>(),
-                &[],
-                &inventory,
-            )
-        };
-        let off = "networks: {boot: {subnet: 10.77.0.0/24, dhcp: \"off\"}}";
-        let on = "networks: {boot: {subnet: 10.77.0.0/24}}";
-        let two = "networks: {boot: {subnet: 10.77.0.0/24}, more: {subnet: 10.66.0.0/24}}";
-        let all = ["10.77.0.1", "10.66.0.1"];
-        let told = unbound(&of(off, &all), &of(off, &all), &of(on, &all)).unwrap();
-        assert!(told.contains("DHCP on eth0"), "{told}");
-        let told = unbound(&of(on, &all), &of(on, &all), &of(two, &all)).unwrap();
-        assert!(told.contains("10.66.0.1 on eth0"), "{told}");
-        // Switched off and on again, what the start bound is still there.
-        assert_eq!(unbound(&of(on, &all), &of(off, &all), &of(on, &all)), None);
-        let young = &of(two, &all);
-        assert_eq!(unbound(&of(two, &all[..1]), young, young), None);
     }
 }

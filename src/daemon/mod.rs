@@ -1,5 +1,6 @@
 //! Wiring: bind everything, drop privileges, serve, reload, drain.
 
+mod bindings;
 mod config_names;
 mod interfaces;
 mod neighbours;
@@ -171,9 +172,9 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
-    let unserved = sockets.unserved.clone();
+    let bound = sockets.bound.clone();
     start(sockets, &app, &roots.exports(), &mut services, &shutdown).await?;
-    let reloader = reload::Reloader::new(options, app.clone(), roots, unserved)?;
+    let reloader = reload::Reloader::new(options, app.clone(), roots, bound);
     services.spawn("reload", reloader.run(hangup, shutdown.clone()));
     remind_of_certificate(&app, &mut services, &shutdown);
     watch_journal(&app, &mut services, &shutdown);

@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
-use super::interfaces::{self, Bindings, InterfaceError};
+use super::bindings::{self, Bound};
 use super::own;
 use super::roots::Roots;
 use crate::assets::Fingerprint;
@@ -34,30 +34,20 @@ pub(super) struct Reloader {
     app: App,
     /// Interfaces that the command line names.
     named: Vec<String>,
-    /// Interfaces where the start found the port taken (`Sockets::unserved`).
-    unserved: Vec<String>,
-    bound: Bindings,
+    bound: Bound,
     /// `None` only while they are read.
     roots: Option<Roots>,
 }
 
 impl Reloader {
-    pub(super) fn new(
-        options: &Options,
-        app: App,
-        roots: Roots,
-        unserved: Vec<String>,
-    ) -> Result<Self, InterfaceError> {
-        let named = options.interfaces.clone();
-        let inventory = &app.site.snapshot().inventory;
-        Ok(Self {
+    pub(super) fn new(options: &Options, app: App, roots: Roots, bound: Bound) -> Self {
+        Self {
             paths: options.paths.clone(),
-            bound: interfaces::bindings(&named, &unserved, inventory)?,
-            named,
-            unserved,
+            named: options.interfaces.clone(),
             app,
+            bound,
             roots: Some(roots),
-        })
+        }
     }
 
     pub(super) async fn run(mut self, mut hangup: Signal, shutdown: CancellationToken) {
@@ -142,12 +132,11 @@ impl Reloader {
 
     /// Why the sockets that the start bound don't do for an inventory.
     fn unbound(&self, new: &Inventory) -> Option<String> {
-        let now =
-            |inventory: &Inventory| interfaces::bindings(&self.named, &self.unserved, inventory);
+        let now = |inventory: &Inventory| bindings::needs(&self.named, inventory);
         // Where the machine lost its addresses, the edit is not to blame.
         let before = now(&self.app.site.snapshot().inventory).ok()?;
         match now(new) {
-            Ok(after) => interfaces::unbound(&self.bound, &before, &after),
+            Ok(after) => self.bound.lacks(&before, &after),
             Err(error) => Some(error.to_string()),
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use super::interfaces::{self, Askers};
-use super::{Options, ServeError, port_holder, state};
+use super::{Options, ServeError, bindings, port_holder, state};
 use crate::dhcp::{Bound, Interface};
 use crate::inventory::model::Inventory;
 use crate::metrics::{Metrics, UdpService};
@@ -16,8 +16,7 @@ const BACKLOG: i32 = 4096;
 /// What is served by.
 pub(super) struct Sockets {
     pub(super) dhcp: Vec<Bound>,
-    /// Interfaces where relays alone would ask, and another process has the port.
-    pub(super) unserved: Vec<String>,
+    pub(super) bound: bindings::Bound,
     pub(super) tftp: tftp::Server,
     pub(super) http: Vec<TcpListener>,
     /// Empty where the API shares the port of the boot files.
@@ -35,7 +34,7 @@ impl Sockets {
     ) -> Result<Self, ServeError> {
         let server = &inventory.server;
         let mut tftp = Vec::new();
-        let (dhcp, unserved) = bind_all_dhcp(interfaces, inventory)?;
+        let dhcp = bind_all_dhcp(interfaces, inventory)?;
         let (mut http, mut nfs) = (Vec::new(), Vec::new());
         let (mut api, mut https) = (Vec::new(), Vec::new());
         for interface in interfaces {
@@ -55,9 +54,11 @@ impl Sockets {
         // Large receive buffers need CAP_NET_ADMIN, which goes after this.
         let tftp = tftp::Server::from_sockets(tftp).map_err(ServeError::Tftp)?;
         let control = state::control_socket(&options.state)?;
+        let with_dhcp = dhcp.iter().map(|one| one.interface().name.clone());
+        let bound = bindings::Bound::new(interfaces, with_dhcp);
         Ok(Self {
             dhcp,
-            unserved,
+            bound,
             tftp,
             http,
             api,
@@ -81,10 +82,7 @@ impl Sockets {
 /// DHCP wherever it is wanted. Where relays alone would ask, a port that another process has costs
 /// that interface alone, as long as relays can ask by another one: a container's or libvirt's
 /// DHCP server on a bridge of its own is no reason to serve nobody.
-fn bind_all_dhcp(
-    all: &[Interface],
-    inventory: &Inventory,
-) -> Result<(Vec<Bound>, Vec<String>), ServeError> {
+fn bind_all_dhcp(all: &[Interface], inventory: &Inventory) -> Result<Vec<Bound>, ServeError> {
     let (mut bound, mut refused) = (Vec::new(), Vec::new());
     for interface in all {
         let Some(askers) = interfaces::askers(interface, all, inventory) else {
@@ -108,7 +106,7 @@ fn bind_all_dhcp(
             "DHCP is not served on {name}, where no client of ours is and relays alone would ask; they can by the other interfaces. {error}"
         );
     }
-    Ok((bound, refused.into_iter().map(|(name, _)| name).collect()))
+    Ok(bound)
 }
 
 fn is_taken(error: &ServeError) -> bool {

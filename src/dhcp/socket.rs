@@ -151,6 +151,11 @@ impl Bound {
         })
     }
 
+    /// The interface.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
     /// The sockets that receive: of ports 67 and 4011.
     pub fn receivers(&self) -> [BorrowedFd<'_>; 2] {
         [self.udp.as_fd(), self.pxe.as_fd()]
