@@ -35,6 +35,8 @@ pub mod render;
 
 // What bounds those who ask too often.
 mod floodgate;
+// Spans of time in words.
+mod span;
 
 // What is served, as one snapshot.
 pub mod site;
@@ -57,3 +59,4 @@ pub mod tftp;
 pub mod cli;
 pub mod daemon;
 pub mod diagnostic;
+pub mod page;

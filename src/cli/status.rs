@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::table::{span, table};
+use super::table::table;
 use super::{Daemon, Failure, client, print, print_json};
 use crate::policy::event::Stage;
 use crate::site::report::{FleetStatus, MachineStatus, StageStatus, Transfers};
+use crate::span::span;
 
 /// How often `--wait` and `--watch` ask.
 const ASK: Duration = Duration::from_millis(500);

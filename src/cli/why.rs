@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use clap::Args;
 
-use super::table::{span, table};
+use super::table::table;
 use super::{Daemon, Failure, client, print, print_json};
 use crate::site::why::Why;
+use crate::span::span;
 
 /// Arguments of `why`.
 #[derive(Debug, Args)]

@@ -153,6 +153,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
         consoles: Arc::new(Consoles::new(&options.state)),
         reload: Arc::new(ReloadState::default()),
         turns,
+        live: Arc::default(),
     };
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
     let result = runtime.block_on(serve(options, sockets, app, roots));

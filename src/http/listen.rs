@@ -25,6 +25,7 @@ use tower_service::Service;
 
 use super::Ends;
 use super::addresses::{Addresses, PER_ADDRESS, Seat, TooMany};
+use super::live::Closing;
 use super::outlet::{InHand, Outlet};
 use crate::metrics::{Gauge, HttpMetrics, HttpRoute, StatusClass};
 
@@ -265,6 +266,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (router, metrics) = (self.router, self.metrics);
+        let closing = Closing(self.shutdown.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             metrics
                 .requests
@@ -272,6 +274,7 @@ impl Server {
                 .inc();
             request.extensions_mut().insert(ends);
             request.extensions_mut().insert(in_hand.clone());
+            request.extensions_mut().insert(closing.clone());
             let answer = router.clone().call(request.map(Body::new));
             let metrics = metrics.clone();
             async move {

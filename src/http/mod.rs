@@ -8,8 +8,10 @@ mod files;
 mod host_files;
 mod leaving;
 mod listen;
+mod live;
 mod metrics;
 mod outlet;
+mod page;
 mod status;
 mod turns;
 mod watchers;
@@ -25,6 +27,7 @@ use axum::{Extension, Router};
 use crate::site::Site;
 
 pub use listen::{Keys, Trouble, serve_tcp, serve_unix};
+pub use live::Live;
 pub use turns::Turns;
 use watchers::Watchers;
 
@@ -63,6 +66,8 @@ pub struct App {
     pub reload: Arc<crate::site::ReloadState>,
     /// Whose turn it is to transfer something large.
     pub turns: Arc<Turns>,
+    /// What the page shows, and who watches it.
+    pub live: Arc<Live>,
 }
 
 /// Every route.
@@ -104,6 +109,7 @@ fn api_routes() -> Router<App> {
         .route("/v1/hosts/{host}/log", get(status::host_log))
         .route("/v1/hosts/{host}/why", get(status::host_why))
         .route("/metrics", get(metrics::metrics))
+        .merge(page::routes())
         .route_layer(Extension(watchers.clone()))
         .route_layer(from_fn_with_state(watchers, watchers::limit))
 }

@@ -37,7 +37,7 @@ pub(super) async fn status(
     }
 }
 
-fn fleet(app: &App) -> FleetStatus {
+pub(super) fn fleet(app: &App) -> FleetStatus {
     let mut fleet = report::fleet(&app.site, &app.reload, Timestamp::now());
     let (running, waiting) = app.turns.count();
     fleet.transfers = Transfers { running, waiting };
@@ -49,13 +49,17 @@ pub(super) async fn host_log(
     Path(name): Path<String>,
 ) -> Result<Json<HostLog>, (StatusCode, String)> {
     let id = MachineId(name);
-    let known = app.site.timeline.machine(&id);
     let listed = app.site.snapshot().inventory.hosts.contains_key(&id.0);
-    if known.is_none() && !listed {
+    if !listed && app.site.timeline.machine(&id).is_none() {
         return Err(nobody(&id));
     }
-    let console = app.consoles.last(&id);
-    Ok(Json(HostLog::new(&id, known.unwrap_or_default(), console)))
+    Ok(Json(log_of(&app, &id)))
+}
+
+/// What is known of a machine; nothing, where it was never seen.
+pub(super) fn log_of(app: &App, id: &MachineId) -> HostLog {
+    let known = app.site.timeline.machine(id).unwrap_or_default();
+    HostLog::new(id, known, app.consoles.last(id))
 }
 
 fn nobody(id: &MachineId) -> (StatusCode, String) {

@@ -9,7 +9,7 @@ use crate::fake::{self, INVENTORY};
 use crate::lab::{self, APPLIANCE, Lab, Namespace, Site, bridgehead, io_error, output, repository};
 use crate::ok;
 
-const KVM01: &str = "52:54:00:00:00:01";
+pub(crate) const KVM01: &str = "52:54:00:00:00:01";
 const KVM02: &str = "52:54:00:00:00:02";
 const SECRET: &str = "correct-horse-battery";
 /// Larger than what sockets buffer, so that a cut is seen.
@@ -71,15 +71,15 @@ fn site(name: &str) -> Option<Site> {
 }
 
 /// A host on the network, and what it has of its boot attempt.
-struct Booting {
-    namespace: Namespace,
+pub(crate) struct Booting {
+    pub(crate) namespace: Namespace,
     name: &'static str,
     mac: &'static str,
     out: PathBuf,
 }
 
 impl Booting {
-    fn new(site: &Site, name: &'static str, mac: &'static str, ip: &str) -> Self {
+    pub(crate) fn new(site: &Site, name: &'static str, mac: &'static str, ip: &str) -> Self {
         let namespace = ok(site.lab.client(name, mac));
         ok(namespace.ip(&["addr", "add", &format!("{ip}/24"), "dev", "eth0"]));
         let out = site.lab.dir().join(format!("{name}.out"));
@@ -91,7 +91,7 @@ impl Booting {
         }
     }
 
-    fn get(&self, path: &str, token: &str, more: &[&str]) -> String {
+    pub(crate) fn get(&self, path: &str, token: &str, more: &[&str]) -> String {
         let url = format!("http://{APPLIANCE}{path}");
         let header = format!("X-Bridgehead-Token: {token}");
         let out = self.out.display().to_string();
@@ -121,7 +121,7 @@ impl Booting {
         String::from_utf8_lossy(&self.body()).into_owned()
     }
 
-    fn boot_token(&self) -> String {
+    pub(crate) fn boot_token(&self) -> String {
         assert_eq!(
             self.get(&format!("/boot/{}/script.ipxe", self.mac), "", &[]),
             "200"
@@ -137,7 +137,7 @@ impl Booting {
     }
 
     /// Fetches the configuration; a value of it by its key.
-    fn config(&self, boot_token: &str) -> impl Fn(&str) -> String + use<> {
+    pub(crate) fn config(&self, boot_token: &str) -> impl Fn(&str) -> String + use<> {
         let path = format!("/v1/boot/{}/config", self.name);
         assert_eq!(self.get(&path, boot_token, &[]), "200", "{}", self.text());
         let text = self.text();

@@ -17,6 +17,7 @@ mod leases;
 mod menus;
 mod metrics;
 mod networkd;
+mod page;
 mod process;
 mod relays;
 mod reload;

@@ -164,6 +164,7 @@ fn app(dir: &Path, [loader, initrd]: &[Vec<u8>; 2]) -> App {
         consoles: Arc::new(Consoles::new(&state)),
         reload: Arc::new(ReloadState::default()),
         turns: Arc::new(Turns::new(HttpMetrics::default())),
+        live: Arc::default(),
     }
 }
 

@@ -1,0 +1,336 @@
+//! `GET /v1/live`: what has changed since, as server-sent events.
+//!
+//! All machines are looked at once a second at most, and only while somebody watches; what each watcher is told is the
+//! difference to what it has. So a watcher costs no queue, and one that comes back (`Last-Event-ID`) goes on where it
+//! was.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_lite::{Stream, stream};
+use serde::Deserialize;
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{App, status};
+use crate::page::Card;
+use crate::site::report::{FleetStatus, MachineStatus};
+
+/// How often all machines are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Who watches at once; each holds a connection.
+const WATCHERS: usize = 64;
+/// A comment that keeps proxies from closing a stream on which nothing happens.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What the page shows, with the version that each part is from.
+#[derive(Debug)]
+pub struct Live {
+    /// Another with each start of the daemon: its versions begin anew.
+    epoch: String,
+    board: Mutex<Board>,
+    seats: Arc<Semaphore>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            epoch: Uuid::now_v7().simple().to_string(),
+            board: Mutex::default(),
+            seats: Arc::new(Semaphore::new(WATCHERS)),
+        }
+    }
+}
+
+/// What was seen last.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    looked: Option<Instant>,
+    fleet: Option<Arc<FleetStatus>>,
+    version: u64,
+    /// The version in which something changed that is not a machine's: the page is to be loaded anew.
+    whole: u64,
+    frame: String,
+    machines: BTreeMap<String, (u64, Card)>,
+}
+
+impl Board {
+    fn look(&mut self, fleet: FleetStatus, now: Instant) {
+        let all = fleet.hosts.iter().chain(&fleet.unknown);
+        let cards: Vec<Card> = all.map(Card::new).collect();
+        let frame = frame(&fleet);
+        let next = self.version + 1;
+        let known = |card: &Card| self.machines.contains_key(&card.host);
+        let same = cards.len() == self.machines.len() && cards.iter().all(known);
+        if !same || frame != self.frame {
+            self.whole = next;
+            self.frame = frame;
+        }
+        let machines = cards.into_iter().map(|card| {
+            let before = self.machines.remove(&card.host);
+            let version = before
+                .filter(|(_, old)| *old == card)
+                .map_or(next, |(version, _)| version);
+            (card.host.clone(), (version, card))
+        });
+        self.machines = machines.collect();
+        let newest = self.machines.values().map(|(version, _)| *version).max();
+        self.version = self.whole.max(newest.unwrap_or(0));
+        self.fleet = Some(Arc::new(fleet));
+        self.looked = Some(now);
+    }
+
+    /// What somebody is to be told who has seen `version`.
+    fn news(&self, version: u64) -> News<'_> {
+        if version < self.whole {
+            return News::Whole;
+        }
+        let newer = self
+            .machines
+            .values()
+            .filter(|(changed, _)| *changed > version);
+        let cards: Vec<&Card> = newer.map(|(_, card)| card).collect();
+        if cards.is_empty() {
+            News::Nothing
+        } else {
+            News::Machines(cards)
+        }
+    }
+}
+
+/// What a page shows besides machines and where they are in their racks.
+fn frame(fleet: &FleetStatus) -> String {
+    let place = |host: &MachineStatus| format!("{}\t{:?}\t{:?}\n", host.host, host.rack, host.unit);
+    let places: String = fleet.hosts.iter().map(place).collect();
+    let others: Vec<&str> = fleet
+        .dhcp_servers
+        .iter()
+        .map(|other| other.note.as_str())
+        .collect();
+    format!(
+        "{} {:?} {others:?}\n{places}",
+        fleet.site, fleet.refused_edit
+    )
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum News<'a> {
+    Nothing,
+    /// These machines.
+    Machines(Vec<&'a Card>),
+    /// More than machines: load the page anew.
+    Whole,
+}
+
+impl Live {
+    /// All machines as they were at most a second ago, and the version of that.
+    pub(super) async fn fleet(&self, app: &App) -> (Arc<FleetStatus>, String) {
+        let board = self.board(app).await;
+        let fleet = board
+            .fleet
+            .clone()
+            .unwrap_or_else(|| Arc::new(status::fleet(app)));
+        (fleet, self.id(board.version))
+    }
+
+    async fn board(&self, app: &App) -> MutexGuard<'_, Board> {
+        let mut board = self.board.lock().await;
+        let now = Instant::now();
+        if board
+            .looked
+            .is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK)
+        {
+            board.look(status::fleet(app), now);
+        }
+        board
+    }
+
+    fn id(&self, version: u64) -> String {
+        format!("{}-{version}", self.epoch)
+    }
+
+    /// The version that an id names; 0 where it is not of this run of the daemon.
+    fn version(&self, id: &str) -> u64 {
+        let number = id
+            .strip_prefix(&self.epoch)
+            .and_then(|rest| rest.strip_prefix('-'));
+        number.and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
+    /// The next thing to tell who has seen `version`, and the version then.
+    async fn next(&self, app: &App, version: u64) -> (Event, u64) {
+        loop {
+            let board = self.board(app).await;
+            // A version that was never given, by a client that makes one up, is as good as none.
+            let seen = if version > board.version { 0 } else { version };
+            let event = Event::default().id(self.id(board.version));
+            let event = match board.news(seen) {
+                News::Nothing => None,
+                // An event without data is none (HTML, "dispatch the event").
+                News::Whole => Some(event.event("whole").data("again")),
+                News::Machines(cards) => event.event("hosts").json_data(cards).ok(),
+            };
+            if let Some(event) = event {
+                return (event, board.version);
+            }
+            drop(board);
+            sleep(LOOK).await;
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Since {
+    #[serde(default)]
+    since: String,
+}
+
+/// The daemon's end, which ends streams that have none of their own.
+#[derive(Debug, Clone)]
+pub(super) struct Closing(pub(super) CancellationToken);
+
+pub(super) async fn live(
+    State(app): State<App>,
+    Query(Since { since }): Query<Since>,
+    Extension(Closing(closing)): Extension<Closing>,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(seat) = app.live.seats.clone().try_acquire_owned() else {
+        let words = format!("{WATCHERS} watch already; the page goes on without being live\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, words).into_response();
+    };
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let version = app.live.version(last.unwrap_or(&since));
+    let events = events(app, version, seat, closing);
+    Sse::new(events)
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response()
+}
+
+fn events(
+    app: App,
+    version: u64,
+    seat: OwnedSemaphorePermit,
+    closing: CancellationToken,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    let begin = (app, version, seat, closing);
+    stream::unfold(begin, async |(app, version, seat, closing)| {
+        let (event, version) = tokio::select! {
+            () = closing.cancelled() => return None,
+            next = app.live.next(&app, version) => next,
+        };
+        Some((Ok(event), (app, version, seat, closing)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(host: &str, state: &str, for_s: i64) -> MachineStatus {
+        serde_json::from_value(serde_json::json!({
+            "host": host, "stage": "kernel", "state": state, "since": null, "for_s": for_s, "attempt": null,
+            "note": "", "rack": null, "unit": null, "stages": [],
+        }))
+        .unwrap()
+    }
+
+    fn fleet(hosts: Vec<MachineStatus>) -> FleetStatus {
+        serde_json::from_value(serde_json::json!({
+            "schema": 1, "site": "lab", "refused_edit": null, "hosts": hosts, "unknown": [], "suppressed": 0,
+        }))
+        .unwrap()
+    }
+
+    fn names(news: &News<'_>) -> Vec<String> {
+        match news {
+            News::Machines(cards) => cards.iter().map(|card| card.host.clone()).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_watcher_is_told_what_it_has_not_seen_and_nothing_twice() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        board.look(
+            fleet(vec![machine("a", "running", 1), machine("b", "running", 1)]),
+            now,
+        );
+        assert_eq!(board.news(0), News::Whole, "who has nothing loads the page");
+        let first = board.version;
+        assert_eq!(board.news(first), News::Nothing);
+        board.look(
+            fleet(vec![machine("a", "running", 2), machine("b", "running", 2)]),
+            now,
+        );
+        assert_eq!(
+            (board.news(first), board.version),
+            (News::Nothing, first),
+            "time alone is no news"
+        );
+        board.look(
+            fleet(vec![machine("a", "done", 3), machine("b", "running", 3)]),
+            now,
+        );
+        let second = board.version;
+        assert_eq!(names(&board.news(first)), ["a"]);
+        board.look(
+            fleet(vec![machine("a", "done", 4), machine("b", "stalled", 4)]),
+            now,
+        );
+        assert_eq!(names(&board.news(second)), ["b"]);
+        assert_eq!(
+            names(&board.news(first)),
+            ["a", "b"],
+            "who was away is told all of it"
+        );
+    }
+
+    #[test]
+    fn machines_that_come_and_go_and_edits_load_the_page_anew() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        board.look(fleet(vec![machine("a", "running", 1)]), now);
+        let mut seen = board.version;
+        let moved = || {
+            let mut moved = machine("b", "running", 1);
+            moved.rack = Some("r2".to_owned());
+            moved
+        };
+        let mut refused = fleet(vec![moved()]);
+        refused.refused_edit = Some("line 3".to_owned());
+        for next in [
+            fleet(vec![machine("a", "running", 1), machine("b", "running", 1)]),
+            fleet(vec![machine("b", "running", 1)]),
+            fleet(vec![moved()]),
+            refused,
+        ] {
+            board.look(next, now);
+            assert_eq!(board.news(seen), News::Whole);
+            seen = board.version;
+            assert_eq!(board.news(seen), News::Nothing);
+        }
+    }
+
+    #[test]
+    fn versions_of_another_run_count_for_nothing() {
+        let (before, live) = (Live::default(), Live::default());
+        assert_eq!(live.version(&live.id(7)), 7);
+        for bad in [
+            before.id(7),
+            String::new(),
+            "-".to_owned(),
+            format!("{}-x", live.epoch),
+        ] {
+            assert_eq!(live.version(&bad), 0, "{bad}");
+        }
+    }
+}

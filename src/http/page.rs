@@ -1,0 +1,84 @@
+//! The page at `/`, for people.
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use jiff::Timestamp;
+
+use super::{App, live, status};
+use crate::page::{self, PageError};
+use crate::policy::event::MachineId;
+
+/// Every answer of the page has these, whatever it is.
+const GUARDS: [(HeaderName, &str); 4] = [
+    (CONTENT_SECURITY_POLICY, page::POLICY),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    // Also for the style and the script: a page must not be shown with those of the version before.
+    (CACHE_CONTROL, "no-cache"),
+];
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/", get(fleet))
+        .route("/hosts/{host}", get(host))
+        .route("/v1/live", get(live::live))
+        .route(
+            "/page/style.css",
+            get(|| part("text/css; charset=utf-8", page::STYLE)),
+        )
+        .route(
+            "/page/script.js",
+            get(|| part("text/javascript; charset=utf-8", page::SCRIPT)),
+        )
+        .route("/page/icon.svg", get(|| part("image/svg+xml", page::ICON)))
+        .layer(map_response(guard))
+}
+
+async fn part(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(CONTENT_TYPE, kind)], text)
+}
+
+async fn guard(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in GUARDS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn fleet(State(app): State<App>) -> Response {
+    let (fleet, version) = app.live.fleet(&app).await;
+    answer(page::fleet(&fleet, &version, Timestamp::now()))
+}
+
+async fn host(State(app): State<App>, Path(name): Path<String>) -> Response {
+    let (fleet, version) = app.live.fleet(&app).await;
+    let mut machines = fleet.hosts.iter().chain(&fleet.unknown);
+    let Some(machine) = machines.find(|machine| machine.host == name) else {
+        let words =
+            "no machine of this name is listed or was ever seen; see / for those that are\n";
+        return (StatusCode::NOT_FOUND, words).into_response();
+    };
+    let log = status::log_of(&app, &MachineId(name));
+    answer(page::host(
+        &fleet.site,
+        machine,
+        &log,
+        &version,
+        Timestamp::now(),
+    ))
+}
+
+fn answer(page: Result<String, PageError>) -> Response {
+    match page {
+        Ok(html) => Html(html).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}

@@ -1,0 +1,107 @@
+//! The page of one machine: how it stands, the story of its last boots, its last words.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::card::Row;
+use super::{PageError, render};
+use crate::policy::event::{BootEvent, Evidence};
+use crate::site::report::{AttemptLog, HostLog, MachineStatus};
+
+#[derive(Debug, Serialize)]
+struct HostView<'a> {
+    site: &'a str,
+    version: &'a str,
+    now_ms: i64,
+    machine: Row,
+    place: Option<String>,
+    entry: Option<&'a str>,
+    /// Newest first.
+    attempts: Vec<AttemptView<'a>>,
+    strays: Vec<Line<'a>>,
+    console: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct AttemptView<'a> {
+    id: &'a str,
+    began: String,
+    lines: Vec<Line<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    at: String,
+    after: String,
+    stage: &'static str,
+    state: &'static str,
+    /// How we know.
+    evidence: &'static str,
+    message: &'a str,
+}
+
+/// The page of a machine.
+///
+/// # Errors
+/// [`PageError`] where the template is broken.
+pub fn host(
+    site: &str,
+    machine: &MachineStatus,
+    log: &HostLog,
+    version: &str,
+    now: Timestamp,
+) -> Result<String, PageError> {
+    let view = HostView {
+        site,
+        version,
+        now_ms: now.as_millisecond(),
+        machine: Row::new(machine),
+        place: place(machine),
+        entry: machine.entry.as_deref(),
+        attempts: log.attempts.iter().rev().map(attempt).collect(),
+        strays: log
+            .strays
+            .iter()
+            .rev()
+            .map(|event| line(event, None))
+            .collect(),
+        console: &log.console,
+    };
+    render("host.html", &view)
+}
+
+fn place(machine: &MachineStatus) -> Option<String> {
+    let rack = machine.rack.as_deref()?;
+    Some(match machine.unit {
+        Some(unit) => format!("rack {rack}, unit {unit}"),
+        None => format!("rack {rack}"),
+    })
+}
+
+fn attempt(attempt: &AttemptLog) -> AttemptView<'_> {
+    let lines = attempt.events.iter();
+    AttemptView {
+        id: &attempt.attempt,
+        began: attempt.began.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        lines: lines
+            .map(|event| line(event, Some(attempt.began)))
+            .collect(),
+    }
+}
+
+fn line(event: &BootEvent, began: Option<Timestamp>) -> Line<'_> {
+    let after = began.map(|began| event.at.as_millisecond() - began.as_millisecond());
+    let seconds = |ms: i64| format!("+{}.{:01} s", ms.max(0) / 1000, ms.max(0) % 1000 / 100);
+    Line {
+        at: event.at.strftime("%H:%M:%S%.3f").to_string(),
+        after: after.map(seconds).unwrap_or_default(),
+        stage: event.stage.name(),
+        state: event.state.name(),
+        evidence: match event.evidence {
+            Evidence::Sent => "we sent it",
+            Evidence::Acknowledged => "it has it",
+            Evidence::Reported => "it reported",
+        },
+        message: &event.message,
+    }
+}

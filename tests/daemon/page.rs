@@ -1,0 +1,229 @@
+//! The page in a real browser: a boot is followed live, and what machines say stays text.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::fake::INVENTORY;
+use crate::host_files::{Booting, KVM01};
+use crate::lab::{APPLIANCE, Namespace, Process, Site, io_error, output, until};
+use crate::{ok, site_with};
+
+/// What nobody may get a browser to run.
+const HOSTILE: &str = "<img src=x onerror=\"document.title='taken over'\">";
+/// A browser on a busy machine starts slowly, and draws slowly.
+const PATIENCE: Duration = Duration::from_secs(90);
+const PORT: &str = "--port=9515";
+
+fn inventory() -> String {
+    INVENTORY
+        .replace("kvm01: {", "kvm01: {rack: r1, unit: 3, ")
+        .replace("kvm02: {", "kvm02: {rack: r1, unit: 1, ")
+}
+
+/// Chromium in a namespace, by WebDriver (W3C Recommendation): JSON over HTTP.
+struct Browser<'a> {
+    namespace: &'a Namespace,
+    /// `/session/ID`.
+    session: String,
+    _driver: Process,
+}
+
+impl<'a> Browser<'a> {
+    fn start(namespace: &'a Namespace, scratch: &Path) -> Self {
+        let log = scratch.join("chromedriver.log");
+        let mut driver = ok(Process::spawn(
+            "chromedriver",
+            namespace.name(),
+            &["chromedriver", PORT],
+            &log,
+        ));
+        ok(driver.wait_for("started successfully", PATIENCE));
+        let profile = format!("--user-data-dir={}", scratch.join("browser").display());
+        // Root's browser has no sandbox, and a namespace has no other networks to be curious about.
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--window-size=1100,800",
+            &profile,
+        ];
+        let options = json!({"browserName": "chrome", "goog:chromeOptions": {"args": arguments}});
+        let mut browser = Self {
+            namespace,
+            session: "/session".to_owned(),
+            _driver: driver,
+        };
+        let begun = browser.ask("", &json!({"capabilities": {"alwaysMatch": options}}));
+        browser.session += &format!("/{}", begun["sessionId"].as_str().expect("a session"));
+        browser
+    }
+
+    /// Posts a command, or gets what needs none.
+    fn ask(&self, command: &str, body: &Value) -> Value {
+        let url = format!("http://127.0.0.1:9515{}{command}", self.session);
+        let body = body.to_string();
+        let mut argv = vec!["curl", "-sS", "-m", "90", url.as_str()];
+        if body != "null" {
+            argv.extend(["-H", "Content-Type: application/json", "-d", &body]);
+        }
+        let text = ok(self.namespace.run(&argv));
+        let answer: Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert!(answer["value"]["error"].is_null(), "{command}: {answer}");
+        answer["value"].clone()
+    }
+
+    fn go(&self, path: &str) {
+        self.ask("/url", &json!({"url": format!("http://{APPLIANCE}{path}")}));
+    }
+
+    fn run(&self, script: &str) -> Value {
+        self.ask("/execute/sync", &json!({"script": script, "args": []}))
+    }
+
+    /// Waits until the script gives true.
+    fn wait(&self, what: &str, script: &str) {
+        let found = || Ok(self.run(script).as_bool().unwrap_or(false).then_some(()));
+        ok(until(what, PATIENCE, found, || {
+            self.run("return document.body.innerText").to_string()
+        }));
+    }
+
+    /// Waits until an element has this text.
+    fn shows(&self, selector: &str, text: &str) {
+        let script = format!(
+            "return document.querySelector({})?.textContent == {}",
+            json!(selector),
+            json!(text)
+        );
+        self.wait(&format!("{text} in {selector}"), &script);
+    }
+
+    /// A picture for people, beside the test's logs.
+    fn picture(&self, path: &Path) {
+        let png = self.ask("/screenshot", &Value::Null);
+        let base64 = path.with_extension("base64");
+        let text = png.as_str().expect("a picture");
+        ok(fs::write(&base64, text).map_err(io_error("write", &base64)));
+        let (from, to) = (base64.display().to_string(), path.display().to_string());
+        ok(output(&[
+            "sh",
+            "-c",
+            "base64 -d \"$0\" >\"$1\"",
+            &from,
+            &to,
+        ]));
+    }
+}
+
+/// A host that reports.
+fn report(host: &Booting, token: &str, stage: &str, message: &str) {
+    let body = format!("stage={stage}\nstate=ok\nuptime_ms=1000\nmessage={message}\n");
+    let answer = host.get("/v1/boot/kvm01/events", token, &["--data-binary", &body]);
+    assert!(answer.starts_with('2'), "{answer}");
+}
+
+#[test]
+fn a_boot_is_followed_in_a_browser_and_nothing_from_the_wire_is_markup() {
+    let Some(mut site) = site_with("page", &inventory()) else {
+        return;
+    };
+    let operator = ok(site.lab.client("operator", "52:54:00:00:0a:01"));
+    ok(operator.ip(&["addr", "add", "10.77.0.50/24", "dev", "eth0"]));
+    let scratch = site.lab.dir().to_owned();
+    let browser = Browser::start(&operator, &scratch);
+    browser.go("/");
+    let words = "[data-host=kvm01] .words";
+    browser.shows(words, "not seen yet");
+    browser.shows(".rack h2", "r1");
+    // A page that is loaded again does not have it any more.
+    browser.run("window.sameDocument = true");
+
+    let host = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
+    let boot = host.boot_token();
+    browser.shows(words, "script");
+    let token = host.config(&boot)("report_token");
+    report(&host, &token, "root", HOSTILE);
+    browser.shows(words, "root");
+    browser.wait(
+        "the note as text",
+        &format!(
+            "return document.querySelector('[data-host=kvm01]').title == {}",
+            json!(HOSTILE)
+        ),
+    );
+    browser.picture(&site.logs.join("page.png"));
+
+    // The stream ends with the daemon, which does not wait for it, and comes back with the next one.
+    ok(site.daemon.signal(Signal::SIGTERM));
+    ok(site.daemon.wait_exit(Duration::from_secs(8)));
+    ok(site.restart());
+    report(&host, &token, "online", "up again");
+    browser.shows(words, "online");
+    browser.wait(
+        "the sign of a lost stream gone",
+        "return document.querySelector('#live').hidden",
+    );
+    assert_eq!(
+        browser.run("return window.sameDocument"),
+        json!(true),
+        "the page was never loaded again"
+    );
+
+    browser.go("/hosts/kvm01");
+    browser.shows("h1", "kvm01");
+    browser.wait(
+        "its story",
+        "return document.querySelector('.story').textContent.includes('onerror')",
+    );
+    report(&host, &token, "pool", "the pool is mounted");
+    browser.wait(
+        "the story goes on",
+        "return document.querySelector('.story').textContent.includes('pool is mounted')",
+    );
+    browser.picture(&site.logs.join("host.png"));
+    let title = browser.run("return document.title");
+    assert_eq!(title, json!("kvm01: pool"), "markup from the wire was run");
+    assert_eq!(
+        browser.run("return document.images.length"),
+        json!(0),
+        "or drawn"
+    );
+    headers(&operator, &site);
+}
+
+/// What is not for hosts has its guards, also without a browser that asks for them.
+fn headers(operator: &Namespace, site: &Site) {
+    for path in ["/", "/hosts/kvm01", "/page/script.js", "/hosts/nobody"] {
+        let url = format!("http://{APPLIANCE}{path}");
+        let head = ok(operator.run(&[
+            "curl",
+            "-sS",
+            "-m",
+            "10",
+            "-o",
+            "/dev/null",
+            "-D",
+            "-",
+            &url,
+        ]))
+        .to_lowercase();
+        assert!(
+            head.contains("content-security-policy: default-src 'none'"),
+            "{path}: {head}"
+        );
+        assert!(
+            head.contains("x-content-type-options: nosniff"),
+            "{path}: {head}"
+        );
+    }
+    assert!(!site.daemon.log().text().contains("cannot make the page"));
+}
