@@ -63,6 +63,119 @@ fn every_valid_file_loads() {
     }
 }
 
+#[test]
+fn several_files_are_one_inventory() {
+    for path in files("several") {
+        let shown = match load(&path.join("hosts.yaml")) {
+            Ok(loaded) => format!("{:#?}\n{}", loaded.warnings, describe(&loaded.inventory)),
+            Err(faults) => faults.to_string(),
+        };
+        let shown = shown.replace(&format!("{}/", path.display()), "");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        let name = format!("several-{}", stem(&path));
+        settings().bind(|| insta::assert_snapshot!(name, shown));
+    }
+}
+
+#[test]
+fn every_file_and_directory_that_was_looked_at_is_told() {
+    let good = root().join("tests/inventories/several/good");
+    let seen = load(&good.join("hosts.yaml")).unwrap().seen;
+    let mut paths: Vec<_> = seen
+        .iter()
+        .map(|seen| seen.path.strip_prefix(&good).unwrap())
+        .collect();
+    paths.sort();
+    let wanted = [
+        "hosts.d",
+        "hosts.d/empty.yaml",
+        "hosts.d/r1.yaml",
+        "hosts.d/r2/more.yaml",
+        "hosts.d/r2.yaml",
+        "hosts.yaml",
+        "profiles.yaml",
+    ];
+    assert_eq!(paths, wanted.map(Path::new));
+}
+
+/// What people are told is what is served.
+#[test]
+fn values_and_their_places_are_those_of_the_typed_settings() {
+    for path in files("valid") {
+        let (name, text) = text_of(&path);
+        let (inventory, _) = parse(&name, &text).unwrap();
+        for host in inventory.hosts.values() {
+            let values = inventory.values_of(host);
+            let of = |key: &str| {
+                let mut of_key = values.iter().filter(|value| value.key == key);
+                let first = of_key.next();
+                assert!(of_key.next().is_none(), "{key} of {} twice", host.name);
+                first.map(|value| (value.value.clone(), value.origin.clone()))
+            };
+            let profile = &host.profile;
+            let kernel = (profile.kernel.value.clone(), profile.kernel.origin.clone());
+            assert_eq!(of("kernel"), Some(kernel));
+            let initrd = (profile.initrd.value.clone(), profile.initrd.origin.clone());
+            assert_eq!(of("initrd"), Some(initrd));
+            let origin = |key| of(key).and_then(|(_, origin)| origin);
+            assert_eq!(origin("loader"), profile.loader.origin);
+            assert_eq!(origin("on_failure"), profile.on_failure.origin);
+            assert_eq!(origin("root.nfs"), profile.root.origin);
+            let version = of("root.version").is_some();
+            let external = matches!(profile.root.source, RootSource::External { .. });
+            assert!(
+                external || !version,
+                "{} has the version of another root",
+                host.name
+            );
+            assert_eq!(of("bridge.name").unwrap().0, profile.bridge.name);
+            let pool = profile.image_pool.is_some();
+            let told = of("image_pool").is_some_and(|(text, _)| text != "none");
+            assert_eq!(told, pool, "{}", host.name);
+            let arguments = values.iter().filter(|value| value.key == "cmdline");
+            let arguments: Vec<_> = arguments
+                .map(|at| (&at.value, at.origin.as_ref()))
+                .collect();
+            let typed = profile.cmdline.iter();
+            let typed: Vec<_> = typed.map(|at| (&at.value, at.origin.as_ref())).collect();
+            assert_eq!(arguments, typed);
+            assert_eq!(of("ip").unwrap().0, host.ip.to_string());
+            assert_eq!(of("rack").map(|(rack, _)| rack), host.rack);
+            let unit = of("unit").map(|(unit, _)| unit.parse().unwrap());
+            assert_eq!(unit, host.unit);
+        }
+    }
+}
+
+#[test]
+fn what_a_nearer_layer_says_supersedes_the_farther() {
+    let (name, text) = text_of(&root().join("tests/inventories/valid/inheritance.yaml"));
+    let (inventory, _) = parse(&name, &text).unwrap();
+    let values = inventory.values_of(&inventory.hosts["kvm02"]);
+    let lines = values.iter().map(|value| {
+        let place = |origin: &bridgehead::inventory::model::Origin| {
+            format!("{}:{} {}", origin.line, origin.column, origin.layer)
+        };
+        let superseded = value.superseded.iter();
+        let superseded: String = superseded
+            .map(|old| format!("\n  not {} {} {}", old.key, old.value, place(&old.origin)))
+            .collect();
+        let origin = value.origin.as_ref().map_or("default".into(), place);
+        format!("{} {} {origin}{superseded}", value.key, value.value)
+    });
+    let lines: Vec<_> = lines.collect();
+    settings().bind(|| insta::assert_snapshot!("values-of-a-host", lines.join("\n")));
+    let (name, text) = text_of(&root().join("tests/inventories/valid/menus.yaml"));
+    let (inventory, _) = parse(&name, &text).unwrap();
+    let values = inventory.values_of(&inventory.hosts["kvm04"]);
+    let menu = values.iter().find(|value| value.key == "menu").unwrap();
+    assert_eq!(menu.value, "none");
+    assert!(menu.superseded.iter().any(|old| old.key == "menu.timeout"));
+    let hash = values.iter().flat_map(|value| &value.superseded);
+    let hash: Vec<_> = hash.filter(|old| old.value.contains("hash")).collect();
+    assert!(hash.is_empty(), "{hash:?}");
+}
+
 /// Hosts with what they boot, one per line.
 fn describe(inventory: &Inventory) -> String {
     let mut lines: Vec<String> = Vec::new();

@@ -297,7 +297,7 @@ fn read(file: File, length: u64) -> io::Result<(Option<File>, Bytes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::model::{Server, UnknownPolicy};
+    use crate::inventory::model::{Layers, Server, UnknownPolicy};
     use std::collections::HashMap;
 
     fn inventory() -> Inventory {
@@ -310,6 +310,7 @@ mod tests {
             unknown: UnknownPolicy::Hold,
             secrets: None,
             by_mac: HashMap::new(),
+            written: Layers::default(),
         }
     }
 

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod exit;
 mod explain;
+mod hosts;
 mod initrd;
 mod log;
 mod replay;
@@ -40,6 +41,9 @@ enum Verb {
     Serve(serve::Arguments),
     /// Show every fault of the inventory and of what it names, without serving
     Check(check::Arguments),
+    /// List the inventory's hosts, or show what holds for one, and where that is written
+    #[command(subcommand)]
+    Hosts(hosts::Verb),
     /// Show where every machine stands on its way to joined
     Status(status::Arguments),
     /// Show the story of a machine's last boots
@@ -102,6 +106,7 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Hosts(verb) => hosts::run(&verb),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Log(arguments) => log::run(&arguments),
         Verb::Why(arguments) => why::run(&arguments),

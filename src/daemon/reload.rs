@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use super::roots::Roots;
 use crate::assets::Fingerprint;
 use crate::http::App;
 use crate::inventory::model::Inventory;
+use crate::inventory::outline::Changes;
 use crate::site::{Paths, Snapshot};
 
 /// How often the files are looked at. Asking their state works on every file system and
@@ -21,6 +23,9 @@ use crate::site::{Paths, Snapshot};
 const LOOK: Duration = Duration::from_secs(1);
 /// How soon an edit that was refused is tried again though it has not changed.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// Changes that a reload tells one by one.
+const TOLD: usize = 20;
 
 /// An edit that was not served.
 struct Refused {
@@ -77,10 +82,7 @@ impl Reloader {
     }
 
     fn fingerprint(&self) -> Vec<Option<Fingerprint>> {
-        Snapshot::watched_files(&self.paths)
-            .iter()
-            .map(|path| Fingerprint::of(path))
-            .collect()
+        self.app.site.snapshot().fingerprints_now(&self.paths)
     }
 
     fn refuse(&self, why: String) {
@@ -112,7 +114,6 @@ impl Reloader {
                 return false;
             }
         };
-        let summary = summary(&self.app.site.snapshot().inventory, &snapshot.inventory);
         let moved = moved_ports(&self.app.site.snapshot().inventory, &snapshot.inventory);
         if let Some(why) = moved.or_else(|| self.unbound(&snapshot.inventory)) {
             self.refuse(why);
@@ -124,10 +125,22 @@ impl Reloader {
             return false;
         }
         own::warn(&snapshot.inventory);
+        let changes = self.changes(snapshot.clone()).await;
         self.app.site.replace(snapshot);
         self.app.reload.accept();
-        tracing::info!("reloaded: {summary}");
+        tell(&changes);
         true
+    }
+
+    /// What differs from what is served; texts of 10,000 hosts are not for the runtime's threads.
+    async fn changes(&self, snapshot: Arc<Snapshot>) -> Changes {
+        let site = self.app.site.clone();
+        let compare = move || {
+            let served = site.outline(Timestamp::now());
+            served.changes(&snapshot.inventory.outline())
+        };
+        let compared = tokio::task::spawn_blocking(compare).await;
+        compared.unwrap_or_default()
     }
 
     /// Why the sockets that the start bound don't do for an inventory.
@@ -174,25 +187,13 @@ fn moved_ports(old: &Inventory, new: &Inventory) -> Option<String> {
     })
 }
 
-fn summary(old: &Inventory, new: &Inventory) -> String {
-    let added = new
-        .hosts
-        .keys()
-        .filter(|name| !old.hosts.contains_key(*name))
-        .count();
-    let removed = old
-        .hosts
-        .keys()
-        .filter(|name| !new.hosts.contains_key(*name))
-        .count();
-    let same = |name: &String| old.hosts.get(name) == new.hosts.get(name);
-    let changed = new
-        .hosts
-        .keys()
-        .filter(|name| old.hosts.contains_key(*name) && !same(name))
-        .count();
-    format!(
-        "{} hosts; {added} added, {removed} removed, {changed} changed; changes apply at the next boot",
-        new.hosts.len()
-    )
+/// Says what changed. A file that is saved as it was, or a boot file, is told too: it is served.
+fn tell(changes: &Changes) {
+    let lines = changes.lines(TOLD);
+    let lines = lines.trim_end();
+    let summary = changes.summary();
+    match lines.is_empty() {
+        true => tracing::info!("reloaded: {summary} in the inventory"),
+        false => tracing::info!("reloaded: {summary}\n{lines}"),
+    }
 }

@@ -44,6 +44,24 @@ pub(super) fn fleet(app: &App) -> FleetStatus {
     fleet
 }
 
+/// The inventory that is served, for who would edit it: over the daemon's own socket alone, for it
+/// is the whole file.
+pub(super) async fn inventory(
+    State(app): State<App>,
+    Extension(ends): Extension<Ends>,
+) -> Response {
+    if ends != Ends::Local {
+        let text = "the inventory is shown over the daemon's own socket alone\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
+    let site = app.site.clone();
+    let outline = tokio::task::spawn_blocking(move || site.outline(Timestamp::now())).await;
+    match outline {
+        Ok(outline) => Json(outline).into_response(),
+        Err(panic) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{panic}\n")).into_response(),
+    }
+}
+
 pub(super) async fn host_log(
     State(app): State<App>,
     Path(name): Path<String>,

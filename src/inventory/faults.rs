@@ -4,22 +4,31 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::model::{Origin, Sourced};
-use super::tree::{At, Span};
+use super::tree::{At, FileId, Span};
 use crate::diagnostic::{Diagnostic, Diagnostics, Label};
 
-/// Collects faults of one file and knows its name.
-#[derive(Debug)]
+/// Where a fault that is said once was said: its code and words, file, line and column.
+type Said = (&'static str, String, Option<Arc<str>>, usize, usize);
+
+/// Collects faults of all files and knows their names.
+#[derive(Debug, Default)]
 pub(super) struct Faults {
-    file: Arc<str>,
+    files: Vec<Arc<str>>,
     found: Diagnostics,
-    said: HashSet<(&'static str, String, usize, usize)>,
+    said: HashSet<Said>,
 }
 
 impl Faults {
-    pub(super) fn new(file: Arc<str>) -> Self {
-        let found = Diagnostics::default();
-        let said = HashSet::new();
-        Self { file, found, said }
+    /// A further file that faults may lie in, by the name that messages use.
+    pub(super) fn add_file(&mut self, name: Arc<str>) -> FileId {
+        let id = u16::try_from(self.files.len()).unwrap_or(u16::MAX);
+        self.files.push(name);
+        FileId(id)
+    }
+
+    fn name_of(&self, file: FileId) -> Arc<str> {
+        let name = self.files.get(usize::from(file.0));
+        name.cloned().unwrap_or_default()
     }
 
     pub(super) fn push(&mut self, diagnostic: Diagnostic) {
@@ -30,7 +39,14 @@ impl Faults {
     pub(super) fn once(&mut self, diagnostic: Diagnostic) {
         let place = diagnostic.place();
         let (line, column) = place.map_or((0, 0), |label| (label.line, label.column));
-        let key = (diagnostic.code, diagnostic.message.clone(), line, column);
+        let file = place.map(|label| label.file.clone());
+        let key = (
+            diagnostic.code,
+            diagnostic.message.clone(),
+            file,
+            line,
+            column,
+        );
         if self.is_full() || self.said.insert(key) {
             self.push(diagnostic);
         }
@@ -70,7 +86,7 @@ impl Faults {
     /// A place that explains a fault.
     pub(super) fn context(&self, span: Span, text: impl Into<String>) -> Label {
         Label {
-            file: self.file.clone(),
+            file: self.name_of(span.file),
             line: span.line as usize,
             column: span.column as usize,
             length: span.length as usize,
@@ -82,11 +98,20 @@ impl Faults {
     /// A span as the model keeps it.
     pub(super) fn origin(&self, span: Span, layer: &Arc<str>) -> Origin {
         Origin {
-            file: self.file.clone(),
+            file: self.name_of(span.file),
             line: span.line as usize,
             column: span.column as usize,
             layer: layer.clone(),
         }
+    }
+
+    /// The span of a value that stands plainly at its origin.
+    pub(super) fn span_of(&self, at: &Sourced<String>) -> Option<Span> {
+        let origin = at.origin.as_ref()?;
+        let file = self.files.iter().position(|name| *name == origin.file)?;
+        let file = FileId(u16::try_from(file).ok()?);
+        let length = at.value.chars().count();
+        Some(Span::new(file, origin.line, origin.column, length))
     }
 
     /// A value as the model keeps it.

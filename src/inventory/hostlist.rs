@@ -20,16 +20,20 @@ const MAX_RANGE: u32 = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Pattern {
     One(String),
-    Range {
-        prefix: String,
-        suffix: String,
-        first: u32,
-        count: u32,
-        /// Digits, with leading zeros; 0 for as many as the number has.
-        width: usize,
-    },
+    Range(Counted),
     /// The name is refused, and that is reported.
     Refused,
+}
+
+/// Names that differ by a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Counted {
+    prefix: String,
+    suffix: String,
+    first: u32,
+    count: u32,
+    /// Digits, with leading zeros; 0 for as many as the number has.
+    width: usize,
 }
 
 /// What one host of an entry takes for itself.
@@ -40,6 +44,7 @@ pub(super) struct Seed {
     pub(super) ip: Option<At<Ipv4Addr>>,
     pub(super) nics: Named<MacAddr>,
     pub(super) addresses: Named<Ipv4Net>,
+    pub(super) rack: Option<String>,
     pub(super) unit: Option<At<u16>>,
 }
 
@@ -74,30 +79,10 @@ pub(super) fn pattern(entry: &Entry<'_>, faults: &mut Faults) -> Pattern {
 }
 
 fn parse_range(text: &str) -> Option<Pattern> {
-    let (prefix, rest) = text.split_once('[')?;
-    let (range, suffix) = rest.split_once(']')?;
-    let (first_digits, last_digits) = range.split_once('-')?;
-    let number = |digits: &str| {
-        let legal = (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-        legal.then(|| digits.parse::<u32>().ok()).flatten()
-    };
-    let (first, last) = (number(first_digits)?, number(last_digits)?);
-    let count = last.checked_sub(first)?.checked_add(1)?;
-    let padded = first_digits.starts_with('0') && first_digits.len() > 1;
-    let width = if padded { first_digits.len() } else { 0 };
-    let pattern = Pattern::Range {
-        prefix: prefix.to_owned(),
-        suffix: suffix.to_owned(),
-        first,
-        count,
-        width,
-    };
+    let names = Counted::parse(text)?;
     // The names differ in digits only, and the last is the longest.
-    let legal = count <= MAX_RANGE
-        && (!padded || first_digits.len() == last_digits.len())
-        && is_host_name(&pattern.name(0))
-        && is_host_name(&pattern.name(count - 1));
-    legal.then_some(pattern)
+    let legal = is_host_name(&names.name(0)) && is_host_name(&names.name(names.count - 1));
+    legal.then_some(Pattern::Range(names))
 }
 
 fn is_host_name(text: &str) -> bool {
@@ -105,18 +90,90 @@ fn is_host_name(text: &str) -> bool {
     names::host_name(&Scalar { text, plain: false }).is_ok()
 }
 
-impl Pattern {
+impl Counted {
+    /// Reads `PREFIX[FIRST-LAST]SUFFIX`.
+    fn parse(text: &str) -> Option<Self> {
+        let (prefix, rest) = text.split_once('[')?;
+        let (range, suffix) = rest.split_once(']')?;
+        let (first_digits, last_digits) = range.split_once('-')?;
+        let number = |digits: &str| {
+            let legal =
+                (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+            legal.then(|| digits.parse::<u32>().ok()).flatten()
+        };
+        let (first, last) = (number(first_digits)?, number(last_digits)?);
+        let count = last.checked_sub(first)?.checked_add(1)?;
+        let padded = first_digits.starts_with('0') && first_digits.len() > 1;
+        let legal = count <= MAX_RANGE
+            && !suffix.contains(['[', ']'])
+            && (!padded || first_digits.len() == last_digits.len());
+        legal.then(|| Self {
+            prefix: prefix.to_owned(),
+            suffix: suffix.to_owned(),
+            first,
+            count,
+            width: if padded { first_digits.len() } else { 0 },
+        })
+    }
+
     fn name(&self, index: u32) -> String {
-        match self {
-            Self::One(name) => name.clone(),
-            Self::Range {
-                prefix,
-                suffix,
-                first,
-                width,
-                ..
-            } => format!("{prefix}{:0width$}{suffix}", first + index),
-            Self::Refused => String::new(),
+        let Self { prefix, suffix, .. } = self;
+        let (number, width) = (self.first + index, self.width);
+        format!("{prefix}{number:0width$}{suffix}")
+    }
+}
+
+/// The racks of an entry, and how many hosts stand in each.
+#[derive(Default)]
+struct Racks {
+    one: Option<String>,
+    several: Option<(Counted, u32)>,
+}
+
+impl Racks {
+    /// `None`: they don't fit the hosts, and that is reported.
+    fn read(written: &WrittenHost, hosts: u32, faults: &mut Faults) -> Option<Self> {
+        let Some(rack) = &written.rack else {
+            return Some(Self::default());
+        };
+        if !rack.value.contains(['[', ']']) {
+            let one = Some(rack.value.clone());
+            return Some(Self { one, several: None });
+        }
+        let fault = |message: String, help: &str| {
+            Diagnostic::error("inventory::bad_rack_range", message)
+                .with_label(faults.primary(rack.span, ""))
+                .with_label(faults.context(written.span, "its hosts"))
+                .with_help(help)
+        };
+        let fault = match Counted::parse(&rack.value) {
+            None => fault(
+                format!("{} is not a range of racks", quote(&rack.value)),
+                "write first and last number in brackets: r[1-4]",
+            ),
+            Some(_) if hosts == 1 => fault(
+                "one host can't stand in several racks".into(),
+                "name its rack, without a range",
+            ),
+            Some(racks) if !hosts.is_multiple_of(racks.count) => fault(
+                format!("{hosts} hosts don't fill {} racks evenly", racks.count),
+                "each rack takes as many hosts as the others; write an entry for the rest",
+            ),
+            Some(racks) => {
+                let each = hosts / racks.count;
+                let several = Some((racks, each));
+                return Some(Self { one: None, several });
+            }
+        };
+        faults.push(fault);
+        None
+    }
+
+    /// The rack of a host, and how many stand in it before.
+    fn of(&self, index: u32) -> (Option<String>, u32) {
+        match &self.several {
+            Some((racks, each)) => (Some(racks.name(index / each)), index % each),
+            None => (self.one.clone(), index),
         }
     }
 }
@@ -125,20 +182,24 @@ impl Pattern {
 pub(super) fn expand(written: &WrittenHost, faults: &mut Faults) -> Vec<Seed> {
     match &written.pattern {
         Pattern::Refused => Vec::new(),
-        Pattern::One(name) => vec![Seed {
-            name: name.clone(),
-            macs: written.macs.clone(),
-            ip: written.ip,
-            nics: written.nics.clone(),
-            addresses: written.addresses.clone(),
-            unit: written.unit,
-        }],
-        Pattern::Range { count, .. } => expand_range(written, *count, faults),
+        Pattern::One(name) => {
+            let racks = Racks::read(written, 1, faults).unwrap_or_default();
+            vec![Seed {
+                name: name.clone(),
+                macs: written.macs.clone(),
+                ip: written.ip,
+                nics: written.nics.clone(),
+                addresses: written.addresses.clone(),
+                rack: racks.of(0).0,
+                unit: written.unit,
+            }]
+        }
+        Pattern::Range(names) => expand_range(written, names, faults),
     }
 }
 
-fn expand_range(written: &WrittenHost, count: u32, faults: &mut Faults) -> Vec<Seed> {
-    let macs = &written.macs;
+fn expand_range(written: &WrittenHost, names: &Counted, faults: &mut Faults) -> Vec<Seed> {
+    let (macs, count) = (&written.macs, names.count);
     if macs.len() > 1 && macs.len() != count as usize {
         let message = format!("a range of {count} hosts has {} MAC addresses", macs.len());
         let span = macs.first().map_or(written.span, |at| at.span);
@@ -149,7 +210,12 @@ fn expand_range(written: &WrittenHost, count: u32, faults: &mut Faults) -> Vec<S
         faults.push(fault);
         return Vec::new();
     }
-    let seeds: Vec<_> = (0..count).map_while(|index| seed(written, index)).collect();
+    let Some(racks) = Racks::read(written, count, faults) else {
+        return Vec::new();
+    };
+    let seeds: Vec<_> = (0..count)
+        .map_while(|index| seed(written, names.name(index), racks.of(index), index))
+        .collect();
     if seeds.len() < count as usize {
         overflow(written, faults);
     }
@@ -162,7 +228,12 @@ fn overflow(written: &WrittenHost, faults: &mut Faults) {
     faults.error("inventory::bad_host_range", written.span, message, "", help);
 }
 
-fn seed(written: &WrittenHost, index: u32) -> Option<Seed> {
+fn seed(
+    written: &WrittenHost,
+    name: String,
+    (rack, below): (Option<String>, u32),
+    index: u32,
+) -> Option<Seed> {
     let mac = match written.macs.as_slice() {
         [] => None,
         [base] => Some(at(base.span, mac_plus(base.value, index)?)),
@@ -177,17 +248,18 @@ fn seed(written: &WrittenHost, index: u32) -> Option<Seed> {
     };
     let unit = match written.unit {
         Some(base) => {
-            let unit = base.value.checked_add(u16::try_from(index).ok()?)?;
+            let unit = base.value.checked_add(u16::try_from(below).ok()?)?;
             Some(at(base.span, Some(unit).filter(|unit| *unit <= 100)?))
         }
         None => None,
     };
     Some(Seed {
-        name: written.pattern.name(index),
+        name,
         macs: mac.into_iter().collect(),
         ip,
         nics: plus(&written.nics, index, mac_plus)?,
         addresses: plus(&written.addresses, index, address_plus)?,
+        rack,
         unit,
     })
 }
@@ -230,11 +302,10 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> Option<Vec<String>> {
-        let pattern = parse_range(text)?;
-        let Pattern::Range { count, .. } = pattern else {
+        let Pattern::Range(names) = parse_range(text)? else {
             return None;
         };
-        Some((0..count).map(|index| pattern.name(index)).collect())
+        Some((0..names.count).map(|index| names.name(index)).collect())
     }
 
     #[test]

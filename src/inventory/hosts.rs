@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use super::faults::Faults;
 use super::firmware;
 use super::hostlist::{self, Seed};
+use super::layers::Layer;
 use super::menu_settings::Base;
 use super::model::{Home, Host, MacAddr, Network, Profile, Sourced};
 use super::networks::{Networks, Placed, unusable};
@@ -24,6 +25,7 @@ use crate::diagnostic::Diagnostic;
 pub(super) struct Hosts {
     pub(super) by_name: BTreeMap<String, Arc<Host>>,
     pub(super) by_mac: HashMap<MacAddr, Arc<Host>>,
+    pub(super) written: BTreeMap<String, Layer>,
 }
 
 /// Who has taken what so far.
@@ -89,7 +91,7 @@ impl Check<'_> {
         for mac in seed.macs.iter().chain(seed.nics.iter().map(|(_, mac)| mac)) {
             self.take_mac(&seed.name, *mac, faults);
         }
-        self.take_slot(written, &seed, faults);
+        self.take_slot(&seed, faults);
         let network = seed.ip.and_then(|ip| self.take_ip(&seed.name, ip, faults));
         let bridge = profile.map_or("", |profile| &profile.bridge.name);
         let home = self.take_addresses(&seed, bridge, faults);
@@ -117,6 +119,7 @@ impl Check<'_> {
         };
         let host = Arc::new(Host {
             name: seed.name,
+            key: written.key.clone(),
             ip: faults.sourced(ip, layer),
             network,
             home,
@@ -124,7 +127,7 @@ impl Check<'_> {
             addresses: by_name(seed.addresses, layer, faults),
             profile,
             loaders: firmware::sourced(&written.loaders, layer, faults),
-            rack: written.rack.as_ref().map(|at| at.value.clone()),
+            rack: seed.rack,
             unit: seed.unit.map(|at| at.value),
             origin: faults.origin(written.span, &written.layer),
             macs,
@@ -132,6 +135,8 @@ impl Check<'_> {
         for mac in &host.macs {
             self.hosts.by_mac.insert(mac.value, host.clone());
         }
+        let written = written.written.clone();
+        self.hosts.written.insert(host.name.clone(), written);
         self.hosts.by_name.insert(host.name.clone(), host);
     }
 
@@ -169,16 +174,16 @@ impl Check<'_> {
     }
 
     /// Two hosts in one unit are likely a slip; blade chassis hold several, so it is a warning.
-    fn take_slot(&mut self, written: &WrittenHost, seed: &Seed, faults: &mut Faults) {
-        let (Some(rack), Some(unit)) = (&written.rack, seed.unit) else {
+    fn take_slot(&mut self, seed: &Seed, faults: &mut Faults) {
+        let (Some(rack), Some(unit)) = (&seed.rack, seed.unit) else {
             return;
         };
-        let slot = (rack.value.clone(), unit.value);
+        let slot = (rack.clone(), unit.value);
         let taken = (seed.name.clone(), unit.span);
         if let Some((other, first)) = self.slots.insert(slot, taken) {
             let message = format!(
                 "{} and {other} are both in unit {} of rack {}",
-                seed.name, unit.value, rack.value
+                seed.name, unit.value, rack
             );
             let warning = Diagnostic::warning("inventory::rack_clash", message)
                 .with_label(faults.primary(unit.span, ""))

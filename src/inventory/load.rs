@@ -1,20 +1,21 @@
-//! From text to [`Inventory`], every fault at once; and the one door that touches the file.
+//! From text to [`Inventory`], every fault at once.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::faults::Faults;
+use super::include::{Seen, Texts};
+use super::layers::{Layer, Layers};
+use super::merge::merge;
 use super::model::{Inventory, Sourced};
 use super::profiles::Profiles;
 use super::tree::At;
 use super::written::{self, Written};
 use super::{hosts, networks, profiles, tree};
-use crate::diagnostic::{Diagnostic, Diagnostics, Label, Sources};
+use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
 
-/// A larger file is no inventory (10,000 hosts are 1 MiB).
+/// A larger one is no inventory (10,000 hosts are 1 MiB); all files together.
 pub const MAX_BYTES: u64 = 16 << 20;
 
 /// An inventory that may be served, and what the operator should look at all the same.
@@ -26,66 +27,89 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// The texts that warnings and origins point into.
     pub sources: Sources,
+    /// Every file that was read, and every directory that was looked into, as it was before.
+    pub seen: Vec<Seen>,
 }
 
-/// Reads and checks an inventory file.
+/// Reads and checks an inventory file and those that it includes.
 ///
 /// # Errors
-/// All faults found, sorted by place, with the text they point into: at least one error.
+/// All faults found, sorted by place, with the texts they point into: at least one error.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
-    let name = path.display().to_string();
-    let text = read(path, &name)?;
-    let (inventory, warnings) = parse(&name, &text)?;
-    Ok(Loaded {
-        inventory,
-        warnings,
-        sources: sources(Arc::from(name), text),
-    })
+    let mut faults = Faults::default();
+    let texts = Texts::read(path, None, &mut faults);
+    finish(texts, faults)
 }
 
-/// Checks the text of an inventory; `name` is what messages call it. Does no I/O.
+/// Checks an inventory as it would be with another text in one of its files; `edited` is that
+/// file's path without links.
+pub(super) fn load_edited(path: &Path, edited: &Path, text: &str) -> Result<Loaded, Diagnostics> {
+    let mut faults = Faults::default();
+    let instead = Some((edited.to_owned(), text.to_owned()));
+    let texts = Texts::read(path, instead, &mut faults);
+    finish(texts, faults)
+}
+
+/// Checks the text of an inventory; `name` is what messages call it. Does no I/O, so it refuses to
+/// include anything.
 ///
 /// # Errors
 /// All faults found, sorted by place, with the text they point into: at least one error.
 pub fn parse(name: &str, text: &str) -> Result<(Inventory, Vec<Diagnostic>), Diagnostics> {
-    let file: Arc<str> = Arc::from(name);
-    let mut faults = Faults::new(file.clone());
-    let inventory = build(text, &mut faults);
+    let mut faults = Faults::default();
+    let texts = Texts::single(name, text, &mut faults);
+    let loaded = finish(texts, faults)?;
+    Ok((loaded.inventory, loaded.warnings))
+}
+
+fn finish(texts: Texts, mut faults: Faults) -> Result<Loaded, Diagnostics> {
+    let inventory = build(&texts, &mut faults);
     let mut found = faults.into_diagnostics();
     found.sort();
+    let (sources, seen) = texts.into_sources();
     match inventory {
-        Some(inventory) if found.errors() == 0 => Ok((inventory, found.into_vec())),
+        Some(inventory) if found.errors() == 0 => Ok(Loaded {
+            inventory,
+            warnings: found.into_vec(),
+            sources,
+            seen,
+        }),
         _ => {
-            found.set_sources(sources(file, text.to_owned()));
+            found.set_sources(sources);
             Err(found)
         }
     }
 }
 
-fn sources(file: Arc<str>, text: String) -> Sources {
-    let mut sources = Sources::default();
-    sources.insert(file, text);
-    sources
-}
-
-fn build(text: &str, faults: &mut Faults) -> Option<Inventory> {
-    if text.len() as u64 > MAX_BYTES {
-        faults.push(too_large(text.len() as u64));
+fn build(texts: &Texts, faults: &mut Faults) -> Option<Inventory> {
+    // What could not be read would be missed by what could.
+    let incomplete = faults.has_errors();
+    let mut roots = Vec::with_capacity(texts.texts.len());
+    for text in texts.texts.iter().filter(|text| !text.broken) {
+        if text.text.len() as u64 > MAX_BYTES {
+            faults.push(too_large(text.text.len() as u64));
+            return None;
+        }
+        roots.push(tree::parse(text.id, &text.text, faults));
+    }
+    if faults.has_errors() && roots.iter().any(Option::is_none) {
         return None;
     }
-    match tree::parse(text, faults) {
-        Some(root) => {
-            let written = written::read(&root, faults);
-            Some(resolve(written, faults))
+    let mut roots = roots.into_iter();
+    let Some(first) = roots.next().flatten() else {
+        if !incomplete {
+            faults.push(empty());
         }
-        None if faults.has_errors() => None,
-        None => {
-            let empty = Diagnostic::error("inventory::empty", "the inventory is empty")
-                .with_help("write at least one network; hosts.yaml of the source tree shows how");
-            faults.push(empty);
-            None
-        }
-    }
+        return None;
+    };
+    let root = merge(first, roots.flatten().collect(), faults);
+    let written = written::read(&root, faults);
+    (!incomplete).then(|| resolve(written, faults))
+}
+
+fn empty() -> Diagnostic {
+    Diagnostic::error("inventory::empty", "the inventory is empty")
+        .with_help("write at least one network; hosts.yaml of the source tree shows how")
 }
 
 fn resolve(written: Written, faults: &mut Faults) -> Inventory {
@@ -103,9 +127,22 @@ fn resolve(written: Written, faults: &mut Faults) -> Inventory {
         profiles: profiles.complete(),
         hosts: hosts.by_name,
         unknown: written.unknown,
+        written: Layers {
+            top: written.top,
+            networks: layers(written.networks.iter().map(|at| (&at.name, &at.written))),
+            profiles: layers(written.profiles.iter().map(|at| (&at.name, &at.written))),
+            hosts: hosts.written,
+        },
         secrets: written.secrets.map(|at| secrets_file(at, faults)),
         by_mac: hosts.by_mac,
     }
+}
+
+fn layers<'w>(
+    written: impl Iterator<Item = (&'w At<String>, &'w Layer)>,
+) -> BTreeMap<String, Layer> {
+    let owned = written.map(|(name, layer)| (name.value.clone(), layer.clone()));
+    owned.collect()
 }
 
 fn secrets_file(at: At<String>, faults: &Faults) -> Sourced<PathBuf> {
@@ -130,58 +167,7 @@ fn warn(written: &Written, profiles: &Profiles, faults: &mut Faults) {
     profiles.warn_unused(&used, faults);
 }
 
-fn too_large(bytes: u64) -> Diagnostic {
+pub(super) fn too_large(bytes: u64) -> Diagnostic {
     let message = format!("the inventory has {bytes} bytes, and at most {MAX_BYTES} are read");
     Diagnostic::error("inventory::too_large", message).with_help("is this the right file?")
-}
-
-fn read(path: &Path, name: &str) -> Result<String, Diagnostics> {
-    let bytes = read_bytes(path).map_err(|error| {
-        let message = format!("can't read {name}: {error}");
-        let help = "name the inventory with --inventory FILE, and see that you may read it";
-        single(Diagnostic::error("inventory::unreadable", message).with_help(help))
-    })?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(single(too_large(bytes.len() as u64)));
-    }
-    String::from_utf8(bytes).map_err(|error| not_utf8(name, &error))
-}
-
-/// One byte more than allowed is enough to know that it is too large.
-fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path)?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn single(diagnostic: Diagnostic) -> Diagnostics {
-    let mut found = Diagnostics::default();
-    found.push(diagnostic);
-    found
-}
-
-fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Diagnostics {
-    let bytes = error.as_bytes();
-    let (valid, _) = bytes.split_at(error.utf8_error().valid_up_to());
-    // Lines end as everywhere in the file: YAML knows the lone CR too.
-    let before = String::from_utf8_lossy(valid);
-    let before = before.replace("\r\n", "\n").replace('\r', "\n");
-    let file: Arc<str> = Arc::from(name);
-    let last_line = before.rsplit('\n').next().unwrap_or_default();
-    let label = Label {
-        file: file.clone(),
-        line: before.matches('\n').count() + 1,
-        column: last_line.chars().count() + 1,
-        length: 1,
-        text: String::from("the first byte that is not"),
-        primary: true,
-    };
-    let diagnostic = Diagnostic::error("inventory::not_utf8", format!("{name} is not UTF-8 text"))
-        .with_label(label)
-        .with_help("save the file as UTF-8");
-    let mut found = single(diagnostic);
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    found.set_sources(sources(file, text));
-    found
 }

@@ -5,26 +5,36 @@
 //! each other (`networks`, `profiles` with their `stack` of interfaces, `hosts` with their `nics`). Each step reports to one collection and goes
 //! on, so that an operator sees every fault in one run. [`artefacts`] then looks whether what
 //! the inventory names is there.
+//!
+//! Files that the first one includes are read before all that (`include`) and laid into it
+//! (`merge`). What each value is and where it stands is kept as written, too (`layers`): for
+//! `hosts show`, and for what differs between two inventories ([`outline`]). [`edit`] changes the
+//! operator's file and keeps the rest of it.
 
 pub mod artefacts;
 mod bonds;
 mod bridges;
 mod dhcp_options;
+pub mod edit;
 mod faults;
 mod fields;
 mod firmware;
 mod hostlist;
 mod hosts;
+mod include;
 mod interfaces;
+mod layers;
 mod links;
 mod load;
 pub mod menu;
 mod menu_settings;
+mod merge;
 pub mod model;
 mod names;
 mod networks;
 mod nics;
 mod order;
+pub mod outline;
 mod pci;
 mod pools;
 mod profiles;
@@ -38,5 +48,6 @@ pub(crate) mod suggest;
 mod tree;
 mod written;
 
+pub use include::Seen;
 pub use load::{Loaded, MAX_BYTES, load, parse};
 pub use pci::{BadPciId, PciId};

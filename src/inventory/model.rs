@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 pub use super::firmware::{Firmware, LoaderFiles};
+pub use super::layers::{Layer, Layers, Setting, Value};
 pub use super::links::{BOOT_ROLE, Bond, BondMode, Bridge, Interface, InterfaceKind};
 pub use super::menu::{Boots, EntryGone, Menu, MenuEntry};
 use super::pci::PciId;
@@ -89,7 +90,7 @@ impl FromStr for MacAddr {
 }
 
 /// Where a value stands in the operator's files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Origin {
     /// The file as the operator named it.
     pub file: Arc<str>,
@@ -137,6 +138,8 @@ pub struct Inventory {
     pub secrets: Option<Sourced<PathBuf>>,
     /// Every MAC of every host.
     pub by_mac: HashMap<MacAddr, Arc<Host>>,
+    /// All of it as it was written, with its places.
+    pub written: Layers,
 }
 
 /// The ports that the daemon listens on, and what it does at once; DHCP's (67, 4011) are fixed by its clients.
@@ -255,8 +258,10 @@ impl AddressRange {
 /// A server that the operator listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Its key in `hosts:`, also its hostname (RFC 1123 label).
+    /// Its hostname (RFC 1123 label).
     pub name: String,
+    /// Its key in `hosts:`: the name, or that of the range that it is one of.
+    pub key: Arc<str>,
     /// Every NIC it may boot from; never empty.
     pub macs: Vec<Sourced<MacAddr>>,
     /// Its reserved address, inside its network's subnet and outside its pool.

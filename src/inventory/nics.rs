@@ -214,7 +214,9 @@ fn check_pool(written: &WrittenHost, profile: &Profile, faults: &mut Faults) {
             "add `addresses: {{{}: 10.88.0.11/24}}`",
             network.value
         ));
-    let wanted = super::pools::span(network).map(|span| faults.context(span, "wanted here"));
+    let wanted = faults
+        .span_of(network)
+        .map(|span| faults.context(span, "wanted here"));
     faults.push(match wanted {
         Some(label) => fault.with_label(label),
         None => fault,

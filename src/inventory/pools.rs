@@ -6,7 +6,7 @@ use super::faults::Faults;
 use super::fields::Fields;
 use super::model::{Bridge, ImagePool, Interface, NfsVersion, PoolKind, Sourced};
 use super::suggest::did_you_mean;
-use super::tree::{At, Kind, Span};
+use super::tree::{At, Kind};
 use super::{names, storage};
 use crate::diagnostic::Diagnostic;
 
@@ -111,16 +111,6 @@ pub(super) fn check_network(
         .with_help(did_you_mean(&network.value, names));
     fault
         .labels
-        .extend(span(network).map(|span| faults.primary(span, "")));
+        .extend(faults.span_of(network).map(|span| faults.primary(span, "")));
     faults.once(fault);
-}
-
-/// Where a value that stands plainly in the file is.
-pub(super) fn span(at: &Sourced<String>) -> Option<Span> {
-    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    at.origin.as_ref().map(|origin| Span {
-        line: narrow(origin.line),
-        column: narrow(origin.column),
-        length: narrow(at.value.chars().count()),
-    })
 }

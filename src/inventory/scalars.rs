@@ -52,7 +52,7 @@ impl Bad {
 ///
 /// The rules are those of YAML 1.1 (yaml.org/type) too: editors, linters and scripts that read
 /// the same file follow them, and the operator should not have to know who does.
-fn misread(text: &str) -> Option<&'static str> {
+pub(super) fn misread(text: &str) -> Option<&'static str> {
     let lower = text.to_ascii_lowercase();
     if matches!(
         &*lower,

@@ -26,32 +26,36 @@ const MAX_REFUSALS: usize = 5;
 const SHARE: &str =
     "write the value out, or put what is shared in a profile and name it with `extends:`";
 
-/// A stretch of the file; line and column count from 1, in characters.
+/// A file of the inventory, by its place among those that were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(super) struct FileId(pub(super) u16);
+
+/// A stretch of a file; line and column count from 1, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
+    pub(super) file: FileId,
     pub(super) line: u32,
     pub(super) column: u32,
     pub(super) length: u32,
 }
 
 impl Span {
-    fn new(line: usize, column: usize, length: usize) -> Self {
+    pub(super) fn new(file: FileId, line: usize, column: usize, length: usize) -> Self {
         // The file is at most 16 MiB, so these always fit.
         let narrow = |number| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
+            file,
             line: narrow(line),
             column: narrow(column),
             length: narrow(length),
         }
     }
-}
 
-impl From<yaml::Span> for Span {
     /// What spans several lines is cut to its first character.
-    fn from(span: yaml::Span) -> Self {
+    fn of(file: FileId, span: yaml::Span) -> Self {
         let one_line = span.start.line() == span.end.line();
         let length = if one_line { span.len().max(1) } else { 1 };
-        Self::new(span.start.line(), span.start.col() + 1, length)
+        Self::new(file, span.start.line(), span.start.col() + 1, length)
     }
 }
 
@@ -109,8 +113,9 @@ impl Node<'_> {
 }
 
 /// Parses one document. `None`: it is empty, or it is not YAML and that is reported.
-pub(super) fn parse<'i>(text: &'i str, faults: &mut Faults) -> Option<Node<'i>> {
+pub(super) fn parse<'i>(file: FileId, text: &'i str, faults: &mut Faults) -> Option<Node<'i>> {
     let mut builder = Builder {
+        file,
         parser: yaml::Parser::new_from_str_with_options(text, options()),
         nodes: 0,
         refused: HashMap::new(),
@@ -119,14 +124,14 @@ pub(super) fn parse<'i>(text: &'i str, faults: &mut Faults) -> Option<Node<'i>> 
     match builder.document() {
         Ok(root) => root,
         Err(error) => {
-            let diagnostic = syntax_fault(builder.faults, &error);
+            let diagnostic = syntax_fault(file, builder.faults, &error);
             builder.faults.push(diagnostic);
             None
         }
     }
 }
 
-fn options() -> yaml::Options {
+pub(super) fn options() -> yaml::Options {
     let mut options = yaml::Options::default();
     options.disallow_directives = true;
     options.emit_unresolved_aliases = true;
@@ -138,6 +143,7 @@ fn options() -> yaml::Options {
 }
 
 struct Builder<'i, 'f> {
+    file: FileId,
     parser: yaml::Parser<'i, yaml::StrInput<'i>>,
     nodes: usize,
     /// How often each refusal was met.
@@ -154,7 +160,8 @@ impl<'i> Builder<'i, '_> {
             match self.parser.next().transpose()? {
                 Some((Event::Anchor(..), span)) => {
                     let message = "anchors (`&name`) are not supported";
-                    self.refuse("inventory::yaml_feature", span.into(), message, SHARE);
+                    let span = Span::of(self.file, span);
+                    self.refuse("inventory::yaml_feature", span, message, SHARE);
                 }
                 next => return Ok(next),
             }
@@ -168,7 +175,7 @@ impl<'i> Builder<'i, '_> {
                 Event::DocumentStart(..) if root.is_some() => {
                     self.refuse(
                         "inventory::several_documents",
-                        span.into(),
+                        Span::of(self.file, span),
                         "a second YAML document begins here",
                         "keep everything in one document: remove the `---`",
                     );
@@ -201,7 +208,7 @@ impl<'i> Builder<'i, '_> {
             Event::MappingStart(..) => Kind::Mapping(self.mapping()?),
             _ => Kind::Refused,
         };
-        let span = span.into();
+        let span = Span::of(self.file, span);
         Ok(Node { span, kind })
     }
 
@@ -229,7 +236,7 @@ impl<'i> Builder<'i, '_> {
             let node = self.node(event, span)?;
             entries.extend(self.entry(key, node));
         }
-        self.mark_duplicates(&mut entries);
+        mark_duplicates(&mut entries, self.faults);
         Ok(entries)
     }
 
@@ -262,37 +269,18 @@ impl<'i> Builder<'i, '_> {
         }
     }
 
-    fn mark_duplicates(&mut self, entries: &mut [Entry<'i>]) {
-        let mut seen: HashMap<Cow<'i, str>, Span> = HashMap::with_capacity(entries.len());
-        for entry in entries {
-            if let Some(first) = seen.get(&entry.key.text) {
-                entry.duplicate = true;
-                let name = super::suggest::quote(&entry.key.text);
-                let fault = Diagnostic::error(
-                    "inventory::duplicate_key",
-                    format!("{name} is written twice"),
-                )
-                .with_label(self.faults.primary(entry.key_span, "again here"))
-                .with_label(self.faults.context(*first, "first here"))
-                .with_help("keep one of the two; if they are two things, give them two names");
-                self.faults.push(fault);
-            } else {
-                seen.insert(entry.key.text.clone(), entry.key_span);
-            }
-        }
-    }
-
     /// Reports an alias, or a tag on a node.
     fn refuse_decoration(&mut self, event: &Event<'i>, span: yaml::Span) {
         match event {
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 let message = "aliases (`*name`) are not supported";
-                self.refuse("inventory::yaml_feature", span.into(), message, SHARE);
+                let span = Span::of(self.file, span);
+                self.refuse("inventory::yaml_feature", span, message, SHARE);
             }
             Event::Scalar(_, _, _, Some(_))
             | Event::SequenceStart(_, _, Some(_))
             | Event::MappingStart(_, _, Some(_)) => {
-                let place = span.tag_span().unwrap_or(span).into();
+                let place = Span::of(self.file, span.tag_span().unwrap_or(span));
                 let message = "tags (`!name`) are not supported";
                 let help = "remove the tag; to make a text of a value, quote it";
                 self.refuse("inventory::yaml_feature", place, message, help);
@@ -317,10 +305,29 @@ impl<'i> Builder<'i, '_> {
     }
 }
 
+/// Reports keys that stand before in the same map, and marks them; those marked stay as they are.
+pub(super) fn mark_duplicates(entries: &mut [Entry<'_>], faults: &mut Faults) {
+    let mut seen: HashMap<Cow<'_, str>, Span> = HashMap::with_capacity(entries.len());
+    for entry in entries.iter_mut().filter(|entry| !entry.duplicate) {
+        let Some(first) = seen.get(&entry.key.text) else {
+            seen.insert(entry.key.text.clone(), entry.key_span);
+            continue;
+        };
+        entry.duplicate = true;
+        let name = super::suggest::quote(&entry.key.text);
+        let message = format!("{name} is written twice");
+        let fault = Diagnostic::error("inventory::duplicate_key", message)
+            .with_label(faults.primary(entry.key_span, "again here"))
+            .with_label(faults.context(*first, "first here"))
+            .with_help("keep one of the two; if they are two things, give them two names");
+        faults.push(fault);
+    }
+}
+
 /// The parser stops here: what stands below is not YAML any more.
-fn syntax_fault(faults: &Faults, error: &ScanError) -> Diagnostic {
+fn syntax_fault(file: FileId, faults: &Faults, error: &ScanError) -> Diagnostic {
     let marker = error.marker();
-    let span = Span::new(marker.line().max(1), marker.col() + 1, 1);
+    let span = Span::new(file, marker.line().max(1), marker.col() + 1, 1);
     let diagnostic = Diagnostic::error(
         "inventory::syntax",
         format!("the file can't be read as YAML: {}", error.info()),

@@ -11,11 +11,12 @@ use super::faults::Faults;
 use super::fields::Fields;
 use super::firmware;
 use super::hostlist::{self, Pattern};
+use super::layers::{self, Layer};
 use super::model::{AddressRange, DhcpMode, MacAddr, Server, UnknownPolicy};
 use super::nics::{self, Named};
 use super::scalars::Bad;
 use super::settings::Settings;
-use super::tree::{At, Entry, Node, Scalar, Span};
+use super::tree::{At, Entry, FileId, Node, Scalar, Span};
 use super::{dhcp_options, fields, names, scalars, server};
 use crate::diagnostic::Diagnostic;
 
@@ -47,6 +48,8 @@ pub(super) struct Written {
     pub(super) hosts: Vec<WrittenHost>,
     pub(super) unknown: UnknownPolicy,
     pub(super) secrets: Option<At<String>>,
+    /// What of it stands outside the sections.
+    pub(super) top: Layer,
 }
 
 /// One entry of `networks:`.
@@ -67,6 +70,7 @@ pub(super) struct WrittenNetwork {
     pub(super) dhcp_options: dhcp_options::Written,
     pub(super) loaders: firmware::Written,
     pub(super) layer: Arc<str>,
+    pub(super) written: Layer,
 }
 
 /// One entry of `profiles:`.
@@ -75,12 +79,14 @@ pub(super) struct WrittenProfile {
     pub(super) name: At<String>,
     pub(super) extends: Option<At<String>>,
     pub(super) settings: Settings,
+    pub(super) written: Layer,
 }
 
 /// One entry of `hosts:`, a single host or a range.
 #[derive(Debug)]
 pub(super) struct WrittenHost {
     pub(super) pattern: Pattern,
+    pub(super) key: Arc<str>,
     pub(super) span: Span,
     pub(super) layer: Arc<str>,
     pub(super) macs: Vec<At<MacAddr>>,
@@ -92,15 +98,12 @@ pub(super) struct WrittenHost {
     pub(super) rack: Option<At<String>>,
     pub(super) unit: Option<At<u16>>,
     pub(super) settings: Settings,
+    pub(super) written: Layer,
 }
 
 /// Reads the whole tree; what is wrong in a duplicate is reported, the duplicate itself dropped.
 pub(super) fn read(root: &Node<'_>, faults: &mut Faults) -> Written {
-    let start = Span {
-        line: 1,
-        column: 1,
-        length: 1,
-    };
+    let start = Span::new(FileId::default(), 1, 1, 1);
     let mut top = Fields::new(root, start, Arc::from(fields::TOP), faults);
     let written = Written {
         site: top
@@ -112,7 +115,10 @@ pub(super) fn read(root: &Node<'_>, faults: &mut Faults) -> Written {
         hosts: section(&mut top, "hosts", faults, read_host),
         unknown: read_unknown(&mut top, faults),
         secrets: top.get("secrets", faults, scalars::text),
+        top: layers::top(root, faults),
     };
+    // Followed before anything was read; what is no text is told now.
+    top.list("include", faults, scalars::text);
     top.require("networks", "{boot: {subnet: 10.77.0.0/24}}", faults);
     top.finish(faults);
     written
@@ -186,6 +192,7 @@ fn read_network(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenNetwork
         dhcp_options: dhcp_options::read(&mut fields, faults),
         loaders: firmware::read(&mut fields, faults),
         layer: fields.layer().clone(),
+        written: layers::layer(&fields, faults),
     };
     fields.require("subnet", "10.77.0.0/24", faults);
     fields.finish(faults);
@@ -211,6 +218,7 @@ fn read_profile(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenProfile
         name,
         extends: fields.get("extends", faults, names::key_name),
         settings: Settings::read(&mut fields, faults),
+        written: layers::layer(&fields, faults),
     };
     fields.finish(faults);
     Some(profile)
@@ -221,6 +229,7 @@ fn read_host(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenHost> {
     let unit = scalars::number("a rack unit", 1..=100);
     let host = WrittenHost {
         pattern: hostlist::pattern(entry, faults),
+        key: Arc::from(&*entry.key.text),
         span: entry.key_span,
         layer: fields.layer().clone(),
         macs: read_macs(&mut fields, faults),
@@ -232,6 +241,7 @@ fn read_host(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenHost> {
         rack: fields.get("rack", faults, scalars::text),
         unit: fields.get("unit", faults, unit),
         settings: Settings::read(&mut fields, faults),
+        written: layers::layer(&fields, faults),
     };
     fields.require("ip", "10.77.0.11", faults);
     fields.require("profile", "kvm-host", faults);

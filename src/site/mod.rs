@@ -12,6 +12,7 @@ mod measure;
 pub mod menu;
 mod on_link;
 pub mod others;
+mod outline;
 pub mod own;
 mod reload;
 pub mod report;

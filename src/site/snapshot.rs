@@ -97,6 +97,11 @@ impl Snapshot {
         // Before the files are read: a change while they are read is then seen as one.
         let mut fingerprints = watched(paths);
         let loaded = inventory::load(&paths.inventory)?;
+        let seen = loaded.seen.iter();
+        fingerprints.extend(seen.map(|seen| {
+            let fingerprint = Fingerprint::from(&seen.metadata);
+            (seen.path.clone(), Some(fingerprint))
+        }));
         let mut found = Diagnostics::new(loaded.sources);
         found.extend(loaded.warnings);
         let inventory = loaded.inventory;
@@ -163,6 +168,16 @@ impl Snapshot {
             files.extend(host_files_below(&directory.join("files")));
         }
         files
+    }
+
+    /// What the files are now that it was made from, and those that it would be made from.
+    pub fn fingerprints_now(&self, paths: &Paths) -> Vec<Option<Fingerprint>> {
+        let mine = self.fingerprints.iter().map(|(path, _)| path.clone());
+        Self::watched_files(paths)
+            .into_iter()
+            .chain(mine)
+            .map(|path| Fingerprint::of(&path))
+            .collect()
     }
 
     /// Whether a file that it was made from has changed since, or a root's link.

@@ -61,3 +61,89 @@ fn dhcp_that_is_switched_on_by_an_edit_needs_a_restart_and_is_said_to() {
         Duration::from_secs(10),
     ));
 }
+
+/// What `check --diff` says of a file.
+fn diff(site: &Site, file: &std::path::Path, args: &[&str]) -> std::process::Output {
+    let (file, data) = (file.display().to_string(), site.data.display().to_string());
+    let files = ["--inventory", &file, "--data", &data, "--diff"];
+    ok(site.daemon.verb("check", &[&files, args].concat()))
+}
+
+fn text(output: &std::process::Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_reload_says_what_changed_and_check_says_it_before() {
+    let Some(mut site) = site("difference") else {
+        return;
+    };
+    let kvm01 = ok(site.lab.client("kvm01", "52:54:00:00:00:01"));
+    let firmware = "udhcpc -i eth0 -f -q -n -t 3 -T 1 -s /bin/true -V PXEClient:Arch:00000:UNDI:002001 -x 0x5d:0000";
+    let argv: Vec<_> = firmware.split(' ').collect();
+    ok(kvm01.output(&argv));
+
+    assert!(text(&diff(&site, &site.inventory, &[])).contains("nothing changed"));
+    let edited = INVENTORY
+        .replace("overlay: 512M", "overlay: 1G")
+        .replace("  kvm03:", "  kvm04:")
+        .replace("site: test", "site: edited");
+    let file = site.lab.dir().join("edited.yaml");
+    std::fs::write(&file, &edited).unwrap();
+    let wanted = [
+        "site: test -> edited",
+        "~ profile kvm-host root.overlay: 512M -> 1G  (kvm01, kvm02, kvm04)",
+        "- host kvm03 ip 10.77.0.13",
+        "+ host kvm04 ip 10.77.0.13",
+        "kvm01 is booting (attempt ",
+    ];
+    let told = text(&diff(&site, &file, &[]));
+    let summary = "hosts: 1 added, 1 removed; profiles: 1 changed; site: 1 changed";
+    for line in wanted.iter().chain([&summary]) {
+        assert!(told.contains(line), "{line} is not in:\n{told}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_slice(&diff(&site, &file, &["--json"]).stdout).unwrap();
+    assert_eq!(json["errors"], 0);
+    assert_eq!(json["diff"]["schema"], 1);
+    assert!(json["diff"]["under_way"]["kvm01"].is_string(), "{json}");
+
+    ok(site.edit(&edited));
+    for line in wanted.iter().chain([&summary]) {
+        ok(site.daemon.wait_for(line, Duration::from_secs(20)));
+    }
+}
+
+#[test]
+fn included_files_are_watched_and_a_refused_edit_is_told_until_it_is_mended() {
+    let Some(mut site) = site("included") else {
+        return;
+    };
+    let patience = Duration::from_secs(20);
+    let more = site.lab.dir().join("hosts.d");
+    std::fs::create_dir(&more).unwrap();
+    ok(site.edit(&format!("include: \"hosts.d/*.yaml\"\n{INVENTORY}")));
+    ok(site
+        .daemon
+        .wait_for("nothing changed in the inventory", patience));
+
+    let file = more.join("more.yaml");
+    let host =
+        |ip: &str| format!("hosts: {{kvm44: {{mac: \"{MAC}\", ip: {ip}, profile: kvm-host}}}}\n");
+    std::fs::write(&file, host("10.77.0.44")).unwrap();
+    ok(site.daemon.wait_for("+ host kvm44 ip 10.77.0.44", patience));
+
+    std::fs::write(&file, host("10.78.0.44")).unwrap();
+    ok(site.daemon.wait_for("reload refused", patience));
+    let status = ok(site.daemon.verb("status", &[]));
+    let status = format!("{status:?}");
+    assert!(status.contains("10.78.0.44 lies in no network"), "{status}");
+
+    std::fs::write(&file, host("10.77.0.45")).unwrap();
+    ok(site
+        .daemon
+        .wait_for("~ host kvm44 ip: 10.77.0.44 -> 10.77.0.45", patience));
+    let status = format!("{:?}", ok(site.daemon.verb("status", &[])));
+    assert!(!status.contains("lies in no network"), "{status}");
+}

@@ -1,0 +1,53 @@
+//! `bridgehead hosts add` and `hosts set`.
+
+use clap::Args;
+
+use super::super::{Failure, colour, print};
+use super::{File, faults};
+use crate::diagnostic::render;
+use crate::inventory::edit::{Assignment, EditError, Edited, Verb, edit};
+
+/// Arguments of `hosts add` and `hosts set`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Arguments {
+    /// The host
+    host: String,
+    /// What it says, as in the file: mac=52:54:00:00:00:07, root.overlay=2G, cmdline=[quiet, nosmt]; KEY= takes a key out
+    #[arg(required = true, value_name = "KEY=VALUE")]
+    values: Vec<Assignment>,
+    #[command(flatten)]
+    file: File,
+    /// Show what would change, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, verb: Verb) -> Result<(), Failure> {
+    let path = &arguments.file.inventory;
+    let (host, values) = (&arguments.host, &arguments.values);
+    let edited = edit(path, verb, host, values, arguments.dry_run).map_err(failure)?;
+    print(&text(&edited, arguments.dry_run))
+}
+
+fn failure(error: EditError) -> Failure {
+    match &error {
+        EditError::Faulty(found) | EditError::Refused(found) => faults(&error, found),
+        _ => Failure::of(&error),
+    }
+}
+
+fn text(edited: &Edited, dry_run: bool) -> String {
+    let file = edited.file.display();
+    let said = match (edited.changes.is_empty(), dry_run) {
+        (true, _) => format!("{file}: nothing changes"),
+        (false, true) => format!("{file} would change, and was not written:"),
+        (false, false) => format!("{file} is written:"),
+    };
+    let mut text = format!("{said}\n{}", edited.changes.lines(usize::MAX));
+    if !edited.warnings.is_empty() {
+        let coloured = colour(&std::io::stdout());
+        text += &render(&edited.warnings, &edited.sources, coloured);
+        text += "\n";
+    }
+    text
+}

@@ -1,0 +1,85 @@
+//! `bridgehead hosts show`.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::super::table::table;
+use super::super::{Failure, print, print_json};
+use super::{File, load};
+use crate::inventory::model::{Inventory, Origin, Value};
+use crate::inventory::suggest::did_you_mean;
+
+/// Arguments of `hosts show`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Arguments {
+    /// The host
+    host: String,
+    #[command(flatten)]
+    file: File,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    schema: u32,
+    host: &'a str,
+    values: Vec<Value>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let inventory = load(&arguments.file.inventory)?;
+    let Some(host) = inventory.hosts.get(&arguments.host) else {
+        return Err(unknown(&inventory, &arguments.host));
+    };
+    let values = inventory.values_of(host);
+    if arguments.json {
+        let host = &host.name;
+        return print_json(&Shown {
+            schema: 1,
+            host,
+            values,
+        });
+    }
+    print(&text(&values))
+}
+
+/// No such host, and which one may be meant.
+pub(super) fn unknown(inventory: &Inventory, name: &str) -> Failure {
+    let names = inventory.hosts.keys().map(String::as_str);
+    let help = did_you_mean(name, names);
+    Failure::said(format!("no host {name} in the inventory; {help}"))
+}
+
+/// A value a line, and below it what it superseded.
+fn text(values: &[Value]) -> String {
+    let mut rows = Vec::new();
+    let mut last = "";
+    for value in values {
+        // The key of a list stands beside its first item.
+        let key = if value.key == last { "" } else { &value.key };
+        last = &value.key;
+        rows.push(row(key, &value.value, value.origin.as_ref()));
+        let superseded = value.superseded.iter();
+        rows.extend(superseded.map(|old| {
+            let text = match old.key == value.key {
+                true => format!("  not {}", old.value),
+                false => format!("  not {}: {}", old.key, old.value),
+            };
+            row("", &text, Some(&old.origin))
+        }));
+    }
+    table(&rows)
+}
+
+fn row(key: &str, value: &str, origin: Option<&Origin>) -> Vec<String> {
+    let layer = origin.map_or("default", |origin| &*origin.layer);
+    let place = origin.map(|origin| format!("{}:{}", origin.file, origin.line));
+    vec![
+        key.to_owned(),
+        crate::timeline::clean(value, 200),
+        layer.to_owned(),
+        place.unwrap_or_default(),
+    ]
+}

@@ -1,0 +1,122 @@
+//! The file under the editor: one writer at a time, and the new text or the old one, never half.
+
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::EditError;
+
+/// Another edit takes a moment; longer than this it is stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The right to write, as long as it is held: a lock on the inventory's directory, for the file
+/// itself is another one after each edit.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _directory: File,
+}
+
+impl Turn {
+    pub(super) fn take(inventory: &Path) -> Result<Self, EditError> {
+        let directory = directory_of(inventory);
+        let fail = |source| EditError::io("open", &directory, source);
+        let file = File::open(&directory).map_err(fail)?;
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _directory: file }),
+                Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => return Err(EditError::Busy(directory)),
+                Err(TryLockError::Error(source)) => {
+                    return Err(EditError::io("lock", &directory, source));
+                }
+            }
+        }
+    }
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// What tells one state of a file from the next.
+fn state(metadata: &Metadata) -> (u64, u64, i64, i64) {
+    (
+        metadata.ino(),
+        metadata.size(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    )
+}
+
+/// A file's text, and what it was when it was read.
+#[derive(Debug)]
+pub(super) struct Original {
+    /// Links followed: a link is kept, and what it leads to is edited.
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+    metadata: Metadata,
+}
+
+impl Original {
+    pub(super) fn read(path: &Path) -> Result<Self, EditError> {
+        let fail = |source| EditError::io("read", path, source);
+        let real = path.canonicalize().map_err(fail)?;
+        let metadata = fs::metadata(&real).map_err(fail)?;
+        let text = fs::read_to_string(&real).map_err(fail)?;
+        Ok(Self {
+            path: real,
+            text,
+            metadata,
+        })
+    }
+
+    /// Puts the new text in the old one's place, durably, with its owner and mode.
+    pub(super) fn replace(&self, text: &str) -> Result<(), EditError> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        // Hidden, so that no wildcard of `include:` means it.
+        let new = self
+            .path
+            .with_file_name(format!(".{name}.new-{}", std::process::id()));
+        let written = self.write(&new, text).and_then(|()| {
+            let now = fs::metadata(&self.path)?;
+            if state(&now) != state(&self.metadata) {
+                return Ok(false);
+            }
+            fs::rename(&new, &self.path)?;
+            File::open(directory_of(&self.path))?.sync_all()?;
+            Ok(true)
+        });
+        if !matches!(written, Ok(true)) {
+            let _ = fs::remove_file(&new);
+        }
+        match written {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(EditError::Changed(self.path.clone())),
+            Err(source) => Err(EditError::io("write", &self.path, source)),
+        }
+    }
+
+    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(text.as_bytes())?;
+        // Who edits may own neither: then the mode decides who can read it.
+        let _ = fchown(&file, Some(self.metadata.uid()), Some(self.metadata.gid()));
+        let mode = self.metadata.mode() & 0o7777;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()
+    }
+}

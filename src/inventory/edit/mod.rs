@@ -1,0 +1,326 @@
+//! Changes a host in the operator's file: comments, order and writing of the rest stay as they are.
+//!
+//! No crate does that for a host that stands on one line in braces: of those looked at, one rewrites the
+//! whole map, the other has a list of known failures. So the edit is a stretch of bytes replaced, found
+//! by the parser's spans; it counts only if the new text means the old one with that one change, and
+//! if the inventory with it has no faults.
+
+mod file;
+mod pieces;
+mod splice;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::load::{Loaded, load, load_edited};
+use super::model::{Inventory, Origin};
+use super::outline::Changes;
+use super::suggest::did_you_mean;
+use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
+use file::{Original, Turn};
+use pieces::{Meaning, Piece};
+use splice::Written;
+
+/// `KEY=VALUE`, or `KEY=` to take the key out. A key below another has a dot: `root.overlay=2G`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    path: Vec<String>,
+    value: Option<String>,
+}
+
+/// A text is no assignment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no assignment: write KEY=VALUE, or KEY= to take the key out")]
+pub struct BadAssignment(String);
+
+impl FromStr for Assignment {
+    type Err = BadAssignment;
+
+    fn from_str(text: &str) -> Result<Self, BadAssignment> {
+        let bad = || BadAssignment(text.to_owned());
+        let (key, value) = text.split_once('=').ok_or_else(bad)?;
+        let path: Vec<String> = split_key(key);
+        let legal = |key: &String| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            !key.is_empty() && key.chars().all(allowed)
+        };
+        let value = value.trim();
+        if !path.iter().all(legal) || value.contains(['\n', '\r']) {
+            return Err(bad());
+        }
+        let value = Some(value.to_owned()).filter(|value| !value.is_empty());
+        Ok(Self { path, value })
+    }
+}
+
+/// Maps whose keys are interfaces, which have dots of their own: `addresses.br0.200`.
+fn split_key(key: &str) -> Vec<String> {
+    let parts = match key.split_once('.') {
+        Some(("addresses" | "interfaces", _)) => 2,
+        _ => usize::MAX,
+    };
+    key.splitn(parts, '.').map(str::to_owned).collect()
+}
+
+/// What is to be done with a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// It is new.
+    Add,
+    /// It is there: a host, or a range by its name in the file.
+    Set,
+}
+
+/// An edit that was made, or would be.
+#[derive(Debug)]
+pub struct Edited {
+    /// The file.
+    pub file: PathBuf,
+    /// What it changes in the inventory.
+    pub changes: Changes,
+    /// What the operator should look at in the new inventory.
+    pub warnings: Vec<Diagnostic>,
+    /// The texts that warnings point into.
+    pub sources: Sources,
+}
+
+/// An edit that was not made. The file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// The inventory has faults before the edit.
+    #[error("the inventory has faults; mend them first")]
+    Faulty(Diagnostics),
+    /// It would have faults after it.
+    #[error("nothing was changed: the inventory would have faults")]
+    Refused(Diagnostics),
+    /// No such host.
+    #[error("no host {name} in the inventory; {help}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Which one may be meant.
+        help: String,
+    },
+    /// It is one of a range.
+    #[error(
+        "{name} is one of {range} ({}:{}): set them all by that name, or take it out of the range", origin.file, origin.line
+    )]
+    InRange {
+        /// The name.
+        name: String,
+        /// The range's name in the file.
+        range: String,
+        /// Where the range stands.
+        origin: Origin,
+    },
+    /// It is there already.
+    #[error("host {name} is there already ({}:{}): `hosts set` changes it", origin.file, origin.line)]
+    Exists {
+        /// The name.
+        name: String,
+        /// Where it stands.
+        origin: Origin,
+    },
+    /// A value is no YAML.
+    #[error("`{value}` begins like a list, a map or a text in quotes, and does not end like one")]
+    BadValue {
+        /// The value.
+        value: String,
+    },
+    /// The text is such that a person has to do it.
+    #[error("this can't be done without touching more of {}: {why}; edit it by hand", file.display())]
+    TooHard {
+        /// The file.
+        file: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
+    /// Somebody else edits.
+    #[error("another edit is under way in {}; try again", .0.display())]
+    Busy(PathBuf),
+    /// Somebody else edited.
+    #[error("{} was changed meanwhile; nothing was written, try again", .0.display())]
+    Changed(PathBuf),
+    /// A file can't be used.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was to be done.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl EditError {
+    fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Makes an edit, and writes it unless `dry_run`.
+///
+/// # Errors
+/// [`EditError`]: then nothing was written.
+pub fn edit(
+    inventory: &Path,
+    verb: Verb,
+    host: &str,
+    values: &[Assignment],
+    dry_run: bool,
+) -> Result<Edited, EditError> {
+    let _turn = Turn::take(inventory)?;
+    let old = load(inventory).map_err(EditError::Faulty)?.inventory;
+    let target = target(&old, inventory, verb, host)?;
+    let original = Original::read(&target.file)?;
+    let text = target.apply(&original.text, verb, values)?;
+    let edited = load_edited(inventory, &original.path, &text).map_err(EditError::Refused)?;
+    let Loaded {
+        inventory: new,
+        warnings,
+        sources,
+        ..
+    } = edited;
+    if !dry_run {
+        original.replace(&text)?;
+    }
+    Ok(Edited {
+        file: target.file,
+        changes: old.outline().changes(&new.outline()),
+        warnings,
+        sources,
+    })
+}
+
+/// Where an edit takes place.
+struct Target {
+    file: PathBuf,
+    /// The key below `hosts:`.
+    key: String,
+}
+
+fn target(old: &Inventory, first: &Path, verb: Verb, name: &str) -> Result<Target, EditError> {
+    let key = name.to_owned();
+    let by_key = || old.hosts.values().find(|host| *host.key == *name);
+    let known = old.hosts.get(name).or_else(by_key);
+    match (verb, known) {
+        (Verb::Add, None) => {
+            let file = first.to_owned();
+            Ok(Target { file, key })
+        }
+        (Verb::Add, Some(host)) => Err(EditError::Exists {
+            name: key,
+            origin: host.origin.clone(),
+        }),
+        (Verb::Set, Some(host)) if *host.key == *name => {
+            let file = PathBuf::from(&*host.origin.file);
+            Ok(Target { file, key })
+        }
+        (Verb::Set, Some(host)) => Err(EditError::InRange {
+            name: key,
+            range: host.key.to_string(),
+            origin: host.origin.clone(),
+        }),
+        (Verb::Set, None) => Err(EditError::Unknown {
+            name: key,
+            help: did_you_mean(name, old.hosts.keys().map(String::as_str)),
+        }),
+    }
+}
+
+impl Target {
+    /// The new text, which means the old one with the values and nothing else.
+    fn apply(&self, text: &str, verb: Verb, values: &[Assignment]) -> Result<String, EditError> {
+        let mut wanted = self.root(text)?.meaning();
+        let mut new = text.to_owned();
+        let path = |rest: &[String]| {
+            let path = ["hosts".to_owned(), self.key.clone()];
+            [&path[..], rest].concat()
+        };
+        if verb == Verb::Add {
+            let (line, meaning) = self.line(values)?;
+            wanted = wanted.with(&path(&[]), Some(&meaning));
+            let root = self.root(&new)?;
+            new = splice::add(&new, &root, "hosts", &line).map_err(|why| self.too_hard(why))?;
+        } else {
+            for value in values {
+                let written = value.value.as_deref().map(written).transpose()?;
+                let meaning = written.as_ref().map(|written| &written.meaning);
+                wanted = wanted.with(&path(&value.path), meaning);
+                new = self.assign(&new, &value.path, written.as_ref())?;
+            }
+        }
+        match self.root(&new) {
+            Ok(root) if root.meaning() == wanted => Ok(new),
+            _ => Err(self.too_hard("the edit would change something else, too")),
+        }
+    }
+
+    fn assign(
+        &self,
+        text: &str,
+        path: &[String],
+        value: Option<&Written>,
+    ) -> Result<String, EditError> {
+        let root = self.root(text)?;
+        let hosts = root.member("hosts").map(|member| &member.value);
+        let host = hosts.and_then(|hosts| hosts.member(&self.key));
+        let Some(host) = host.map(|member| &member.value) else {
+            return Err(self.too_hard("the host is not where it was"));
+        };
+        let edited = match value {
+            Some(value) => splice::set(text, host, path, value),
+            None => splice::unset(text, host, path),
+        };
+        edited.map_err(|why| self.too_hard(why))
+    }
+
+    /// `kvm07: {mac: …, ip: …}`, and what it means.
+    fn line(&self, values: &[Assignment]) -> Result<(String, Meaning), EditError> {
+        let mut text = format!("{}: {{}}", self.key);
+        let mut meaning = Meaning::Map(Vec::new());
+        for Assignment { path, value } in values {
+            let Some(value) = value else { continue };
+            let value = written(value)?;
+            let root = self.root(&text)?;
+            let map = root.member(&self.key).map(|member| &member.value);
+            let map = map.ok_or_else(|| self.too_hard("the name is no key"))?;
+            text = splice::set(&text, map, path, &value).map_err(|why| self.too_hard(why))?;
+            meaning = meaning.with(path, Some(&value.meaning));
+        }
+        Ok((text, meaning))
+    }
+
+    fn root(&self, text: &str) -> Result<Piece, EditError> {
+        Piece::of(text).ok_or_else(|| self.too_hard("it can't be taken apart"))
+    }
+
+    fn too_hard(&self, why: impl fmt::Display) -> EditError {
+        EditError::TooHard {
+            file: self.file.clone(),
+            why: why.to_string(),
+        }
+    }
+}
+
+fn written(value: &str) -> Result<Written, EditError> {
+    splice::written(value).ok_or_else(|| EditError::BadValue {
+        value: value.to_owned(),
+    })
+}
+
+impl fmt::Display for splice::TooHard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

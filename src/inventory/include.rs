@@ -1,0 +1,373 @@
+//! `include:`: an inventory of several files. All are read before any of it is understood.
+//!
+//! The first file says what is said once (`site`, `server`, `unknown`, `secrets`); those that it
+//! includes add networks, profiles and hosts, and may include further ones.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use glob::{MatchOptions, Pattern};
+
+use super::faults::Faults;
+use super::load::{MAX_BYTES, too_large};
+use super::suggest::quote;
+use super::tree::{self, FileId, Kind, Node, Span};
+use crate::diagnostic::{Diagnostic, Label, Sources};
+
+/// Files of one inventory. A directory with more of them is probably not one of inventories.
+const MAX_FILES: usize = 1000;
+
+/// Includes within includes. Nobody can follow more.
+const MAX_DEPTH: usize = 8;
+
+/// Editors' hidden files are not meant by `*.yaml`.
+const MATCH: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
+
+/// A file or directory that the inventory was made from, as it was before it was read.
+#[derive(Debug)]
+pub struct Seen {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was known of it then.
+    pub metadata: Metadata,
+}
+
+/// One file's text.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) id: FileId,
+    pub(super) name: Arc<str>,
+    pub(super) text: String,
+    /// It is no text, which is reported: it is kept to be shown alone.
+    pub(super) broken: bool,
+}
+
+/// Every file of an inventory.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    pub(super) texts: Vec<Text>,
+    pub(super) seen: Vec<Seen>,
+    bytes: u64,
+    /// Where each file was first included, by its path without links.
+    included: HashMap<PathBuf, Option<Span>>,
+    secrets: Option<PathBuf>,
+    /// A file, by its path without links, whose text is this one and not what is on the disk.
+    instead: Option<(PathBuf, String)>,
+}
+
+/// A file that is being read: its place among those that include it.
+struct Place<'p> {
+    /// Its path, without links.
+    path: PathBuf,
+    directory: &'p Path,
+    above: Option<&'p Self>,
+}
+
+impl Place<'_> {
+    fn ancestors(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |place| place.above)
+    }
+}
+
+impl Texts {
+    /// A text that no file holds; it includes nothing.
+    pub(super) fn single(name: &str, text: &str, faults: &mut Faults) -> Self {
+        let mut texts = Self::default();
+        let id = texts.keep(Arc::from(name), text.to_owned(), false, faults);
+        let place = Place {
+            path: PathBuf::from(name),
+            directory: Path::new(""),
+            above: None,
+        };
+        for (_, span) in texts.includes_of(id, &place) {
+            let message = "nothing can be included here: it is no file";
+            let help = "write what is included in its place";
+            faults.error("inventory::include", span, message, "", help);
+        }
+        texts
+    }
+
+    /// Reads a file and all that it includes; what can't be read is reported.
+    pub(super) fn read(
+        path: &Path,
+        instead: Option<(PathBuf, String)>,
+        faults: &mut Faults,
+    ) -> Self {
+        let mut texts = Self {
+            instead,
+            ..Self::default()
+        };
+        let name: Arc<str> = Arc::from(path.display().to_string());
+        match texts.bytes_of(path) {
+            Ok(bytes) => texts.file(path, name, bytes, None, None, faults),
+            Err(error) => {
+                let message = format!("can't read {name}: {error}");
+                let help = "name the inventory with --inventory FILE, and see that you may read it";
+                let fault = Diagnostic::error("inventory::unreadable", message);
+                faults.push(fault.with_help(help));
+            }
+        }
+        texts
+    }
+
+    /// The texts, for whoever shows faults.
+    pub(super) fn into_sources(self) -> (Sources, Vec<Seen>) {
+        let mut sources = Sources::default();
+        for text in self.texts {
+            sources.insert(text.name, text.text);
+        }
+        (sources, self.seen)
+    }
+
+    /// One byte more than allowed is enough to know that it is too large.
+    fn bytes_of(&mut self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        self.seen.push(Seen {
+            path: path.to_owned(),
+            metadata,
+        });
+        if let Some((edited, text)) = &self.instead
+            && path.canonicalize().is_ok_and(|path| path == *edited)
+        {
+            return Ok(text.clone().into_bytes());
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn keep(&mut self, name: Arc<str>, text: String, broken: bool, faults: &mut Faults) -> FileId {
+        let id = faults.add_file(name.clone());
+        self.texts.push(Text {
+            id,
+            name,
+            text,
+            broken,
+        });
+        id
+    }
+
+    /// Takes one file in, then what it includes.
+    fn file(
+        &mut self,
+        path: &Path,
+        name: Arc<str>,
+        bytes: Vec<u8>,
+        span: Option<Span>,
+        above: Option<&Place<'_>>,
+        faults: &mut Faults,
+    ) {
+        self.bytes += bytes.len() as u64;
+        if self.bytes > MAX_BYTES {
+            faults.push(too_large(self.bytes));
+            return;
+        }
+        let text = String::from_utf8(bytes);
+        let broken = text.is_err();
+        let text = text.unwrap_or_else(|error| {
+            faults.push(not_utf8(&name, &error));
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        });
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        self.included.insert(real.clone(), span);
+        let id = self.keep(name, text, broken, faults);
+        let place = Place {
+            path: real,
+            directory: path.parent().unwrap_or(Path::new("")),
+            above,
+        };
+        for (pattern, span) in self.includes_of(id, &place) {
+            self.include(&pattern, span, &place, faults);
+        }
+    }
+
+    /// What a text includes. Faults wait for the reading of the whole.
+    fn includes_of(&mut self, id: FileId, place: &Place<'_>) -> Vec<(String, Span)> {
+        let Some(text) = self.texts.last().map(|text| text.text.as_str()) else {
+            return Vec::new();
+        };
+        if !text.contains("include") {
+            return Vec::new();
+        }
+        let Some(root) = tree::parse(id, text, &mut Faults::default()) else {
+            return Vec::new();
+        };
+        if place.above.is_none() {
+            let secrets = scalars_of(&root, "secrets").next();
+            let path = secrets.map(|(secrets, _)| place.directory.join(secrets));
+            self.secrets = path.and_then(|path| path.canonicalize().ok());
+        }
+        scalars_of(&root, "include").collect()
+    }
+
+    fn include(&mut self, pattern: &str, span: Span, place: &Place<'_>, faults: &mut Faults) {
+        if place.ancestors().count() > MAX_DEPTH {
+            let message = format!("more than {MAX_DEPTH} files include each other here");
+            let help = "include them from the first file";
+            faults.error("inventory::include", span, message, "", help);
+            return;
+        }
+        let path = place.directory.join(pattern);
+        let paths = match pattern.contains(['*', '?', '[']) {
+            true => self.matching(&path, span, faults),
+            false => vec![path],
+        };
+        for path in paths {
+            if self.may_include(&path, span, place, faults) {
+                self.read_included(&path, span, place, faults);
+            }
+        }
+    }
+
+    fn read_included(&mut self, path: &Path, span: Span, place: &Place<'_>, faults: &mut Faults) {
+        match self.bytes_of(path) {
+            Ok(bytes) => {
+                let name = Arc::from(path.display().to_string());
+                self.file(path, name, bytes, Some(span), Some(place), faults);
+            }
+            Err(error) => {
+                let message = format!("can't include {}: {error}", path.display());
+                let help = "write its path as seen from the file that includes it; \
+                            only a wildcard (`hosts.d/*.yaml`) may find nothing";
+                faults.error("inventory::include", span, message, "", help);
+            }
+        }
+    }
+
+    /// Refuses circles, files that are included twice, and the file of the secrets.
+    fn may_include(&self, path: &Path, span: Span, place: &Place<'_>, faults: &mut Faults) -> bool {
+        // One that is not there is reported by whoever reads it.
+        let Ok(real) = path.canonicalize() else {
+            return true;
+        };
+        let shown = path.display();
+        let fault = |message| {
+            Diagnostic::error("inventory::include", message).with_label(faults.primary(span, ""))
+        };
+        let fault = if self.secrets.as_ref() == Some(&real) {
+            fault(format!("{shown} is the file of the secrets"))
+                .with_help("keep it out of the wildcard: put included files into a directory")
+        } else if place.ancestors().any(|place| place.path == real) {
+            fault(format!(
+                "files include each other in a circle: {shown} again"
+            ))
+            .with_help("remove this include, or put included files into a directory")
+        } else if let Some(first) = self.included.get(&real) {
+            let first = first.map(|first| faults.context(first, "first here"));
+            let mut fault = fault(format!("{shown} is included twice"));
+            fault.labels.extend(first);
+            fault.with_help("keep one of the two")
+        } else if self.texts.len() >= MAX_FILES {
+            fault(format!("more than {MAX_FILES} files are included"))
+                .with_help("is this the right directory?")
+        } else {
+            return true;
+        };
+        faults.push(fault);
+        false
+    }
+
+    /// The files that a wildcard stands for, in the order of their names.
+    fn matching(&mut self, path: &Path, span: Span, faults: &mut Faults) -> Vec<PathBuf> {
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let pattern = match Pattern::new(&name) {
+            Ok(pattern) if !directory.to_string_lossy().contains(['*', '?', '[']) => pattern,
+            Ok(_) => {
+                let message = "a wildcard stands for files, and not for directories";
+                let help = "write it in the last part: hosts.d/*.yaml";
+                faults.error("inventory::include", span, message, "", help);
+                return Vec::new();
+            }
+            Err(error) => {
+                let message = format!("{} is no wildcard: {error}", quote(&name));
+                let help = "write `*` for any text, or the name of a file";
+                faults.error("inventory::include", span, message, "", help);
+                return Vec::new();
+            }
+        };
+        let found = self.directory(directory).map(|mut names| {
+            names.retain(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                pattern.matches_with(&name, MATCH)
+            });
+            names.sort();
+            names
+        });
+        found.unwrap_or_else(|error| {
+            let shown = if directory.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                directory
+            };
+            let message = format!("can't include from {}: {error}", shown.display());
+            let help = "make the directory, or write its path as seen from this file";
+            faults.error("inventory::include", span, message, "", help);
+            Vec::new()
+        })
+    }
+
+    /// What is in a directory but directories. It is watched: a file may come or go.
+    fn directory(&mut self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let empty = directory.as_os_str().is_empty();
+        let path = if empty { Path::new(".") } else { directory };
+        let metadata = fs::metadata(path)?;
+        let names = fs::read_dir(path)?
+            .map(|entry| entry.map(|entry| directory.join(entry.file_name())))
+            .collect::<io::Result<Vec<_>>>()?;
+        self.seen.push(Seen {
+            path: path.to_owned(),
+            metadata,
+        });
+        Ok(names.into_iter().filter(|path| !path.is_dir()).collect())
+    }
+}
+
+/// The values of a key of the first level, each with its place; what is no text is left out.
+fn scalars_of(root: &Node<'_>, key: &str) -> impl Iterator<Item = (String, Span)> {
+    let entries = match &root.kind {
+        Kind::Mapping(entries) => entries.as_slice(),
+        _ => &[],
+    };
+    let entry = entries
+        .iter()
+        .find(|entry| entry.key.text == key && !entry.duplicate);
+    let nodes = entry.map_or(&[][..], |entry| match &entry.node.kind {
+        Kind::Sequence(items) => items,
+        _ => std::slice::from_ref(&entry.node),
+    });
+    nodes.iter().filter_map(|node| match &node.kind {
+        Kind::Scalar(scalar) if !scalar.is_null() => Some((scalar.text.to_string(), node.span)),
+        _ => None,
+    })
+}
+
+fn not_utf8(file: &Arc<str>, error: &std::string::FromUtf8Error) -> Diagnostic {
+    let (valid, _) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+    // Lines end as everywhere in the file: YAML knows the lone CR too.
+    let before = String::from_utf8_lossy(valid);
+    let before = before.replace("\r\n", "\n").replace('\r', "\n");
+    let last_line = before.rsplit('\n').next().unwrap_or_default();
+    let label = Label {
+        file: file.clone(),
+        line: before.matches('\n').count() + 1,
+        column: last_line.chars().count() + 1,
+        length: 1,
+        text: String::from("the first byte that is not"),
+        primary: true,
+    };
+    Diagnostic::error("inventory::not_utf8", format!("{file} is not UTF-8 text"))
+        .with_label(label)
+        .with_help("save the file as UTF-8")
+}
