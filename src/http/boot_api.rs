@@ -17,7 +17,7 @@ use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::hints;
 use crate::render::ConfigKind;
 use crate::site::boot::Denied;
-use crate::site::{host_config, report};
+use crate::site::{host_config, posts};
 use crate::timeline::{Refusal, TokenKind};
 
 /// The header that carries a boot or report token.
@@ -233,7 +233,7 @@ pub(super) async fn events(
         ));
     }
     let now = Timestamp::now();
-    let events = report::parse(&body, &id, now)
+    let events = posts::parse(&body, &id, now)
         .map_err(|bad| (StatusCode::BAD_REQUEST, format!("{bad}\n")))?;
     let failed = events.iter().any(|event| event.state == StageState::Fail);
     let count = events.len();

@@ -222,6 +222,19 @@ fn a_file_that_failed_is_not_tried_again_at_once() {
 }
 
 #[tokio::test]
+async fn the_end_of_the_writer_is_heard_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path()).unwrap();
+    journal.commit(vec![bind(1, 100)]).await.unwrap();
+    let Journal { jobs, ended, .. } = journal;
+    assert!(!ended.is_cancelled());
+    // A thread that panics drops what it holds too.
+    drop(jobs);
+    let heard = tokio::time::timeout(Duration::from_secs(20), ended.cancelled());
+    heard.await.unwrap();
+}
+
+#[tokio::test]
 async fn rewriting_keeps_the_living_state() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(dir.path()).unwrap();

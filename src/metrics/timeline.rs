@@ -87,3 +87,45 @@ impl TimelineMetrics {
         registry.register_with_unit("boot_stage_duration", stages, unit, durations);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use crate::metrics::Metrics;
+    use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
+    use crate::timeline::Timeline;
+
+    /// `joined` at 42 s, after the loader at 10 s.
+    #[test]
+    fn a_boot_that_joins_is_measured_with_each_of_its_stages() {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        let timeline = timeline.counting(metrics.timeline.clone());
+        let host = MachineId("kvm01".into());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let event = |second, stage| {
+            BootEvent::sent(
+                at(second),
+                host.clone(),
+                stage,
+                StageState::Ok,
+                String::new(),
+            )
+        };
+        let attempt = timeline.attempt(&host, at(0));
+        timeline.record(event(10, Stage::Loader));
+        let token = timeline.report_token(&attempt);
+        timeline.report(event(42, Stage::Joined), &token).unwrap();
+        let text = metrics.text();
+        for line in [
+            "bridgehead_boot_duration_seconds_sum 42.0\n",
+            "bridgehead_boot_stage_duration_seconds_sum{stage=\"loader\"} 10.0\n",
+            "bridgehead_boot_stage_duration_seconds_sum{stage=\"joined\"} 32.0\n",
+            "bridgehead_boot_stage_duration_seconds_count{stage=\"kernel\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+}

@@ -14,6 +14,7 @@ mod on_link;
 pub mod others;
 mod outline;
 pub mod own;
+pub mod posts;
 mod reload;
 pub mod report;
 pub mod secrets;

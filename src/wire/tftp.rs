@@ -3,9 +3,12 @@
 //! [`Packet::parse`] takes whatever arrived and never panics; what it can't use is a typed [`Malformed`].
 //! [`Packet::encode`] is its inverse: what we encode, we parse to the same value.
 
+mod options;
+
 use std::borrow::Cow;
 use std::fmt;
 
+pub use options::{MIN_BLOCK_SIZE, Options};
 use thiserror::Error;
 
 /// Longest request we read, bytes. RFC 2347 allows 512; PXE ROMs with long paths and vendor options go beyond.
@@ -13,9 +16,6 @@ pub const MAX_REQUEST: usize = 1024;
 
 /// Block size where the client asks for none, bytes (RFC 1350 section 2).
 pub const DEFAULT_BLOCK_SIZE: u16 = 512;
-
-/// Smallest block size that may be asked for, bytes (RFC 2348).
-pub const MIN_BLOCK_SIZE: u16 = 8;
 
 /// Largest block size, bytes: 65535 less the IP, UDP and TFTP headers without IP options (RFC 2348).
 pub const MAX_BLOCK_SIZE: u16 = 65464;
@@ -71,20 +71,6 @@ pub enum Mode {
     Octet,
     /// Text with CR LF; we serve it as octet, as boot files are no text to convert.
     NetAscii,
-}
-
-/// Options asked for (RRQ, WRQ) or granted (OACK). A value outside its RFC's range counts as not asked for,
-/// except that too large a block or window size is kept, to be clamped by the one who grants.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Options {
-    /// `blksize`, bytes, at least 8 (RFC 2348).
-    pub block_size: Option<u32>,
-    /// `timeout`, seconds, 1 to 255 (RFC 2349).
-    pub timeout: Option<u8>,
-    /// `tsize`, bytes; 0 in an RRQ asks for the size (RFC 2349).
-    pub transfer_size: Option<u64>,
-    /// `windowsize`, blocks, at least 1 (RFC 7440).
-    pub window_size: Option<u16>,
 }
 
 /// Error codes (RFC 1350 appendix, RFC 2347 for 8).
@@ -260,56 +246,6 @@ impl Mode {
     }
 }
 
-impl Options {
-    /// True where no option is set: such a request gets DATA 1 and no OACK (RFC 2347).
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Reads name and value pairs up to the end, an empty name (padding) or a pair that is cut off.
-    fn parse(mut bytes: &[u8]) -> Self {
-        let mut options = Self::default();
-        while let Some((name, value, rest)) = take_pair(bytes) {
-            options.set(name, value);
-            bytes = rest;
-        }
-        options
-    }
-
-    /// The first value of an option counts: RFC 2347 forbids a second.
-    fn set(&mut self, name: &[u8], value: &[u8]) {
-        let Some(number) = decimal(value) else { return };
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        if is("blksize") && number >= u64::from(MIN_BLOCK_SIZE) {
-            let size = u32::try_from(number).unwrap_or(u32::MAX);
-            self.block_size.get_or_insert(size);
-        } else if is("timeout") && (1..=255).contains(&number) {
-            self.timeout.get_or_insert(number as u8);
-        } else if is("tsize") {
-            self.transfer_size.get_or_insert(number);
-        } else if is("windowsize") && number >= 1 {
-            let size = u16::try_from(number).unwrap_or(u16::MAX);
-            self.window_size.get_or_insert(size);
-        }
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        let pairs = [
-            ("blksize", self.block_size.map(u64::from)),
-            ("timeout", self.timeout.map(u64::from)),
-            ("tsize", self.transfer_size),
-            ("windowsize", self.window_size.map(u64::from)),
-        ];
-        for (name, value) in pairs {
-            if let Some(value) = value {
-                put_string(out, name);
-                put_string(out, &value.to_string());
-            }
-        }
-    }
-}
-
 impl ErrorCode {
     /// Those with a name, each at its number.
     const KNOWN: [Self; 9] = [
@@ -357,27 +293,6 @@ fn take_u16(bytes: &[u8]) -> Option<(u16, &[u8])> {
 fn take_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     Some((&bytes[..end], &bytes[end + 1..]))
-}
-
-fn take_pair(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let (name, rest) = take_string(bytes)?;
-    if name.is_empty() {
-        return None;
-    }
-    let (value, rest) = take_string(rest)?;
-    Some((name, value, rest))
-}
-
-/// A decimal number without sign; one that is too large saturates, so that it can be clamped.
-fn decimal(bytes: &[u8]) -> Option<u64> {
-    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(bytes.iter().fold(0_u64, |number, digit| {
-        number
-            .saturating_mul(10)
-            .saturating_add(u64::from(digit - b'0'))
-    }))
 }
 
 /// A peer's words, fit for a log: bounded, UTF-8, without control characters.

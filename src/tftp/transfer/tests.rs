@@ -188,78 +188,126 @@ fn terms(play: Play, size: usize) -> Terms {
     Terms { granted, ..terms }
 }
 
-/// Plays a transfer to its end. The client repeats its last ACK when it hears nothing for two seconds.
-fn play(play: Play, fate: &mut dyn FnMut(bool, u64) -> Fate) -> Played {
-    let start = Instant::now();
-    let file = content(play.size);
-    let mut transfer = Transfer::new(file.into(), terms(play, play.size), play.patience, start);
-    let mut client = Receiver {
-        manner: play.manner,
-        block_size: play.block_size.into(),
-        window: play.window.into(),
-        file: Vec::new(),
-        wanted: u64::from(!play.options),
-        unacked: 0,
-        gap_told: false,
-        complete: false,
-        gone: false,
-    };
-    let mut network = Network {
-        start,
-        now: start,
-        latency: play.latency,
-        order: 0,
-        under_way: BinaryHeap::new(),
-        fate,
-        to_client: 0,
-        to_server: 0,
-    };
-    let mut heard = start;
-    loop {
-        for unit in transfer.take_pending() {
-            let datagram = transfer.datagram(unit);
-            let bytes = [&datagram.header, datagram.payload].concat();
-            network.carry(true, &bytes);
+impl Receiver {
+    fn of(play: &Play) -> Self {
+        Self {
+            manner: play.manner,
+            block_size: play.block_size.into(),
+            window: play.window.into(),
+            file: Vec::new(),
+            wanted: u64::from(!play.options),
+            unacked: 0,
+            gap_told: false,
+            complete: false,
+            gone: false,
         }
-        if let Some(outcome) = transfer.outcome() {
+    }
+
+    /// Its last ACK again, which it sends when it hears nothing for [`REPEATS`].
+    fn repeat(&mut self) -> Option<u16> {
+        (self.wanted > 0 && !self.complete).then(|| self.acknowledge())
+    }
+}
+
+/// How long the client waits before it repeats its last ACK.
+const REPEATS: Duration = Duration::from_secs(2);
+
+/// Both ends and what is between them.
+struct Stage<'a> {
+    play: Play,
+    transfer: Transfer,
+    client: Receiver,
+    network: Network<'a>,
+    /// When the client last heard something.
+    heard: Instant,
+}
+
+impl<'a> Stage<'a> {
+    fn new(play: Play, fate: &'a mut dyn FnMut(bool, u64) -> Fate) -> Self {
+        let start = Instant::now();
+        let (file, terms) = (content(play.size), terms(play, play.size));
+        Self {
+            play,
+            transfer: Transfer::new(file.into(), terms, play.patience, start),
+            client: Receiver::of(&play),
+            network: Network {
+                start,
+                now: start,
+                latency: play.latency,
+                order: 0,
+                under_way: BinaryHeap::new(),
+                fate,
+                to_client: 0,
+                to_server: 0,
+            },
+            heard: start,
+        }
+    }
+
+    /// Sends what the server wants to send now.
+    fn send(&mut self) {
+        for unit in self.transfer.take_pending() {
+            let datagram = self.transfer.datagram(unit);
+            let bytes = [&datagram.header, datagram.payload].concat();
+            self.network.carry(true, &bytes);
+        }
+    }
+
+    /// Lets the next thing happen: a datagram arrives, or somebody's patience ends.
+    fn step(&mut self) {
+        let client_due = self.heard + REPEATS;
+        let timer = self.transfer.deadline().min(client_due);
+        let network = &mut self.network;
+        let arrives = network.under_way.peek();
+        if arrives.is_some_and(|Reverse((due, ..))| *due <= timer)
+            && let Some(Reverse((due, _, to_client, bytes))) = network.under_way.pop()
+        {
+            network.now = due;
+            if to_client {
+                self.client_hears(&bytes, due);
+            } else {
+                self.transfer.on_datagram(&bytes, due);
+            }
+            return;
+        }
+        network.now = timer;
+        self.transfer.on_deadline(timer);
+        if timer >= client_due {
+            self.heard = timer;
+            let again = self.client.repeat();
+            self.acknowledge(again);
+        }
+    }
+
+    fn client_hears(&mut self, bytes: &[u8], now: Instant) {
+        self.heard = now;
+        let answer = self.client.take(bytes);
+        self.client.gone |= self.client.complete && self.play.leaves;
+        self.acknowledge(answer.filter(|_| !self.client.gone));
+    }
+
+    fn acknowledge(&mut self, block: Option<u16>) {
+        if let Some(block) = block {
+            let ack = Packet::Ack { block }.to_bytes();
+            self.network.carry(false, &ack);
+        }
+    }
+}
+
+/// Plays a transfer to its end.
+fn play(play: Play, fate: &mut dyn FnMut(bool, u64) -> Fate) -> Played {
+    let mut stage = Stage::new(play, fate);
+    loop {
+        stage.send();
+        if let Some(outcome) = stage.transfer.outcome() {
             return Played {
                 outcome,
-                received: client.file,
-                sent: network.to_client,
-                elapsed: network.now - start,
+                received: stage.client.file,
+                sent: stage.network.to_client,
+                elapsed: stage.network.now - stage.network.start,
             };
         }
-        let client_due = heard + Duration::from_secs(2);
-        let timer = transfer.deadline().min(client_due);
-        match network.under_way.peek() {
-            Some(Reverse((due, ..))) if *due <= timer => {
-                let Some(Reverse((due, _, to_client, bytes))) = network.under_way.pop() else {
-                    unreachable!()
-                };
-                network.now = due;
-                if !to_client {
-                    transfer.on_datagram(&bytes, due);
-                    continue;
-                }
-                heard = due;
-                let answer = client.take(&bytes);
-                client.gone |= client.complete && play.leaves;
-                if let (Some(block), false) = (answer, client.gone) {
-                    network.carry(false, &Packet::Ack { block }.to_bytes());
-                }
-            }
-            _ => {
-                network.now = timer;
-                transfer.on_deadline(timer);
-                if timer >= client_due {
-                    heard = timer;
-                    if client.wanted > 0 && !client.complete {
-                        let block = client.acknowledge();
-                        network.carry(false, &Packet::Ack { block }.to_bytes());
-                    }
-                }
-            }
-        }
+        stage.step();
     }
 }
 
