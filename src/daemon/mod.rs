@@ -230,7 +230,7 @@ async fn start(
             .map_err(ServeError::Nfs)?;
         let server = server
             .allow(nfs::reserved_port)
-            .counting(app.site.metrics.nfs.connections.clone());
+            .counting(app.site.metrics.nfs.clone());
         services.spawn("NFS", server.serve(shutdown.clone()));
     }
     let mut serve =

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::config_names::{Config, Whose, is_optional};
 use crate::assets::stage_of;
 use crate::http::{Ends, Trouble};
-use crate::metrics::{NfsRefusal, TftpAnswer, TftpResult};
+use crate::metrics::{TftpAnswer, TftpResult};
 use crate::nfs;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::site::Site;
@@ -29,7 +29,6 @@ pub(super) fn nfs_observer(site: &Arc<Site>) -> nfs::Observer {
     let site = site.clone();
     Arc::new(move |event| match event {
         nfs::Event::Mounted { peer, export } => {
-            site.metrics.nfs.mounts.inc();
             site.note(
                 v4(peer),
                 Stage::Root,
@@ -39,7 +38,6 @@ pub(super) fn nfs_observer(site: &Arc<Site>) -> nfs::Observer {
         }
         nfs::Event::Unmounted { .. } => {}
         nfs::Event::Refused { peer, why } => {
-            site.metrics.nfs.refused.of(refused(&why)).inc();
             site.note(
                 v4(peer),
                 Stage::Root,
@@ -63,18 +61,6 @@ pub(super) fn nfs_observer(site: &Arc<Site>) -> nfs::Observer {
             tracing::error!("NFS could not {operation} for a moment: {error}");
         }
     })
-}
-
-fn refused(why: &nfs::Refusal) -> NfsRefusal {
-    match why {
-        nfs::Refusal::TooManyConnections { scope, .. } => match scope {
-            nfs::Scope::All => NfsRefusal::Connections,
-            nfs::Scope::Address => NfsRefusal::AddressConnections,
-        },
-        nfs::Refusal::UnknownExport { .. } => NfsRefusal::Export,
-        nfs::Refusal::NotAllowed { .. } => NfsRefusal::Client,
-        nfs::Refusal::Malformed(_) => NfsRefusal::Malformed,
-    }
 }
 
 /// Peers that do not speak HTTP, or too much of it.

@@ -45,6 +45,8 @@ pub struct NfsMetrics {
     pub connections: Gauge,
     /// Roots that were mounted.
     pub mounts: Counter,
+    /// Bytes of replies.
+    pub sent: Counter,
     /// Clients that were turned away.
     pub refused: Each<NfsRefusal, Counter>,
 }
@@ -54,6 +56,9 @@ impl NfsMetrics {
         let connections = "Open NFS connections";
         registry.register("nfs_connections", connections, self.connections.clone());
         registry.register("nfs_mounts", "Roots mounted by NFS", self.mounts.clone());
+        let unit = prometheus_client::registry::Unit::Bytes;
+        let sent = "Bytes of NFS replies";
+        registry.register_with_unit("nfs_sent", sent, unit, self.sent.clone());
         let refused = "NFS clients turned away, by why";
         registry.register("nfs_refused", refused, self.refused.clone());
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::{self, Answer};
 use super::call::{BadCall, MAX_CALL, parse};
-use super::event::{Event, Refusal};
+use super::event::Refusal;
 use super::gate::{Gate, Route};
 
 /// A client that has asked for something and says nothing for this long is cut off. Linux's closes after 5 minutes itself
@@ -191,6 +191,7 @@ impl Connection<'_> {
         loop {
             let cost = tokio::select! {
                 Some((answer, cost)) = answers.recv() => {
+                    self.gate.metrics.sent.inc_by(answer.len() as u64);
                     client.write_all(&answer).await?;
                     cost
                 }
@@ -228,6 +229,7 @@ impl Connection<'_> {
         };
         client.write_u32(mark).await?;
         client.write_u32(waiting.xid).await?;
+        self.gate.metrics.sent.inc_by(length + 8);
         if copy_buf(&mut engine.take(length), client).await? == length {
             Ok(waiting.cost)
         } else {
@@ -260,11 +262,7 @@ impl Connection<'_> {
     }
 
     fn tell_malformed(&self, why: &'static str) {
-        let why = Refusal::Malformed(why);
-        self.gate.tell(Event::Refused {
-            peer: self.peer,
-            why,
-        });
+        self.gate.refuse(self.peer, Refusal::Malformed(why));
     }
 }
 

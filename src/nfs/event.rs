@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::metrics::NfsRefusal;
+
 /// Called for every [`Event`], from the server's tasks: it must return at once.
 pub type Observer = Arc<dyn Fn(Event) + Send + Sync>;
 
@@ -58,6 +60,20 @@ pub enum Event {
     },
 }
 
+impl From<&Refusal> for NfsRefusal {
+    fn from(why: &Refusal) -> Self {
+        match why {
+            Refusal::TooManyConnections { scope, .. } => match scope {
+                Scope::All => Self::Connections,
+                Scope::Address => Self::AddressConnections,
+            },
+            Refusal::UnknownExport { .. } => Self::Export,
+            Refusal::NotAllowed { .. } => Self::Client,
+            Refusal::Malformed(_) => Self::Malformed,
+        }
+    }
+}
+
 /// Which connections a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -95,7 +111,7 @@ pub enum Refusal {
         /// The path as the client sent it.
         path: String,
     },
-    /// The connection was closed at once: too many are open.
+    /// The connection was closed at once: too many are open. Told of the first, until there are few again.
     #[error("connection: {limit} are open already, {scope}")]
     TooManyConnections {
         /// The limit that was reached.

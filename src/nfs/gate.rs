@@ -14,7 +14,7 @@ use super::call::{Call, MAX_DATA, Shape, has_shape, mount_path};
 use super::event::{Event, Observer, Refusal, Scope};
 use super::exports::Exports;
 use super::server::Limits;
-use crate::metrics::Gauge;
+use crate::metrics::NfsMetrics;
 
 /// Whether a client may mount and read.
 pub(super) type Allow = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
@@ -29,10 +29,43 @@ pub(super) struct Gate {
     pub(super) engine: SocketAddr,
     /// Goes with every call to the engine.
     pub(super) secret: [u8; 16],
-    /// Open connections by address.
-    pub(super) open: Mutex<HashMap<IpAddr, usize>>,
-    /// How many they are.
-    pub(super) connections: Gauge,
+    pub(super) open: Mutex<Open>,
+    pub(super) metrics: NfsMetrics,
+}
+
+/// Open connections.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    by_address: HashMap<IpAddr, Held>,
+    all: Held,
+}
+
+/// The connections that a limit counts.
+#[derive(Debug, Default)]
+struct Held {
+    open: usize,
+    /// That there were too many: said once, until there are few again. Who comes again and again would fill the log.
+    told: bool,
+}
+
+impl Held {
+    /// Whether one more is too many; and whether that was said already.
+    fn is_full(&mut self, limit: usize) -> Option<bool> {
+        (self.open >= limit).then(|| std::mem::replace(&mut self.told, true))
+    }
+
+    fn leave(&mut self, limit: usize) {
+        self.open -= 1;
+        self.told &= self.open > limit / 2;
+    }
+}
+
+/// Why there is no place for a connection.
+#[derive(Debug)]
+pub(super) struct Full {
+    pub(super) why: Refusal,
+    /// Whether it was said already.
+    pub(super) told: bool,
 }
 
 /// What to do with a call.
@@ -59,30 +92,38 @@ impl Drop for Place {
             .open
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.address);
+        let limits = self.gate.limits;
+        open.all.leave(limits.connections);
+        if let Some(held) = open.by_address.get_mut(&self.address) {
+            held.leave(limits.connections_per_address);
+            if held.open == 0 {
+                open.by_address.remove(&self.address);
             }
         }
-        self.gate.connections.dec();
+        self.gate.metrics.connections.dec();
     }
 }
 
 impl Gate {
     /// A place for one more connection, or why there is none.
-    pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Place, Refusal> {
+    pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<Place, Full> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |limit, scope| Err(Refusal::TooManyConnections { limit, scope });
-        if open.values().sum::<usize>() >= self.limits.connections {
-            return full(self.limits.connections, Scope::All);
+        let full = |limit, scope, told| {
+            let why = Refusal::TooManyConnections { limit, scope };
+            self.metrics.refused.of((&why).into()).inc();
+            Err(Full { why, told })
+        };
+        let limits = self.limits;
+        if let Some(told) = open.all.is_full(limits.connections) {
+            return full(limits.connections, Scope::All, told);
         }
-        let count = open.entry(peer.ip()).or_default();
-        if *count >= self.limits.connections_per_address {
-            return full(self.limits.connections_per_address, Scope::Address);
+        let held = open.by_address.entry(peer.ip()).or_default();
+        if let Some(told) = held.is_full(limits.connections_per_address) {
+            return full(limits.connections_per_address, Scope::Address, told);
         }
-        *count += 1;
-        self.connections.inc();
+        held.open += 1;
+        open.all.open += 1;
+        self.metrics.connections.inc();
         Ok(Place {
             gate: Arc::clone(self),
             address: peer.ip(),
@@ -91,6 +132,12 @@ impl Gate {
 
     pub(super) fn tell(&self, event: Event) {
         (self.observer)(event);
+    }
+
+    /// Tells that a client did not get what it asked for.
+    pub(super) fn refuse(&self, peer: SocketAddr, why: Refusal) {
+        self.metrics.refused.of((&why).into()).inc();
+        self.tell(Event::Refused { peer, why });
     }
 
     /// Decides on a call. `allowed` is what `allow` said when the client connected.
@@ -143,6 +190,7 @@ impl Gate {
             _ if !allowed => (Refusal::NotAllowed { path }, mountstat3::MNT3ERR_ACCES),
             None => (Refusal::UnknownExport { path }, mountstat3::MNT3ERR_NOENT),
             Some(tree) => {
+                self.metrics.mounts.inc();
                 self.tell(Event::Mounted {
                     peer,
                     export: tree.name.clone(),
@@ -150,7 +198,7 @@ impl Gate {
                 return pass(call, 0);
             }
         };
-        self.tell(Event::Refused { peer, why });
+        self.refuse(peer, why);
         Route::Answer(answers::mount_refused(call.xid, status))
     }
 
@@ -219,6 +267,7 @@ fn pass(call: &Call<'_>, counts: usize) -> Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::NfsRefusal;
 
     fn gate() -> Arc<Gate> {
         Arc::new(Gate {
@@ -229,8 +278,15 @@ mod tests {
             engine: SocketAddr::from(([127, 0, 0, 1], 1)),
             secret: [0; 16],
             open: Mutex::default(),
-            connections: Gauge::default(),
+            metrics: NfsMetrics::default(),
         })
+    }
+
+    /// The words, and whether they were said already.
+    fn refusal(gate: &Arc<Gate>, peer: SocketAddr, told: bool) -> String {
+        let full = gate.admit(peer).err().unwrap();
+        assert_eq!(full.told, told, "{peer}");
+        full.why.to_string()
     }
 
     /// README and the refusals' words name these numbers.
@@ -239,22 +295,30 @@ mod tests {
         let gate = gate();
         let from = |host: u8| SocketAddr::from(([10, 77, 0, host], 700));
         let mut places: Vec<_> = (0..32).map(|_| gate.admit(from(0)).unwrap()).collect();
-        let said = gate.admit(from(0)).err().unwrap().to_string();
+        let said = refusal(&gate, from(0), false);
         assert!(
             said.starts_with("connection: 32 are open already, from this address; "),
             "{said}"
         );
         places.extend((32..512).map(|n| gate.admit(from((n / 32) as u8)).unwrap()));
-        assert_eq!(gate.connections.get(), 512);
-        let said = gate.admit(from(99)).err().unwrap().to_string();
+        assert_eq!(gate.metrics.connections.get(), 512);
+        let said = refusal(&gate, from(99), false);
+        assert_eq!(refusal(&gate, from(98), true), said, "it is said once");
         assert!(
             said.starts_with("connection: 512 are open already, in all; "),
             "{said}"
         );
         drop(places.swap_remove(0));
         places.push(gate.admit(from(99)).unwrap());
+        refusal(&gate, from(98), true);
+        // Few are open again: the next time is said again.
+        places.truncate(256);
+        places.extend((0..256).map(|n| gate.admit(from((100 + n / 32) as u8)).unwrap()));
+        refusal(&gate, from(98), false);
+        let refused = gate.metrics.refused.of(NfsRefusal::Connections).get();
+        assert_eq!(refused, 4, "each is counted");
         drop(places);
-        assert_eq!(gate.connections.get(), 0);
-        assert!(gate.open.lock().unwrap().is_empty());
+        assert_eq!(gate.metrics.connections.get(), 0);
+        assert!(gate.open.lock().unwrap().by_address.is_empty());
     }
 }

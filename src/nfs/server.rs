@@ -1,6 +1,5 @@
 //! The server: binds, accepts, stops.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,10 +14,10 @@ use tokio_util::task::TaskTracker;
 use super::connection;
 use super::event::{Event, Observer};
 use super::exports::Exports;
-use super::gate::{Allow, Gate};
+use super::gate::{Allow, Full, Gate};
 use super::handle::GENERATION;
 use super::view::View;
-use crate::metrics::Gauge;
+use crate::metrics::NfsMetrics;
 
 /// Pause after a failed accept (out of descriptors, mostly), so that it is not tried in a tight loop.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -139,8 +138,8 @@ impl Server {
             limits: Limits::default(),
             engine: SocketAddr::new(engine.get_listen_ip(), engine.get_listen_port()),
             secret,
-            open: Mutex::new(HashMap::new()),
-            connections: Gauge::default(),
+            open: Mutex::default(),
+            metrics: NfsMetrics::default(),
         };
         Ok(Self {
             listener,
@@ -164,10 +163,10 @@ impl Server {
         self
     }
 
-    /// Counts open connections in `connections`.
+    /// Counts in `metrics`.
     #[must_use]
-    pub fn counting(mut self, connections: Gauge) -> Self {
-        self.gate.connections = connections;
+    pub fn counting(mut self, metrics: NfsMetrics) -> Self {
+        self.gate.metrics = metrics;
         self
     }
 
@@ -226,7 +225,8 @@ fn admit(
 ) {
     let place = match gate.admit(peer) {
         Ok(place) => place,
-        Err(why) => return gate.tell(Event::Refused { peer, why }),
+        Err(Full { told: true, .. }) => return,
+        Err(Full { why, .. }) => return gate.tell(Event::Refused { peer, why }),
     };
     let (gate, shutdown) = (Arc::clone(gate), shutdown.clone());
     tasks.spawn(async move {
