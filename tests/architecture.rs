@@ -92,6 +92,7 @@ fn unsafe_stays_where_the_kernel_is_met() {
         "tftp",
         "initrd",
         "dhcp",
+        "explain",
     ]
     .into_iter()
     .flat_map(sources)

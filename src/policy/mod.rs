@@ -4,6 +4,7 @@
 //! touched here, so any decision can be asked for without a packet being sent.
 
 pub mod architecture;
+mod attempt;
 pub mod boot_target;
 pub mod client;
 pub mod dhcp;

@@ -325,11 +325,12 @@ fn stages(attempt: &Attempt) -> Vec<StageStatus> {
         message: event.message.clone(),
     };
     let mut stages: Vec<_> = stages.into_values().map(status).collect();
+    // iPXE asks for an address after it was loaded.
+    stages.sort_by_key(|stage| stage.ms);
     let mut before = 0;
     for stage in &mut stages {
-        // The clocks of host and daemon differ a little.
-        stage.took_ms = (stage.ms - before).max(0);
-        before = before.max(stage.ms);
+        stage.took_ms = stage.ms - before;
+        before = stage.ms;
     }
     stages
 }

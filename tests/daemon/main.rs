@@ -21,6 +21,7 @@ mod page;
 mod process;
 mod relays;
 mod reload;
+mod story;
 mod tls;
 
 #[path = "../lab/mod.rs"]

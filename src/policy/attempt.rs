@@ -1,0 +1,158 @@
+//! One boot: what happened in it, and where it is.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::inventory::model::MacAddr;
+use crate::policy::client::Asker;
+use crate::policy::event::{AttemptId, BootEvent, Choice, Evidence, Stage, StageState};
+
+/// One boot, from the firmware's first DISCOVER on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attempt {
+    /// Its id.
+    pub id: AttemptId,
+    /// When it began.
+    pub began: Timestamp,
+    /// What happened, oldest first; the first ones go where there are too many.
+    pub events: VecDeque<BootEvent>,
+    /// The host has shown its report token: the boot token is spent.
+    pub claimed: bool,
+    /// What the machine took out of its menu, if it has one.
+    pub choice: Option<Choice>,
+    /// When the host was accepted as joined.
+    pub joined: Option<Timestamp>,
+    /// Something of it failed; the host may go on for all that.
+    pub failed: bool,
+    /// What the newest known failure in its last words means.
+    pub hint: Option<String>,
+}
+
+impl Attempt {
+    pub(super) fn new(id: AttemptId, began: Timestamp) -> Self {
+        Self {
+            id,
+            began,
+            events: VecDeque::new(),
+            claimed: false,
+            choice: None,
+            joined: None,
+            failed: false,
+            hint: None,
+        }
+    }
+
+    /// When an event happened. What the initrd reports before it has an address arrives
+    /// together, later; the host's own uptime tells when each of it was.
+    pub fn time_of(&self, event: &BootEvent) -> Timestamp {
+        let powered_on = |event: &BootEvent| {
+            let uptime = SignedDuration::from_millis(i64::try_from(event.uptime_ms?).ok()?);
+            event.at.checked_sub(uptime).ok()
+        };
+        // The report that was under way for the shortest time knows best.
+        let kernel_began = self.events.iter().filter_map(powered_on).min();
+        let told = kernel_began
+            .zip(event.uptime_ms)
+            .and_then(|(began, uptime)| {
+                let uptime = SignedDuration::from_millis(i64::try_from(uptime).ok()?);
+                began.checked_add(uptime).ok()
+            });
+        told.unwrap_or(event.at)
+    }
+
+    /// How long each stage took that is done, `last` included: from the end of the stage before it.
+    pub fn stages_took(&self, last: &BootEvent) -> Vec<(Stage, SignedDuration)> {
+        let mut done: Vec<(Timestamp, Stage)> = Vec::new();
+        let events = self.events.iter().chain([last]);
+        for event in events.filter(|event| event.state == StageState::Ok) {
+            // An iPXE asks for an address again, and a loader for its script.
+            if done.iter().all(|(_, stage)| *stage != event.stage) {
+                done.push((self.time_of(event), event.stage));
+            }
+        }
+        done.sort_unstable();
+        let mut before = self.began;
+        let took = done.into_iter().map(|(at, stage)| {
+            let took = at.duration_since(before).max(SignedDuration::ZERO);
+            before = before.max(at);
+            (stage, took)
+        });
+        took.collect()
+    }
+
+    /// The newest event that moved the boot on. What we refused or ignored does not,
+    /// and once the host speaks for itself, nothing else does: anybody on the wire can
+    /// send a DISCOVER in its name. The system on a local disk sends its own.
+    pub fn current(&self) -> Option<&BootEvent> {
+        let moves = |event: &&BootEvent| {
+            !matches!(event.state, StageState::Ignored | StageState::Info)
+                && (!self.claimed || event.evidence == Evidence::Reported)
+                && (self.reports() || event.stage != Stage::Dhcp)
+        };
+        self.events.iter().rev().find(moves)
+    }
+
+    /// The events without which it would be forgotten: how it began, what was chosen, when the host first spoke for
+    /// itself and joined, and where it is.
+    pub(super) fn essence(&self) -> Vec<BootEvent> {
+        let events = &self.events;
+        let current = self.current();
+        let is_current =
+            |event: &BootEvent| current.is_some_and(|known| std::ptr::eq(known, event));
+        let picked: BTreeSet<usize> = [
+            events.iter().rposition(|event| event.choice.is_some()),
+            events.iter().position(speaks_for_itself),
+            events.iter().position(is_joined),
+            events.iter().rposition(|event| event.hint.is_some()),
+            events.iter().position(is_current),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let Some(machine) = events.front().map(|event| event.machine.clone()) else {
+            return Vec::new();
+        };
+        let begun = events.iter().find(|event| event.begins.is_some());
+        // The first events go where there are too many.
+        let begun = begun.cloned().unwrap_or_else(|| {
+            let message = "the boot began".to_owned();
+            let mut event =
+                BootEvent::sent(self.began, machine, Stage::Dhcp, StageState::Info, message);
+            event.begins = Some(self.id.clone());
+            event
+        });
+        let later = picked.into_iter().map(|index| &events[index]);
+        let later = later.filter(|event| event.begins.is_none());
+        std::iter::once(begun).chain(later.cloned()).collect()
+    }
+
+    /// Whether what the machine boots will tell how it goes on.
+    pub(super) fn reports(&self) -> bool {
+        self.choice.as_ref().is_none_or(|choice| choice.reports)
+    }
+
+    /// Which NIC, and which program, asked first.
+    pub(super) fn first_asker(&self) -> Option<(MacAddr, Asker)> {
+        let first = self.events.iter().find(|event| event.begins.is_some())?;
+        Some((first.mac?, first.begun_by?))
+    }
+
+    /// Whether it has left for what never reports.
+    pub(super) fn is_away(&self) -> bool {
+        let left = |event: &BootEvent| {
+            matches!(event.stage, Stage::LocalDisk | Stage::Kernel) && event.state == StageState::Ok
+        };
+        !self.reports() && self.current().is_some_and(left)
+    }
+}
+
+/// A host reports beyond its configuration with what came in it.
+pub(super) fn speaks_for_itself(event: &BootEvent) -> bool {
+    event.evidence == Evidence::Reported && event.stage > Stage::Config
+}
+
+fn is_joined(event: &BootEvent) -> bool {
+    event.stage == Stage::Joined && event.state == StageState::Ok
+}

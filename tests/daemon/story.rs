@@ -1,0 +1,137 @@
+//! What the operator is told: who is missing, who asks instead, and what each would be answered.
+
+use std::time::Duration;
+
+use crate::lab::{APPLIANCE, Capture, Namespace, Process, bridgehead, output, until};
+use crate::{ok, site};
+
+/// One digit off kvm01's.
+const STRANGER: &str = "52:54:00:00:10:01";
+
+fn boots(client: &Namespace) {
+    ok(client.run(&[
+        "busybox",
+        "udhcpc",
+        "-i",
+        "eth0",
+        "-f",
+        "-q",
+        "-n",
+        "-t",
+        "5",
+        "-s",
+        "/bin/true",
+        "-V",
+        "PXEClient:Arch:00007:UNDI:003016",
+        "-x",
+        "0x5d:0007",
+    ]));
+}
+
+#[test]
+fn a_mistyped_mac_is_named_and_captured_packets_are_answered_as_they_were() {
+    let Some(site) = site("story") else { return };
+    let said = |verb: &str, args: &[&str]| {
+        let done = ok(site.daemon.verb(verb, args));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let never = said("why", &["kvm01"]);
+    assert!(
+        never.contains("nothing was ever heard of its 52:54:00:00:00:01"),
+        "{never}"
+    );
+
+    let logs = site.lab.dir().join("logs");
+    let capture = ok(Capture::start(&site.lab, &logs, "asked", "udp"));
+    let client = ok(site.lab.client("client", STRANGER));
+    boots(&client);
+    // tcpdump has them a moment later: DISCOVER, OFFER, REQUEST and ACK.
+    let file = logs.join("asked.pcap");
+    let written = || std::fs::metadata(&file).map_or(0, |file| file.len());
+    let probe = || Ok((written() > 4 * 342).then_some(()));
+    let bytes = || format!("{} bytes", written());
+    ok(until("the capture", Duration::from_secs(10), probe, bytes));
+    let _ = ok(capture.stop());
+
+    let status = said("status", &[]);
+    assert!(
+        status.contains("one digit off kvm01's 52:54:00:00:00:01"),
+        "{status}"
+    );
+    let why = said("why", &["kvm01"]);
+    assert!(
+        why.contains(&format!("1. {STRANGER} asks, one digit off")),
+        "{why}"
+    );
+    let log = said("log", &["mac-525400001001"]);
+    assert!(log.contains("acknowledged  gave 10.77.0."), "{log}");
+
+    let (inventory, data) = (
+        site.inventory.display().to_string(),
+        site.data.display().to_string(),
+    );
+    let files = [
+        "--inventory",
+        &inventory,
+        "--data",
+        &data,
+        "--server",
+        APPLIANCE,
+    ];
+    let dry = |args: &[&str]| {
+        let done = ok(output(&[&[bridgehead()], args, &files].concat()));
+        let error = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{args:?}: {error}");
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    // The same address and loader as on the wire, in the same words.
+    let gave = log
+        .lines()
+        .find_map(|line| line.split_once("gave ").map(|(_, gave)| gave));
+    let replayed = dry(&["replay", &file.display().to_string()]);
+    assert!(
+        gave.is_some_and(|gave| replayed.contains(gave)),
+        "{log}\n{replayed}"
+    );
+    assert!(
+        replayed.contains(" 0 without an answer, 0 refused"),
+        "{replayed}"
+    );
+    let explained = dry(&["explain", STRANGER]);
+    for words in [
+        "one digit off kvm01's",
+        "boot file  snponly.efi",
+        "it waits, and asks again",
+    ] {
+        assert!(explained.contains(words), "no `{words}` in:\n{explained}");
+    }
+}
+
+#[test]
+fn log_follows_a_boot_that_begins() {
+    let Some(site) = site("follow") else { return };
+    let state = site.lab.dir().join("state").display().to_string();
+    let argv = [bridgehead(), "log", "kvm02", "--follow", "--state", &state];
+    let log = site.lab.dir().join("followed.log");
+    let switch = site.lab.switch().name();
+    let client = ok(site.lab.client("client", "52:54:00:00:00:02"));
+    let mut following = ok(Process::spawn("follow", switch, &argv, &log));
+    boots(&client);
+    ok(following.wait_for("gave 10.77.0.12", Duration::from_secs(20)));
+    let story = || {
+        let done = site.daemon.verb("status", &["kvm02"])?;
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    };
+    let probe = || {
+        Ok(story()?
+            .contains("acknowledged  gave 10.77.0.12")
+            .then_some(()))
+    };
+    let patience = Duration::from_secs(10);
+    ok(until(
+        "the stage with how it is known",
+        patience,
+        probe,
+        || story().unwrap_or_default(),
+    ));
+}
