@@ -29,6 +29,73 @@ fn every_metric_is_documented_and_every_documented_one_is_there() {
     assert_eq!(scrape(&Metrics::new()).documented_names(), documented());
 }
 
+/// The metrics that an expression asks for, each with what its selector says: `name{label="a|b"}`.
+fn asked(text: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut found = Vec::new();
+    for (at, _) in text
+        .match_indices("bridgehead_")
+        .chain(text.match_indices("process_"))
+    {
+        if text[..at].ends_with(is_name) {
+            continue;
+        }
+        let rest = &text[at..];
+        let (name, rest) = rest.split_at(rest.find(|c| !is_name(c)).unwrap_or(rest.len()));
+        let selector = rest
+            .strip_prefix('{')
+            .and_then(|rest| rest.split('}').next());
+        let label = |one: &str| {
+            let (label, value) = one.split_once('=')?;
+            let value = value.trim_matches(['~', '"', '\\']);
+            Some((label.to_owned(), value.to_owned()))
+        };
+        let labels = selector.unwrap_or_default().split(',').filter_map(label);
+        found.push((name.to_owned(), labels.collect()));
+    }
+    found
+}
+
+/// What our daemon's exposition knows nothing of: Prometheus adds these, or the dashboard fills them in.
+const NOT_OURS: [&str; 2] = ["instance", "job"];
+
+#[test]
+fn dashboard_and_alerts_ask_for_what_is_there() {
+    let read = scrape(&Metrics::new());
+    let samples: Vec<&String> = read
+        .families
+        .values()
+        .flat_map(|family| family.samples.keys())
+        .collect();
+    for (file, text) in [
+        ("alerts.yaml", include_str!("../monitoring/alerts.yaml")),
+        ("grafana.json", include_str!("../monitoring/grafana.json")),
+    ] {
+        let asked = asked(text);
+        assert!(asked.len() > 10, "{file}");
+        for (name, labels) in asked {
+            let of_name =
+                |sample: &&&String| ***sample == name || sample.starts_with(&format!("{name}{{"));
+            let mine: Vec<_> = samples.iter().filter(of_name).collect();
+            assert!(!mine.is_empty(), "{file}: no {name}");
+            let ours = labels
+                .iter()
+                .filter(|(label, _)| !NOT_OURS.contains(&label.as_str()));
+            for (label, values) in ours {
+                for value in values.split('|') {
+                    let pair = format!("{label}=\"{value}\"");
+                    assert!(
+                        mine.iter().any(|sample| sample.contains(&pair)),
+                        "{file}: no {name}{{{pair}}}"
+                    );
+                }
+            }
+        }
+    }
+    serde_json::from_str::<serde_json::Value>(include_str!("../monitoring/grafana.json"))
+        .expect("JSON");
+}
+
 #[test]
 fn label_values_are_there_before_anything_happens() {
     let read = scrape(&Metrics::new());
