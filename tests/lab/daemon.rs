@@ -15,6 +15,10 @@ use super::{BOOT_INTERFACE, Lab, wait};
 /// The line that says every socket is bound.
 const READY: &str = "bridgehead: ready";
 
+/// To read and hash boot files and to index roots, unoptimized: a second, and more than 30 where many share two cores. A
+/// daemon that ends is seen at once.
+const START: Duration = Duration::from_secs(120);
+
 /// The program under test.
 pub fn bridgehead() -> &'static str {
     env!("CARGO_BIN_EXE_bridgehead")
@@ -31,7 +35,7 @@ impl Daemon {
     /// Starts it and waits until all its sockets are bound.
     pub fn start(lab: &Lab, inventory: &Path, data: &Path, log: &Path) -> Result<Self> {
         let mut daemon = Self::spawn(lab, inventory, data, log)?;
-        daemon.process.wait_for(READY, Duration::from_secs(30))?;
+        daemon.process.wait_for(READY, START)?;
         Ok(daemon)
     }
 
@@ -43,7 +47,7 @@ impl Daemon {
     /// The same on every interface that has an address in a network.
     pub fn start_everywhere(lab: &Lab, inventory: &Path, data: &Path, log: &Path) -> Result<Self> {
         let mut daemon = Self::spawn_with(lab, inventory, data, log, &[])?;
-        daemon.process.wait_for(READY, Duration::from_secs(30))?;
+        daemon.process.wait_for(READY, START)?;
         Ok(daemon)
     }
 
