@@ -229,7 +229,12 @@ impl Server {
     ) {
         let Some(keys) = keys else { return };
         let accepted = TlsAcceptor::from(keys).accept(outlet);
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, accepted).await {
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepted) => accepted,
+            // Nothing is under way that the end should wait for.
+            () = self.shutdown.cancelled() => return,
+        };
+        match accepted {
             Ok(Ok(stream)) => self.talk(stream, in_hand, ends).await,
             Ok(Err(error)) => {
                 let peer = ends.peer();
@@ -342,6 +347,42 @@ async fn say_no(mut stream: TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn keys() -> Keys {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let config = Arc::new(config);
+        Arc::new(move || Some(config.clone()))
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_begins_its_handshake_keeps_no_server_from_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (shutdown, metrics) = (CancellationToken::new(), HttpMetrics::default());
+        let serving = tokio::spawn(serve_tcp(
+            listener,
+            Router::new(),
+            Some(keys()),
+            metrics.clone(),
+            Arc::new(|_, _| {}),
+            shutdown.clone(),
+        ));
+        let _silent = TcpStream::connect(at).await.unwrap();
+        while metrics.connections.get() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        shutdown.cancel();
+        let ended = tokio::time::timeout(HANDSHAKE_TIMEOUT / 2, serving).await;
+        assert!(ended.is_ok(), "it waits for the handshake");
+    }
 
     #[tokio::test]
     async fn a_server_with_all_its_places_taken_ends_when_it_is_told_to() {

@@ -59,6 +59,8 @@ pub enum HttpRoute {
     Hosts,
     /// Status, logs, metrics, health.
     Api,
+    /// The page for people.
+    Page,
     /// Nothing that is served.
     Other,
 }
@@ -75,6 +77,8 @@ impl HttpRoute {
             Self::Hosts
         } else if within(&["/v1/", "/metrics", "/healthz", "/readyz"]) {
             Self::Api
+        } else if path == "/" || within(&["/hosts/", "/page/"]) {
+            Self::Page
         } else {
             Self::Other
         }
@@ -88,6 +92,7 @@ impl Label for HttpRoute {
         Self::Scripts,
         Self::Hosts,
         Self::Api,
+        Self::Page,
         Self::Other,
     ];
 
@@ -97,6 +102,7 @@ impl Label for HttpRoute {
             Self::Scripts => "scripts",
             Self::Hosts => "hosts",
             Self::Api => "api",
+            Self::Page => "page",
             Self::Other => "other",
         }
     }
@@ -149,5 +155,28 @@ impl HttpMetrics {
             waiting,
             self.transfers_waiting.clone(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_of_one_route() {
+        for (path, route) in [
+            ("/files/kernels/debian/vmlinuz", HttpRoute::Files),
+            ("/boot/52:54:00:00:00:01/script.ipxe", HttpRoute::Scripts),
+            ("/autoexec.ipxe", HttpRoute::Scripts),
+            ("/v1/boot/kvm01/events", HttpRoute::Hosts),
+            ("/v1/status", HttpRoute::Api),
+            ("/metrics", HttpRoute::Api),
+            ("/", HttpRoute::Page),
+            ("/hosts/kvm01", HttpRoute::Page),
+            ("/favicon.ico", HttpRoute::Other),
+            ("", HttpRoute::Other),
+        ] {
+            assert_eq!(HttpRoute::of(path), route, "{path}");
+        }
     }
 }
