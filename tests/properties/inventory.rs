@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bridgehead::diagnostic::{Diagnostic, Diagnostics};
+use bridgehead::inventory::edit::{Verb, edit};
 use bridgehead::inventory::model::Inventory;
 use bridgehead::inventory::{artefacts, load, parse};
 use bridgehead::render::Templates;
@@ -26,6 +27,7 @@ fn check_text(text: &str) {
         Ok((inventory, warnings)) => {
             check_places(text, warnings.iter());
             check_sound(&inventory);
+            check_edit(text, &inventory);
         }
         Err(found) => check_faults(text, &found),
     }
@@ -66,6 +68,35 @@ fn check_places<'a>(text: &str, found: impl Iterator<Item = &'a Diagnostic>) {
             );
         }
     }
+}
+
+/// `hosts set` changes what it was told to and nothing else, or leaves the file as it was.
+fn check_edit(text: &str, inventory: &Inventory) {
+    let Some(key) = inventory.hosts.values().next().map(|host| &host.key) else {
+        return;
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("hosts.yaml");
+    std::fs::write(&file, text).expect("a file");
+    let value = "rack=of-this-test".parse().expect("an assignment");
+    let edited = edit(&file, Verb::Set, key, &[value], false);
+    let after = std::fs::read_to_string(&file).expect("a file");
+    if let Err(refused) = edited {
+        assert!(!refused.to_string().is_empty());
+        return assert_eq!(after, text, "refused, and changed");
+    }
+    let (new, _) = parse("hosts.yaml", &after).expect("what an edit leaves is sound");
+    let (old, new) = (inventory.outline(), new.outline());
+    for (name, host) in old.hosts {
+        let now = &new.hosts[&name];
+        if inventory.hosts[&name].key == *key {
+            assert_eq!(now["rack"], ["of-this-test"], "{name}");
+        } else {
+            assert_eq!(*now, host, "{name}");
+        }
+    }
+    assert_eq!(old.profiles, new.profiles);
+    assert_eq!(old.networks, new.networks);
 }
 
 /// What was accepted can be served: each host's boot can be written.
