@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::host_files::{Booting, KVM01};
 use crate::lab::{APPLIANCE, Capture, Namespace, Process, bridgehead, output, until};
 use crate::{ok, site};
 
@@ -134,4 +135,39 @@ fn log_follows_a_boot_that_begins() {
         probe,
         || story().unwrap_or_default(),
     ));
+}
+
+#[test]
+fn a_hosts_last_words_are_said_in_plain_ones() {
+    let Some(site) = site("lastwords") else {
+        return;
+    };
+    let host = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
+    let token = host.config(&host.boot_token())("report_token");
+    let post = |what: &str, body: &str| {
+        let path = format!("/v1/boot/kvm01/{what}");
+        host.get(&path, &token, &["--data-binary", body])
+    };
+    let failed = "stage=root\nstate=fail\nmessage=no answer\nnext=reboots\nuptime_ms=9000\n";
+    assert_eq!(post("events", failed), "200");
+    let log = "[ 8.1] nfs: server 10.77.0.1 not responding, still trying\u{1b}[2J\n";
+    assert_eq!(post("log", log), "204");
+    let said = |verb: &str| {
+        let done = ok(site.daemon.verb(verb, &["kvm01"]));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let status = said("status");
+    let note = "the server of the root or the pool does not answer; no answer -> reboots";
+    assert!(status.contains(note), "{status}");
+    let why = said("why");
+    let console = "Its console says\n  [ 8.1] nfs: server 10.77.0.1 not responding";
+    assert!(
+        why.contains(console) && why.contains("1. look whether that server runs"),
+        "{why}"
+    );
+    // The next boot's trouble is another.
+    let next = ok(site.lab.client("again", KVM01));
+    boots(&next);
+    let why = said("why");
+    assert!(!why.contains("Its console says"), "{why}");
 }
