@@ -252,7 +252,7 @@ fn secure_http_boot_ends_at_grubs_prompt_and_is_not_begun() {
             "ip: 10.77.0.14, profile: by-grub}",
             &format!("ip: 10.77.0.14, {own}"),
         );
-        let mut site = site_of(lab, &logs, &inventory)?;
+        let site = site_of(lab, &logs, &inventory)?;
         let _wire = Capture::start(&site.lab, &logs, "wire", "tcp port 80 or udp")?;
         let named = ServerSpec::new("kvm04", "52:54:00:00:00:04", Firmware::SecureX64);
         let mut named = named.http_boot().power_on(&site.lab, &logs)?;
