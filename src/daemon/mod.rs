@@ -154,6 +154,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
         reload: Arc::new(ReloadState::default()),
         turns,
         live: Arc::default(),
+        read_token: http::ReadToken::new(&state::read_token(&options.state)?),
     };
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
     let result = runtime.block_on(serve(options, sockets, app, roots));

@@ -2,12 +2,15 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+
+/// A shorter token could be guessed, characters.
+const LEAST_TOKEN: usize = 16;
 
 /// The state directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,38 @@ fn signed(file: &mut File) -> Option<u32> {
     number.trim().parse().ok()
 }
 
+/// What lets somebody read over the network where reading is not open: 32 hexadecimal digits in `read.token`, made the
+/// first time. An operator may put another in its place.
+pub(super) fn read_token(state: &Path) -> Result<String, StateError> {
+    let path = state.join("read.token");
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim().len() >= LEAST_TOKEN => Ok(text.trim().to_owned()),
+        Ok(_) => Err(failed("use", &path)(io::Error::other(
+            "it has fewer than 16 characters; remove it to have a new one made",
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let token = format!("{:032x}", rand::random::<u128>());
+            write_secret(&path, &token).map_err(failed("write", &path))?;
+            Ok(token)
+        }
+        Err(error) => Err(failed("read", &path)(error)),
+    }
+}
+
+fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)?;
+    file.write_all(format!("{text}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
 /// The control socket's path in a state directory.
 pub fn control_path(state: &Path) -> PathBuf {
     state.join("bridgehead.sock")
@@ -132,5 +167,20 @@ mod tests {
         );
         drop(held);
         drop(prepare(&state).unwrap());
+    }
+
+    #[test]
+    fn the_read_token_is_made_once_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = read_token(dir.path()).unwrap();
+        assert_eq!((token.len(), read_token(dir.path()).unwrap()), (32, token));
+        let path = dir.path().join("read.token");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        fs::write(&path, "short\n").unwrap();
+        let said = read_token(dir.path()).unwrap_err();
+        assert!(said.to_string().contains("read.token"), "{said}");
     }
 }

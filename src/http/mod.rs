@@ -12,6 +12,7 @@ mod live;
 mod metrics;
 mod outlet;
 mod page;
+mod reader;
 mod status;
 mod turns;
 mod watchers;
@@ -28,6 +29,7 @@ use crate::site::Site;
 
 pub use listen::{Keys, Trouble, serve_tcp, serve_unix};
 pub use live::Live;
+pub use reader::ReadToken;
 pub use turns::Turns;
 use watchers::Watchers;
 
@@ -68,11 +70,13 @@ pub struct App {
     pub turns: Arc<Turns>,
     /// What the page shows, and who watches it.
     pub live: Arc<Live>,
+    /// What lets somebody read, where reading is not open.
+    pub read_token: ReadToken,
 }
 
 /// Every route.
 pub fn router(app: App) -> Router {
-    finish(boot_routes().merge(api_routes()), app)
+    finish(boot_routes().merge(api_routes(&app)), app)
 }
 
 /// What machines ask for, where the API has a port of its own.
@@ -82,7 +86,7 @@ pub fn boot_router(app: App) -> Router {
 
 /// What operators and their programs ask for, where it has a port of its own.
 pub fn api_router(app: App) -> Router {
-    finish(api_routes(), app)
+    finish(api_routes(&app), app)
 }
 
 fn boot_routes() -> Router<App> {
@@ -102,7 +106,7 @@ fn boot_routes() -> Router<App> {
         .route("/v1/boot/{host}/log", post(boot_api::log))
 }
 
-fn api_routes() -> Router<App> {
+fn api_routes(app: &App) -> Router<App> {
     let watchers = Arc::new(Watchers::default());
     Router::new()
         .route("/v1/status", get(status::status))
@@ -111,6 +115,7 @@ fn api_routes() -> Router<App> {
         .route("/v1/hosts/{host}/why", get(status::host_why))
         .route("/metrics", get(metrics::metrics))
         .merge(page::routes())
+        .route_layer(from_fn_with_state(app.clone(), reader::gate))
         .route_layer(Extension(watchers.clone()))
         .route_layer(from_fn_with_state(watchers, watchers::limit))
 }

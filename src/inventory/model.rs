@@ -157,6 +157,17 @@ pub struct Server {
     pub api_port: Option<u16>,
     /// HTTPS, beside HTTP.
     pub tls: Option<Tls>,
+    /// Who may read the page, the API and the metrics over the network.
+    pub read: Reading,
+}
+
+/// Who may read over the network how machines stand. The control socket is open to whom its file mode lets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Whoever can reach it.
+    Open,
+    /// Who shows the token of the state directory.
+    Token,
 }
 
 /// Boot files and API by HTTPS. Files as written: relative to the inventory.
@@ -179,6 +190,7 @@ impl Default for Server {
             transfers: 128,
             api_port: None,
             tls: None,
+            read: Reading::Open,
         }
     }
 }

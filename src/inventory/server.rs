@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use super::faults::Faults;
 use super::fields::Fields;
-use super::model::{Server, Tls};
+use super::model::{Reading, Server, Tls};
 use super::scalars;
 use super::tree::{At, Span};
 
 const DEFAULT_TLS_PORT: u16 = 443;
+
+/// Who may read the page and the API over the network.
+const READERS: &[(&str, Reading)] = &[("open", Reading::Open), ("token", Reading::Token)];
 
 pub(super) fn read(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
     let default = Server::default();
@@ -23,6 +26,12 @@ pub(super) fn read(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
     let tftp = server.get("tftp", faults, port());
     let api = server.get("api", faults, port());
     let transfers = server.get("transfers", faults, transfers);
+    let read = scalars::one_of(
+        "a way to decide who may read",
+        "inventory::bad_reading",
+        READERS,
+    );
+    let read = server.get("read", faults, read);
     let (tls, tls_port) = read_tls(&mut server, faults).unzip();
     let value = |at: Option<At<u16>>, default| at.map_or(default, |at| at.value);
     let ports = Server {
@@ -32,6 +41,7 @@ pub(super) fn read(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
         api_port: api.as_ref().map(|at| at.value),
         transfers: transfers.map_or(default.transfers, |at| usize::from(at.value)),
         tls: tls.flatten(),
+        read: read.map_or(default.read, |at| at.value),
     };
     let place = server.place();
     let tls_port = tls_port.map(|at| {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::fake::INVENTORY;
 use crate::host_files::{Booting, KVM01};
 use crate::lab::{APPLIANCE, Namespace, Process, Site, io_error, output, until};
-use crate::{ok, site_with};
+use crate::{ok, site, site_with};
 
 /// What nobody may get a browser to run.
 const HOSTILE: &str = "<img src=x onerror=\"document.title='taken over'\">";
@@ -226,4 +226,64 @@ fn headers(operator: &Namespace, site: &Site) {
         );
     }
     assert!(!site.daemon.log().text().contains("cannot make the page"));
+}
+
+/// The HTTP status of a request with these further arguments of curl.
+fn status(from: &Namespace, path: &str, more: &[&str]) -> String {
+    let url = format!("http://{APPLIANCE}{path}");
+    let fixed = [
+        "curl",
+        "-sS",
+        "-m",
+        "10",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        &url,
+    ];
+    ok(from.run(&[&fixed, more].concat()))
+}
+
+#[test]
+fn reading_can_be_closed_by_an_edit_and_hosts_boot_on() {
+    let Some(site) = site("reading") else { return };
+    let operator = ok(site.lab.client("operator", "52:54:00:00:0a:01"));
+    ok(operator.ip(&["addr", "add", "10.77.0.50/24", "dev", "eth0"]));
+    const READ: [&str; 6] = [
+        "/",
+        "/hosts/kvm01",
+        "/v1/status",
+        "/v1/hosts/kvm01/log",
+        "/metrics",
+        "/page/style.css",
+    ];
+    for path in READ {
+        assert_eq!(status(&operator, path, &[]), "200", "{path}");
+    }
+    ok(site.edit(&INVENTORY.replace("site: test\n", "site: test\nserver: {read: token}\n")));
+    ok(site.daemon.log().wait_for("reloaded:", PATIENCE));
+    let file = site.lab.dir().join("state/read.token");
+    let token = ok(fs::read_to_string(&file).map_err(io_error("read", &file)));
+    let bearer = format!("Authorization: Bearer {}", token.trim());
+    for path in READ {
+        assert_eq!(status(&operator, path, &[]), "401", "{path}");
+        assert_eq!(
+            status(&operator, path, &["-H", "Authorization: Bearer guess"]),
+            "401",
+            "{path}"
+        );
+        assert_eq!(status(&operator, path, &["-H", &bearer]), "200", "{path}");
+    }
+    let user = format!("anybody:{}", token.trim());
+    assert_eq!(status(&operator, "/", &["-u", &user]), "200");
+    assert_eq!(status(&operator, "/v1/live", &[]), "401");
+    // Who watches a port sees that it is up, hosts boot, and the operator's commands go by the socket.
+    assert_eq!(status(&operator, "/healthz", &[]), "200");
+    let host = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
+    let boot = host.boot_token();
+    let report_token = host.config(&boot)("report_token");
+    report(&host, &report_token, "root", "mounted");
+    let said = ok(site.daemon.verb("status", &["kvm01"]));
+    assert!(String::from_utf8_lossy(&said.stdout).contains("mounted"));
 }
