@@ -57,6 +57,11 @@ enum Verb {
     /// Build an initrd, or show what is in one
     #[command(subcommand)]
     Initrd(initrd::Verb),
+    /// Print the JSON Schema of the inventory, for editors
+    #[command(
+        after_help = "Example: bridgehead schema > bridgehead.schema.json, and as the first line of hosts.yaml:\n  # yaml-language-server: $schema=bridgehead.schema.json"
+    )]
+    Schema,
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -113,6 +118,7 @@ pub fn run() -> ExitCode {
         Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Replay(arguments) => replay::run(&arguments),
         Verb::Initrd(verb) => initrd::run(&verb),
+        Verb::Schema => print(crate::inventory::schema::SCHEMA),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "bridgehead", &mut io::stdout());
             Ok(())

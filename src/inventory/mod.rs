@@ -40,6 +40,7 @@ mod pools;
 mod profiles;
 pub mod rescue;
 mod scalars;
+pub mod schema;
 mod server;
 mod settings;
 mod stack;
