@@ -111,10 +111,14 @@ fn check_sound(inventory: &Inventory) {
         std::path::Path::new("/nonexistent"),
         &Default::default(),
     );
-    assert_eq!(
-        missing.is_empty(),
-        inventory.profiles.is_empty() && inventory.hosts.is_empty()
-    );
+    // Networks name loaders, too.
+    let names_nothing = inventory.profiles.is_empty()
+        && inventory.hosts.is_empty()
+        && inventory
+            .networks
+            .values()
+            .all(|network| network.loaders.is_empty());
+    assert_eq!(missing.is_empty(), names_nothing);
     let templates = Templates::load(None).expect("the built-in templates are sound");
     for fault in boot::rehearse(inventory, &templates) {
         assert!(!fault.to_string().is_empty());
