@@ -16,8 +16,11 @@ struct Held {
 }
 
 /// The connections of each address that has any.
-#[derive(Debug, Default)]
-pub(super) struct Addresses(Mutex<HashMap<Ipv4Addr, Held>>);
+#[derive(Debug)]
+pub(super) struct Addresses {
+    most: usize,
+    held: Mutex<HashMap<Ipv4Addr, Held>>,
+}
 
 /// Why a connection is not served.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,11 +32,19 @@ pub(super) enum TooMany {
 }
 
 impl Addresses {
+    /// Each may have `most`.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            held: Mutex::default(),
+        }
+    }
+
     /// Counts one more, if the address may have it.
     pub(super) fn admit(self: &Arc<Self>, peer: Ipv4Addr) -> Result<Seat, TooMany> {
         let mut all = self.lock();
         let held = all.entry(peer).or_default();
-        if held.open >= PER_ADDRESS {
+        if held.open >= self.most {
             held.refused += 1;
             return Err(if held.refused == 1 {
                 TooMany::First
@@ -55,7 +66,7 @@ impl Addresses {
         };
         held.open -= 1;
         // Not at the first one that goes: that would be an event for each that comes again.
-        if held.open <= PER_ADDRESS / 2 {
+        if held.open <= self.most / 2 {
             held.refused = 0;
         }
         if held.open == 0 {
@@ -64,7 +75,7 @@ impl Addresses {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Ipv4Addr, Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,7 +98,7 @@ mod tests {
 
     #[test]
     fn one_address_leaves_room_for_others_and_is_told_once() {
-        let addresses = Arc::new(Addresses::default());
+        let addresses = Arc::new(Addresses::new(PER_ADDRESS));
         let (mad, other) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
         let mut seats: Vec<Seat> = (0..PER_ADDRESS)
             .map(|_| addresses.admit(mad).unwrap())

@@ -66,7 +66,7 @@ pub async fn serve_tcp(
 ) {
     let mut server = Server::new(router, metrics, trouble, shutdown.clone());
     server.keys = keys;
-    let addresses = Arc::new(Addresses::default());
+    let addresses = Arc::new(Addresses::new(PER_ADDRESS));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     loop {
         let (permit, accepted) = tokio::select! {

@@ -2,9 +2,9 @@
 //!
 //! All machines are looked at once a second at most, and only while somebody watches; what each watcher is told is the
 //! difference to what it has. So a watcher costs no queue, and one that comes back (`Last-Event-ID`) goes on where it
-//! was.
+//! was. The page at `/` is made once a second at most, too, however many ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +14,29 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_lite::{Stream, stream};
+use jiff::Timestamp;
 use serde::Deserialize;
-use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{App, status};
-use crate::page::Card;
+use super::addresses::{Addresses, Seat};
+use super::{App, Ends, status};
+use crate::page::{self, Card};
 use crate::site::report::{FleetStatus, MachineStatus};
 
 /// How often all machines are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Who watches at once; each holds a connection.
 const WATCHERS: usize = 64;
+/// Of them with one address: a few people behind one router, and no more, for a client can hold a stream for ever.
+const OF_ADDRESS: usize = 8;
+/// How long those who are not listed may come and go before pages are loaded anew for them: anybody can invent some.
+const STRANGERS: Duration = Duration::from_secs(10);
 /// A comment that keeps proxies from closing a stream on which nothing happens.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -37,56 +45,78 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub struct Live {
     /// Another with each start of the daemon: its versions begin anew.
     epoch: String,
-    board: Mutex<Board>,
+    board: Arc<Mutex<Board>>,
     seats: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
 }
 
 impl Default for Live {
     fn default() -> Self {
         Self {
             epoch: Uuid::now_v7().simple().to_string(),
-            board: Mutex::default(),
+            board: Arc::default(),
             seats: Arc::new(Semaphore::new(WATCHERS)),
+            addresses: Arc::new(Addresses::new(OF_ADDRESS)),
         }
     }
 }
 
 /// What was seen last.
 #[derive(Debug, Default)]
-pub(super) struct Board {
+struct Board {
     looked: Option<Instant>,
-    fleet: Option<Arc<FleetStatus>>,
+    fleet: Arc<FleetStatus>,
+    /// The page of that, once somebody has asked for it.
+    page: Option<Bytes>,
     version: u64,
     /// The version in which something changed that is not a machine's: the page is to be loaded anew.
     whole: u64,
     frame: String,
+    /// Those not listed that the page shows, and since when it shows these.
+    strangers: BTreeSet<String>,
+    strangers_since: Option<Instant>,
     machines: BTreeMap<String, (u64, Card)>,
 }
 
 impl Board {
     fn look(&mut self, fleet: FleetStatus, now: Instant) {
-        let all = fleet.hosts.iter().chain(&fleet.unknown);
-        let cards: Vec<Card> = all.map(Card::new).collect();
-        let frame = frame(&fleet);
-        let next = self.version + 1;
-        let known = |card: &Card| self.machines.contains_key(&card.host);
-        let same = cards.len() == self.machines.len() && cards.iter().all(known);
-        if !same || frame != self.frame {
-            self.whole = next;
-            self.frame = frame;
+        let (next, frame) = (self.version + 1, frame(&fleet));
+        if self.meets_strangers(&fleet, now) || frame != self.frame {
+            (self.whole, self.frame) = (next, frame);
         }
+        let shown = fleet
+            .unknown
+            .iter()
+            .filter(|one| self.strangers.contains(&one.host));
+        let cards: Vec<Card> = fleet.hosts.iter().chain(shown).map(Card::new).collect();
         let machines = cards.into_iter().map(|card| {
             let before = self.machines.remove(&card.host);
-            let version = before
-                .filter(|(_, old)| *old == card)
-                .map_or(next, |(version, _)| version);
-            (card.host.clone(), (version, card))
+            let same = before.filter(|(_, old)| *old == card);
+            (
+                card.host.clone(),
+                (same.map_or(next, |(version, _)| version), card),
+            )
         });
         self.machines = machines.collect();
         let newest = self.machines.values().map(|(version, _)| *version).max();
         self.version = self.whole.max(newest.unwrap_or(0));
-        self.fleet = Some(Arc::new(fleet));
+        self.fleet = Arc::new(fleet);
+        self.page = None;
         self.looked = Some(now);
+    }
+
+    /// Whether others that are not listed are to be shown from now on.
+    fn meets_strangers(&mut self, fleet: &FleetStatus, now: Instant) -> bool {
+        let strangers: BTreeSet<String> =
+            fleet.unknown.iter().map(|one| one.host.clone()).collect();
+        let rests = self
+            .strangers_since
+            .is_some_and(|since| now.saturating_duration_since(since) < STRANGERS);
+        if rests || strangers == self.strangers {
+            return false;
+        }
+        (self.strangers, self.strangers_since) = (strangers, Some(now));
+        true
     }
 
     /// What somebody is to be told who has seen `version`.
@@ -107,17 +137,13 @@ impl Board {
     }
 }
 
-/// What a page shows besides machines and where they are in their racks.
+/// What a page shows besides how machines stand, and which are where.
 fn frame(fleet: &FleetStatus) -> String {
     let place = |host: &MachineStatus| format!("{}\t{:?}\t{:?}\n", host.host, host.rack, host.unit);
     let places: String = fleet.hosts.iter().map(place).collect();
-    let others: Vec<&str> = fleet
-        .dhcp_servers
-        .iter()
-        .map(|other| other.note.as_str())
-        .collect();
+    let warnings = page::warnings(fleet);
     format!(
-        "{} {:?} {others:?}\n{places}",
+        "{} {:?} {warnings:?}\n{places}",
         fleet.site, fleet.refused_edit
     )
 }
@@ -135,23 +161,47 @@ impl Live {
     /// All machines as they were at most a second ago, and the version of that.
     pub(super) async fn fleet(&self, app: &App) -> (Arc<FleetStatus>, String) {
         let board = self.board(app).await;
-        let fleet = board
-            .fleet
-            .clone()
-            .unwrap_or_else(|| Arc::new(status::fleet(app)));
-        (fleet, self.id(board.version))
+        (board.fleet.clone(), self.id(board.version))
     }
 
-    async fn board(&self, app: &App) -> MutexGuard<'_, Board> {
-        let mut board = self.board.lock().await;
+    /// The page of that.
+    ///
+    /// # Errors
+    /// Why it can't be made.
+    pub(super) async fn page(&self, app: &App) -> Result<Bytes, String> {
+        let mut board = self.board(app).await;
+        if let Some(page) = &board.page {
+            return Ok(page.clone());
+        }
+        let (fleet, version) = (board.fleet.clone(), self.id(board.version));
+        let make = move || page::fleet(&fleet, &version, Timestamp::now());
+        let made = spawn_blocking(make)
+            .await
+            .map_err(|error| error.to_string())?;
+        let page = Bytes::from(made.map_err(|error| error.to_string())?);
+        Ok(board.page.insert(page).clone())
+    }
+
+    /// Ten thousand machines are looked at where nothing else waits for it.
+    async fn board(&self, app: &App) -> OwnedMutexGuard<Board> {
+        let mut board = self.board.clone().lock_owned().await;
         let now = Instant::now();
         if board
             .looked
-            .is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK)
+            .is_some_and(|looked| now.saturating_duration_since(looked) < LOOK)
         {
-            board.look(status::fleet(app), now);
+            return board;
         }
-        board
+        let app = app.clone();
+        let looking = spawn_blocking(move || {
+            board.look(status::fleet(&app), now);
+            board
+        });
+        match looking.await {
+            Ok(board) => board,
+            // A fault of ours; what was seen before is better than nothing.
+            Err(_) => self.board.clone().lock_owned().await,
+        }
     }
 
     fn id(&self, version: u64) -> String {
@@ -198,19 +248,38 @@ pub(super) struct Since {
 #[derive(Debug, Clone)]
 pub(super) struct Closing(pub(super) CancellationToken);
 
+/// What a watcher holds while it watches.
+#[derive(Debug)]
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    _seat: Seat,
+}
+
+impl Live {
+    fn place(&self, ends: Ends) -> Option<Place> {
+        Some(Place {
+            _permit: self.seats.clone().try_acquire_owned().ok()?,
+            _seat: self.addresses.admit(ends.peer()).ok()?,
+        })
+    }
+}
+
 pub(super) async fn live(
     State(app): State<App>,
     Query(Since { since }): Query<Since>,
+    Extension(ends): Extension<Ends>,
     Extension(Closing(closing)): Extension<Closing>,
     headers: HeaderMap,
 ) -> Response {
-    let Ok(seat) = app.live.seats.clone().try_acquire_owned() else {
-        let words = format!("{WATCHERS} watch already; the page goes on without being live\n");
+    let Some(place) = app.live.place(ends) else {
+        let words = format!(
+            "{WATCHERS} watch already, or {OF_ADDRESS} from your address; the page comes again\n"
+        );
         return (StatusCode::SERVICE_UNAVAILABLE, words).into_response();
     };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let version = app.live.version(last.unwrap_or(&since));
-    let events = events(app, version, seat, closing);
+    let events = events(app, version, place, closing);
     Sse::new(events)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response()
@@ -219,17 +288,19 @@ pub(super) async fn live(
 fn events(
     app: App,
     version: u64,
-    seat: OwnedSemaphorePermit,
+    place: Place,
     closing: CancellationToken,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    let begin = (app, version, seat, closing);
-    stream::unfold(begin, async |(app, version, seat, closing)| {
-        let (event, version) = tokio::select! {
-            () = closing.cancelled() => return None,
-            next = app.live.next(&app, version) => next,
-        };
-        Some((Ok(event), (app, version, seat, closing)))
-    })
+    stream::unfold(
+        (app, version, place, closing),
+        async |(app, version, place, closing)| {
+            let (event, version) = tokio::select! {
+                () = closing.cancelled() => return None,
+                next = app.live.next(&app, version) => next,
+            };
+            Some((Ok(event), (app, version, place, closing)))
+        },
+    )
 }
 
 #[cfg(test)]
@@ -249,6 +320,43 @@ mod tests {
             "schema": 1, "site": "lab", "refused_edit": null, "hosts": hosts, "unknown": [], "suppressed": 0,
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn invented_machines_load_no_page_anew_each_second() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        let mut told = 0;
+        for second in 0..60 {
+            let mut flooded = fleet(vec![machine("a", "running", 1)]);
+            flooded.unknown = (0..50)
+                .map(|n| machine(&format!("mac-{second}-{n}"), "running", 1))
+                .collect();
+            let seen = board.version;
+            board.look(flooded, now + LOOK * second);
+            told += u32::from(board.news(seen) == News::Whole);
+            assert!(board.machines.len() <= 51);
+        }
+        assert_eq!(told, 6, "once in ten seconds");
+    }
+
+    #[test]
+    fn one_address_leaves_places_to_others() {
+        let live = Live::default();
+        let from = |last| Ends::Network {
+            peer: [10, 0, 0, last].into(),
+            local: [10, 0, 0, 1].into(),
+        };
+        let mut held: Vec<Place> = (0..OF_ADDRESS)
+            .filter_map(|_| live.place(from(9)))
+            .collect();
+        assert_eq!(held.len(), OF_ADDRESS);
+        assert!(live.place(from(9)).is_none());
+        assert!(live.place(from(8)).is_some());
+        held.pop();
+        assert!(
+            live.place(from(9)).is_some(),
+            "a place that was left is free"
+        );
     }
 
     fn names(news: &News<'_>) -> Vec<String> {

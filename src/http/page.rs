@@ -1,6 +1,7 @@
 //! The page at `/`, for people.
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -12,7 +13,7 @@ use axum::routing::get;
 use jiff::Timestamp;
 
 use super::{App, live, status};
-use crate::page::{self, PageError};
+use crate::page;
 use crate::policy::event::MachineId;
 
 /// Every answer of the page has these, whatever it is.
@@ -54,8 +55,7 @@ async fn guard(mut response: Response) -> Response {
 }
 
 async fn fleet(State(app): State<App>) -> Response {
-    let (fleet, version) = app.live.fleet(&app).await;
-    answer(page::fleet(&fleet, &version, Timestamp::now()))
+    answer(app.live.page(&app).await)
 }
 
 async fn host(State(app): State<App>, Path(name): Path<String>) -> Response {
@@ -67,18 +67,13 @@ async fn host(State(app): State<App>, Path(name): Path<String>) -> Response {
         return (StatusCode::NOT_FOUND, words).into_response();
     };
     let log = status::log_of(&app, &MachineId(name));
-    answer(page::host(
-        &fleet.site,
-        machine,
-        &log,
-        &version,
-        Timestamp::now(),
-    ))
+    let page = page::host(&fleet.site, machine, &log, &version, Timestamp::now());
+    answer(page.map_err(|error| error.to_string()))
 }
 
-fn answer(page: Result<String, PageError>) -> Response {
+fn answer<B: Into<Body>>(page: Result<B, String>) -> Response {
     match page {
-        Ok(html) => Html(html).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        Ok(html) => Html(html.into()).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error + "\n").into_response(),
     }
 }

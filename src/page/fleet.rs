@@ -96,19 +96,21 @@ fn counts(hosts: &[MachineStatus]) -> Vec<Count> {
     counts.filter(|count| count.number > 0).collect()
 }
 
-fn warnings(fleet: &FleetStatus) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for other in fleet.dhcp_servers.iter().filter(|other| !other.expected) {
-        warnings.push(format!(
-            "Another DHCP server is on {} (network {}): {}",
-            other.interface, other.network, other.note
-        ));
-    }
+/// What somebody should know who looks at no host.
+pub fn warnings(fleet: &FleetStatus) -> Vec<String> {
+    let others = fleet.dhcp_servers.iter().filter(|other| !other.expected);
+    let mut warnings: Vec<String> = others
+        .map(|other| {
+            let (interface, network) = (&other.interface, &other.network);
+            format!(
+                "Another DHCP server is on {interface} (network {network}): {}",
+                other.note
+            )
+        })
+        .collect();
+    // Numbers would be old at once; `bridgehead status` has them.
     if fleet.transfers.waiting > 0 {
-        warnings.push(format!(
-            "{} large transfers are running, {} wait for their turn",
-            fleet.transfers.running, fleet.transfers.waiting
-        ));
+        warnings.push("Large transfers wait for their turn".to_owned());
     }
     warnings
 }

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use tera::{Context, Tera};
 
 pub use card::Card;
-pub use fleet::fleet;
+pub use fleet::{fleet, warnings};
 pub use host::host;
 
 /// The style sheet.

@@ -28,7 +28,7 @@ pub struct Transfers {
 }
 
 /// Where every machine stands.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct FleetStatus {
     /// Version of this shape.
     pub schema: u32,
