@@ -3,6 +3,7 @@
 
 mod architecture;
 mod bench_rig;
+mod docs;
 mod golden;
 mod initrd_builder;
 mod initrd_stages;

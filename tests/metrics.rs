@@ -1,4 +1,4 @@
-//! `GET /metrics`: well formed, and what README says is there.
+//! `GET /metrics`: well formed, and what the documentation says is there.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ fn scrape(metrics: &Metrics) -> Exposition {
     Exposition::parse(&text).unwrap_or_else(|why| panic!("{why}\n{text}"))
 }
 
-/// The names in README's table of metrics.
+/// The names in the documentation's table.
 fn documented() -> BTreeSet<String> {
-    let readme = include_str!("../README.md");
-    let (_, section) = readme.split_once("## Metrics\n").expect("the section");
+    let page = include_str!("../docs/operations.md");
+    let (_, section) = page.split_once("## Metrics\n").expect("the section");
     let section = section.split("\n## ").next().unwrap_or_default();
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
     let name = |row: &str| {

@@ -15,6 +15,9 @@ use crate::site::Snapshot;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bridgehead check\n  bridgehead check --diff --inventory new.yaml    # what the daemon would change\n  bridgehead check --live --interface eno2        # and which other DHCP servers answer there"
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     files: Files,

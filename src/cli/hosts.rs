@@ -18,19 +18,19 @@ use crate::inventory::{self, Loaded};
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List hosts with address, MAC, profile and place
-    #[command(after_help = "Example: bridgehead hosts list --rack r1 --profile kvm-host")]
+    #[command(after_help = "Example:\n  bridgehead hosts list --rack r1 --profile kvm-host")]
     List(list::Arguments),
     /// Show every value that holds for a host, the line that says so, and what it superseded
-    #[command(after_help = "Example: bridgehead hosts show kvm01")]
+    #[command(after_help = "Example:\n  bridgehead hosts show kvm01")]
     Show(show::Arguments),
     /// Add a host to the inventory's file; the rest of the file stays as it is written
     #[command(
-        after_help = "Example: bridgehead hosts add kvm07 mac=52:54:00:00:00:07 ip=10.77.0.17 profile=kvm-host rack=r1 unit=9"
+        after_help = "Example:\n  bridgehead hosts add kvm07 mac=52:54:00:00:00:07 ip=10.77.0.17 profile=kvm-host rack=r1 unit=9"
     )]
     Add(edit::Arguments),
     /// Change what the inventory's file says of a host or range; the rest stays as it is written
     #[command(
-        after_help = "Examples: bridgehead hosts set kvm01 rack=r2 root.overlay=2G\n          bridgehead hosts set 'kvm[04-15]' kernel=   # takes the key out: the profile's holds again"
+        after_help = "Examples:\n  bridgehead hosts set kvm01 rack=r2 root.overlay=2G\n  bridgehead hosts set 'kvm[04-15]' kernel=   # takes the key out: the profile's holds again"
     )]
     Set(edit::Arguments),
 }

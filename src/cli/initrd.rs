@@ -20,6 +20,9 @@ pub(super) enum Verb {
 
 /// Arguments of `initrd build`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bridgehead initrd build --kernel build/kernels/debian --out build/initrds/default.img\n  bridgehead initrd build --kernel build/kernels/debian --out nic.img --inventory hosts.yaml --modules /srv/modules"
+)]
 pub(super) struct Build {
     /// A kernel of the data directory: kernels/NAME
     #[arg(long, value_name = "DIR")]
@@ -64,6 +67,7 @@ pub(super) struct Build {
 
 /// Arguments of `initrd list`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  bridgehead initrd list build/initrds/default.img")]
 pub(super) struct List {
     /// The image, of this or any other builder
     file: PathBuf,

@@ -10,6 +10,7 @@ mod explain;
 mod hosts;
 mod initrd;
 mod log;
+mod man;
 mod replay;
 mod serve;
 mod status;
@@ -20,7 +21,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
 pub use exit::Failure;
 
@@ -28,7 +29,7 @@ pub use exit::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "bridgehead", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 inventory invalid, 4 daemon unreachable, 5 wait timed out."
+    after_help = "Examples:\n  bridgehead check\n  bridgehead status --watch\n  bridgehead why kvm07\n\nExit codes: 0 ok, 1 failed, 2 usage, 3 inventory invalid, 4 daemon unreachable, 5 wait timed out."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -41,8 +42,11 @@ enum Verb {
     Serve(serve::Arguments),
     /// Show every fault of the inventory and of what it names, without serving
     Check(check::Arguments),
-    /// List the inventory's hosts, or show what holds for one, and where that is written
-    #[command(subcommand)]
+    /// List the inventory's hosts, show what holds for one and where that is written, add or change one
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  bridgehead hosts list\n  bridgehead hosts show kvm01\n  bridgehead hosts set kvm01 rack=r2"
+    )]
     Hosts(hosts::Verb),
     /// Show where every machine stands on its way to joined
     Status(status::Arguments),
@@ -55,18 +59,26 @@ enum Verb {
     /// Show what the daemon would answer to the requests of a packet capture, and why
     Replay(replay::Arguments),
     /// Build an initrd, or show what is in one
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  bridgehead initrd list build/initrds/default.img"
+    )]
     Initrd(initrd::Verb),
     /// Print the JSON Schema of the inventory, for editors
     #[command(
-        after_help = "Example: bridgehead schema > bridgehead.schema.json, and as the first line of hosts.yaml:\n  # yaml-language-server: $schema=bridgehead.schema.json"
+        after_help = "Example:\n  bridgehead schema > bridgehead.schema.json\nand as the first line of hosts.yaml:\n  # yaml-language-server: $schema=bridgehead.schema.json"
     )]
     Schema,
     /// Print completions for a shell
+    #[command(
+        after_help = "Example:\n  bridgehead completions bash > /etc/bash_completion.d/bridgehead"
+    )]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages of all verbs
+    Man(man::Arguments),
 }
 
 /// Where the operator's files lie.
@@ -106,6 +118,11 @@ struct Daemon {
     state: PathBuf,
 }
 
+/// The command line's definition: what help, completions, manual pages and the tests of the documentation are made from.
+pub fn command() -> Command {
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let result = match Cli::parse().verb {
@@ -120,9 +137,10 @@ pub fn run() -> ExitCode {
         Verb::Initrd(verb) => initrd::run(&verb),
         Verb::Schema => print(crate::inventory::schema::SCHEMA),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "bridgehead", &mut io::stdout());
+            clap_complete::generate(shell, &mut command(), "bridgehead", &mut io::stdout());
             Ok(())
         }
+        Verb::Man(arguments) => man::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,9 @@ use crate::daemon::{self, Options, ServeError};
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bridgehead serve --interface eno2\n  bridgehead serve --inventory /etc/bridgehead/hosts.yaml --state /var/lib/bridgehead/state\n\nSIGHUP reads the inventory anew, SIGTERM lets transfers finish. RUST_LOG=bridgehead=debug says more."
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     files: Files,

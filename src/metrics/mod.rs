@@ -5,7 +5,7 @@
 //!
 //! 1. a field in the room's struct: [`Counter`], [`Gauge`], [`Histogram`], or [`Each`] for one with a label;
 //! 2. a line in its `register`, which gives the name without `bridgehead_` and `_total`, and the help;
-//! 3. the name in README's table (`tests/metrics.rs` holds the two against each other).
+//! 3. the name in the table of docs/operations.md (`tests/metrics.rs` holds the two against each other).
 //!
 //! A new room: its struct, a field of [`Metrics`] and a line in [`Metrics::new`]. Label values are enums ([`Label`]) and
 //! there from the start, at zero: no host, MAC, address or file name is ever one, or whoever is on the wire could

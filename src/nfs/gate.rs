@@ -289,7 +289,7 @@ mod tests {
         full.why.to_string()
     }
 
-    /// README and the refusals' words name these numbers.
+    /// docs/operations.md and the refusals' words name these numbers.
     #[test]
     fn one_address_has_32_connections_all_together_512_and_each_place_comes_back() {
         let gate = gate();

@@ -12,7 +12,7 @@ use crate::inventory::edit::{Assignment, EditError, Edited, Verb, edit};
 pub(in crate::cli) struct Arguments {
     /// The host
     host: String,
-    /// What it says, as in the file: mac=52:54:00:00:00:07, root.overlay=2G, cmdline=[quiet, nosmt]; KEY= takes a key out
+    /// What it says, as in the file: mac=52:54:00:00:00:07, root.overlay=2G, 'cmdline=[quiet, nosmt]'; KEY= takes a key out
     #[arg(required = true, value_name = "KEY=VALUE")]
     values: Vec<Assignment>,
     #[command(flatten)]
