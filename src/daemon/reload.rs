@@ -31,6 +31,8 @@ const TOLD: usize = 20;
 struct Refused {
     seen: Vec<Option<Fingerprint>>,
     at: Instant,
+    /// Whether the files differed from those served; asked by a signal, a reload needs no edit.
+    edited: bool,
 }
 
 /// Watches the operator's files and serves what they say, or the last good state.
@@ -71,12 +73,17 @@ impl Reloader {
             let wait = refused
                 .as_ref()
                 .is_some_and(|r| r.seen == seen && r.at.elapsed() < RETRY);
-            if asked || (!wait && self.app.site.snapshot().stale(&self.paths)) {
+            let edited = (asked || !wait) && self.app.site.snapshot().stale(&self.paths);
+            if asked || edited {
                 let served = self.reload(asked).await;
                 refused = (!served).then(|| Refused {
                     seen,
                     at: Instant::now(),
+                    edited,
                 });
+            } else if !wait && refused.take_if(|refused| refused.edited).is_some() {
+                tracing::info!("the refused edit was undone: what is served is what the files say");
+                self.app.reload.undone();
             }
         }
     }

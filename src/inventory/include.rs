@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern};
+use nix::fcntl::OFlag;
 
 use super::faults::Faults;
 use super::load::{MAX_BYTES, too_large};
@@ -105,7 +107,7 @@ impl Texts {
             ..Self::default()
         };
         let name: Arc<str> = Arc::from(path.display().to_string());
-        match texts.bytes_of(path) {
+        match File::open(path).and_then(|file| texts.bytes_of(path, file)) {
             Ok(bytes) => texts.file(path, name, bytes, None, None, faults),
             Err(error) => {
                 let message = format!("can't read {name}: {error}");
@@ -127,8 +129,7 @@ impl Texts {
     }
 
     /// One byte more than allowed is enough to know that it is too large.
-    fn bytes_of(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = File::open(path)?;
+    fn bytes_of(&mut self, path: &Path, file: File) -> io::Result<Vec<u8>> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -231,7 +232,7 @@ impl Texts {
     }
 
     fn read_included(&mut self, path: &Path, span: Span, place: &Place<'_>, faults: &mut Faults) {
-        match self.bytes_of(path) {
+        match open_regular(path).and_then(|file| self.bytes_of(path, file)) {
             Ok(bytes) => {
                 let name = Arc::from(path.display().to_string());
                 self.file(path, name, bytes, Some(span), Some(place), faults);
@@ -334,6 +335,21 @@ impl Texts {
     }
 }
 
+/// What a wildcard finds may be a pipe, and would be waited for without end.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let nonblocking = OFlag::O_NONBLOCK.bits();
+    let file = File::options()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
+}
+
 /// The values of a key of the first level, each with its place; what is no text is left out.
 fn scalars_of(root: &Node<'_>, key: &str) -> impl Iterator<Item = (String, Span)> {
     let entries = match &root.kind {
@@ -370,4 +386,25 @@ fn not_utf8(file: &Arc<str>, error: &std::string::FromUtf8Error) -> Diagnostic {
     Diagnostic::error("inventory::not_utf8", format!("{file} is not UTF-8 text"))
         .with_label(label)
         .with_help("save the file as UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_a_wildcard_finds_is_a_fault_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts.yaml");
+        fs::write(&path, "include: \"more*.yaml\"\n").unwrap();
+        mkfifo(&dir.path().join("more.yaml"), Mode::S_IRUSR).unwrap();
+        let found = super::super::load::load(&path).unwrap_err();
+        assert!(
+            found.to_string().contains("it is no regular file"),
+            "{found}"
+        );
+    }
 }

@@ -299,6 +299,11 @@ pub struct Host {
 }
 
 impl Host {
+    /// Whether it may boot from this MAC.
+    pub fn has(&self, mac: MacAddr) -> bool {
+        self.macs.iter().any(|known| **known == mac)
+    }
+
     /// The MACs of a role: every one that it may boot from for `boot`, else that of `nics`.
     pub fn macs_of(&self, role: &str) -> Vec<MacAddr> {
         let boot = self.macs.iter().filter(|_| role == BOOT_ROLE);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::inventory::model::MacAddr;
 use crate::policy::client::Asker;
-use crate::policy::event::{AttemptId, BootEvent, Choice, Evidence, Stage, StageState};
+use crate::policy::event::{AttemptId, BootEvent, Choice, Evidence, MachineId, Stage, StageState};
 
 /// One boot, from the firmware's first DISCOVER on.
 #[derive(Debug, Clone, Serialize)]
@@ -125,7 +125,25 @@ impl Attempt {
         });
         let later = picked.into_iter().map(|index| &events[index]);
         let later = later.filter(|event| event.begins.is_none());
-        std::iter::once(begun).chain(later.cloned()).collect()
+        let pushed_out = self.pushed_out(&begun.machine);
+        let first = std::iter::once(begun).chain(pushed_out);
+        first.chain(later.cloned()).collect()
+    }
+
+    /// In the place of the event by which it joined, or first spoke for itself, where others came in too many.
+    fn pushed_out(&self, machine: &MachineId) -> Option<BootEvent> {
+        let joined = self.joined.filter(|_| !self.events.iter().any(is_joined));
+        let claimed = self.claimed && !self.events.iter().any(speaks_for_itself);
+        let (at, state, message) = match joined {
+            Some(at) => (at, StageState::Ok, "it joined"),
+            None if claimed => (self.began, StageState::Info, "it spoke for itself"),
+            None => return None,
+        };
+        let machine = machine.clone();
+        let mut event = BootEvent::sent(at, machine, Stage::Joined, state, message.to_owned());
+        event.evidence = Evidence::Reported;
+        event.attempt = Some(self.id.clone());
+        Some(event)
     }
 
     /// Whether what the machine boots will tell how it goes on.

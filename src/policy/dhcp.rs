@@ -180,7 +180,7 @@ impl<'a> Question<'a> {
                 return Err(Because::OwnAddress(address));
             }
             return match self.world.leases.holder(address, self.now) {
-                Some(holder) if !host.macs.iter().any(|mac| **mac == holder) => {
+                Some(holder) if !host.has(holder) => {
                     let until = self.world.leases.last_lease(address);
                     Err(Because::ReservedInUse {
                         address,

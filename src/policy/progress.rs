@@ -195,9 +195,11 @@ impl Machine {
         self.failures = self.failures.saturating_sub(u32::from(failed));
     }
 
-    /// The events without which its newest boot would be forgotten.
+    /// The events without which the boots whose tokens count would be forgotten.
     pub fn essence(&self) -> Vec<BootEvent> {
-        self.attempt().map(Attempt::essence).unwrap_or_default()
+        let newest_first: Vec<_> = self.believable().collect();
+        let attempts = newest_first.into_iter().rev();
+        attempts.flat_map(Attempt::essence).collect()
     }
 
     /// Whether a loader's question, where nobody sees the firmware's DISCOVER (`dhcp: off`), is of a machine that was
@@ -359,6 +361,46 @@ mod tests {
             machine.attempt().unwrap().current().unwrap().stage,
             Stage::Root
         );
+    }
+
+    /// As after a rotation of the event log: what comes back of what was kept.
+    fn from_essence(machine: &Machine) -> Machine {
+        let mut again = Machine::default();
+        for event in machine.essence() {
+            again.fold(event);
+        }
+        again
+    }
+
+    #[test]
+    fn the_essence_holds_the_boot_that_a_forged_discover_hides() {
+        let mut machine = began(0);
+        machine.fold(event(5, Stage::Identity, StageState::Ok));
+        machine.fold(event(9, Stage::Joined, StageState::Ok));
+        let mut forged = event(10, Stage::Dhcp, StageState::Ok);
+        forged.begins = Some(AttemptId("forged".into()));
+        machine.fold(forged);
+        let again = from_essence(&machine);
+        let kept: Vec<_> = again.believable().map(|known| &*known.id.0).collect();
+        assert_eq!(kept, ["forged", "attempt-0"]);
+        assert_eq!(again.attempts[0].joined, Some(at(9)));
+    }
+
+    #[test]
+    fn the_essence_holds_that_it_joined_whatever_came_after() {
+        let mut machine = began(0);
+        machine.fold(event(9, Stage::Joined, StageState::Ok));
+        let mut spoke = began(0);
+        spoke.fold(event(9, Stage::Root, StageState::Ok));
+        for machine in [&mut machine, &mut spoke] {
+            for second in 10..1000 {
+                machine.fold(event(second, Stage::Dhcp, StageState::Ok));
+            }
+        }
+        assert_eq!(from_essence(&machine).standing(at(1000)), Standing::Done);
+        assert_eq!(from_essence(&machine).attempts[0].joined, Some(at(9)));
+        let spoke = from_essence(&spoke);
+        assert!(spoke.attempts[0].claimed && spoke.attempts[0].joined.is_none());
     }
 
     #[test]

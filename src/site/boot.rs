@@ -90,9 +90,11 @@ impl Site {
         let holds_lease = holder == Some(mac);
         // Where another server gives the addresses, the MAC on the link decides; behind a relay
         // there is none, and the host must have the address that is listed.
-        let reserved = match holder.filter(|_| self.is_beside(peer)) {
-            Some(holder) => holder == mac,
-            None => host.as_ref().is_some_and(|host| *host.ip == peer),
+        let reserved = match holder {
+            Some(holder) if self.is_beside(peer) => holder == mac,
+            _ => host.as_ref().is_some_and(|host| {
+                *host.ip == peer && holder.is_none_or(|holder| host.has(holder))
+            }),
         };
         let result = match host {
             Some(host) if reserved => self.boot_config(kind, &host, mac, entry, local),
@@ -367,6 +369,7 @@ fn rehearse_hold(inventory: &Inventory, templates: &Templates) -> Vec<RenderErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::lease::LeaseChange;
 
     /// The command lines of a host, as all loaders get them.
     fn cmdline(text: &str, name: &str) -> String {
@@ -425,5 +428,35 @@ mod tests {
             "{faults:?}"
         );
         assert_eq!(faults.len(), 3);
+    }
+
+    /// The pool shrank, and one of its addresses is a host's now; who was given it waits there still.
+    #[test]
+    fn who_holds_an_address_that_is_anothers_now_gets_neither_its_config_nor_its_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = crate::explain::testing::site(dir.path());
+        let (peer, local) = (Ipv4Addr::new(10, 77, 0, 12), Ipv4Addr::new(10, 77, 0, 1));
+        let kvm02 = MacAddr([0x52, 0x54, 0, 0, 0, 2]);
+        let stranger = MacAddr([0x52, 0x54, 0, 0, 0x77, 7]);
+        let lease = |mac| {
+            site.leases().apply(&LeaseChange::Bind {
+                mac,
+                address: peer,
+                expires: "2100-01-01T00:00:00Z".parse().unwrap(),
+            });
+        };
+        let config = || site.config_for_peer(ConfigKind::Grub, None, peer, local);
+        lease(stranger);
+        let waits = config().unwrap().text;
+        assert!(!waits.contains("bridgehead.token"), "{waits}");
+        assert_eq!(
+            site.machine_at(peer).unwrap().id,
+            MachineId::unlisted(stranger)
+        );
+        let asked = site.config_for_mac(ConfigKind::Grub, kvm02, None, peer, local);
+        assert!(matches!(asked, Err(Denied::NotYours { .. })), "{asked:?}");
+        lease(kvm02);
+        let boots = config().unwrap().text;
+        assert!(boots.contains("bridgehead.host=kvm02"), "{boots}");
     }
 }

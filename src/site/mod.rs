@@ -118,8 +118,10 @@ impl Site {
     pub fn machine_at(&self, address: Ipv4Addr) -> Option<Found> {
         let snapshot = self.snapshot();
         let holder = self.holder(address);
-        let listed = match holder.filter(|_| self.is_beside(address)) {
-            Some(mac) => snapshot.inventory.by_mac.get(&mac).cloned(),
+        let listed = match holder {
+            Some(mac) if self.is_beside(address) => snapshot.inventory.by_mac.get(&mac).cloned(),
+            // A lease outlives the edit that gives its address to a host, which gets it only then.
+            Some(mac) => snapshot.host_at(address).filter(|host| host.has(mac)),
             None => snapshot.host_at(address),
         };
         if let Some(host) = listed {

@@ -25,9 +25,14 @@ impl Default for ReloadState {
 impl ReloadState {
     /// The edit is served.
     pub fn accept(&self) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.undone();
         let now = Timestamp::now().as_second();
         self.served_since.store(now, Ordering::Relaxed);
+    }
+
+    /// There is no such edit any more: what is served is what stands there.
+    pub fn undone(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Since when what is served is served, Unix time.

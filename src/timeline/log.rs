@@ -99,12 +99,20 @@ impl EventLog {
         let line = line(event)?;
         if self.length + line.len() as u64 > self.rotate_at {
             self.keep(&keep())?;
-            fs::rename(&self.path, &self.old)?;
+            match fs::rename(&self.path, &self.old) {
+                // It was, and then there was no opening the next one.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                renamed => renamed?,
+            }
             self.file = OpenOptions::new()
                 .append(true)
                 .create(true)
                 .open(&self.path)?;
             self.length = 0;
+        }
+        if self.broken {
+            // A full disk takes half a line, and the next one would be glued to it.
+            self.file.set_len(self.length)?;
         }
         self.file.write_all(&line)?;
         self.length += line.len() as u64;
@@ -114,8 +122,13 @@ impl EventLog {
     fn keep(&self, events: &[BootEvent]) -> io::Result<()> {
         let lines: io::Result<Vec<_>> = events.iter().map(line).collect();
         let beside = self.kept.with_extension("new");
-        fs::write(&beside, lines?.concat())?;
-        fs::rename(&beside, &self.kept)
+        let mut file = File::create(&beside)?;
+        file.write_all(&lines?.concat())?;
+        // A power cut must not leave the name on an empty file.
+        file.sync_all()?;
+        fs::rename(&beside, &self.kept)?;
+        let directory = self.kept.parent().unwrap_or(Path::new("."));
+        File::open(directory)?.sync_all()
     }
 }
 
@@ -191,6 +204,28 @@ mod tests {
         EventLog::open(dir.path(), |_| {})
             .unwrap()
             .append(&event(2), Vec::new);
+        assert_eq!(read(dir.path()), [1, 2]);
+    }
+
+    #[test]
+    fn what_a_full_disk_left_of_a_line_costs_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = EventLog::open(dir.path(), |_| {}).unwrap();
+        log.append(&event(1), Vec::new);
+        log.file.write_all(b"{\"at\":").unwrap();
+        log.broken = true;
+        assert!(log.append(&event(2), Vec::new));
+        assert_eq!(read(dir.path()), [1, 2]);
+    }
+
+    #[test]
+    fn a_log_that_was_renamed_and_not_opened_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = EventLog::open(dir.path(), |_| {}).unwrap();
+        log.append(&event(1), Vec::new);
+        fs::rename(&log.path, &log.old).unwrap();
+        log.rotate_at = log.length;
+        assert!(log.append(&event(2), Vec::new));
         assert_eq!(read(dir.path()), [1, 2]);
     }
 

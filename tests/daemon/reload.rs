@@ -147,3 +147,22 @@ fn included_files_are_watched_and_a_refused_edit_is_told_until_it_is_mended() {
     let status = format!("{:?}", ok(site.daemon.verb("status", &[])));
     assert!(!status.contains("lies in no network"), "{status}");
 }
+
+#[test]
+fn a_refused_edit_that_is_undone_is_no_longer_told() {
+    let Some(mut site) = site("undone") else {
+        return;
+    };
+    let patience = Duration::from_secs(20);
+    // As editors keep the file that they replace: the very same one comes back.
+    let backup = site.lab.dir().join("hosts.yaml~");
+    std::fs::rename(&site.inventory, &backup).unwrap();
+    ok(site.edit(&with_kvm44("10.78.0.44")));
+    ok(site.daemon.wait_for("reload refused", patience));
+    std::fs::rename(&backup, &site.inventory).unwrap();
+    ok(site
+        .daemon
+        .wait_for("the refused edit was undone", patience));
+    let status = format!("{:?}", ok(site.daemon.verb("status", &[])));
+    assert!(!status.contains("NOT served"), "{status}");
+}

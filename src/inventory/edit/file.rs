@@ -113,10 +113,63 @@ impl Original {
             .mode(0o600)
             .open(path)?;
         file.write_all(text.as_bytes())?;
-        // Who edits may own neither: then the mode decides who can read it.
-        let _ = fchown(&file, Some(self.metadata.uid()), Some(self.metadata.gid()));
+        give(&self.metadata, |owner, group| fchown(&file, owner, group))?;
         let mode = self.metadata.mode() & 0o7777;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()
+    }
+}
+
+/// Gives the new file the old one's owner and group, by `chown`.
+///
+/// Who edits may not be able to give the owner; the group is by what a daemon of another user reads it.
+fn give(
+    old: &Metadata,
+    chown: impl Fn(Option<u32>, Option<u32>) -> io::Result<()>,
+) -> io::Result<()> {
+    let (owner, group) = (Some(old.uid()), Some(old.gid()));
+    let given = chown(owner, group).or_else(|_| chown(None, group));
+    let mode = old.mode();
+    let group_only = (mode >> 3) & !mode & 0o7;
+    given.or_else(|error| match group_only {
+        0 => Ok(()),
+        _ => Err(io::Error::new(
+            error.kind(),
+            format!(
+                "its group {} can't be kept, which may do more with it than others ({error}); edit it as its owner or root",
+                old.gid()
+            ),
+        )),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What became of owner and group, as one who may not give the owner, or neither, edits a file of this mode.
+    fn given(mode: u32, may_give_group: bool) -> Option<Vec<bool>> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let calls = std::cell::RefCell::new(Vec::new());
+        let chown = |owner: Option<u32>, group: Option<u32>| {
+            let fine = owner.is_none() && group.is_some() && may_give_group;
+            calls.borrow_mut().push(fine);
+            fine.then_some(())
+                .ok_or(io::ErrorKind::PermissionDenied.into())
+        };
+        give(&fs::metadata(path).unwrap(), chown)
+            .ok()
+            .map(|()| calls.into_inner())
+    }
+
+    #[test]
+    fn the_group_stays_where_the_owner_cannot_and_counts_where_it_may_do_more() {
+        assert_eq!(given(0o640, true), Some(vec![false, true]));
+        assert_eq!(given(0o640, false), None);
+        assert_eq!(given(0o664, false), None);
+        assert_eq!(given(0o644, false), Some(vec![false, false]));
+        assert_eq!(given(0o600, false), Some(vec![false, false]));
     }
 }

@@ -80,6 +80,11 @@ pub(super) fn unset(text: &str, map: &Piece, path: &[String]) -> Result<String, 
     }
     if map.is_flow(text) {
         let range = flow_member(map.members(), index);
+        let gone = &text[range.clone()];
+        // A comment ends its line, and may be another key's.
+        if gone.contains('\n') && gone.contains('#') {
+            return Err(several_lines(member));
+        }
         return Ok(splice(text, range, ""));
     }
     if map.members().len() == 1 {

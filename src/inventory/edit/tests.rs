@@ -107,6 +107,26 @@ fn a_line_of_its_own_is_taken_out_whole() {
     assert_eq!(new, ["    macs: [\"52:54:00:00:00:02\"]"]);
 }
 
+/// In braces over several lines a comment may be about another key than the one that goes.
+#[test]
+fn no_comment_goes_with_a_key() {
+    let host = "{\n    mac: \"52:54:00:00:00:09\", ip: 10.77.0.19, profile: kvm,\n    \
+                unit: 4,  # moved 2024\n    rack: r1\n  }";
+    let listed = host.replace("unit: 4", "cmdline: [a, # why\n      b]");
+    for (host, value, gone) in [
+        (host, "rack=", None),
+        (&*listed, "cmdline=", None),
+        (host, "unit=", Some(",\n    unit: 4")),
+    ] {
+        let text = TEXT.replace("# the end", &format!("  kvm09: {host}\n# the end"));
+        let scene = Scene::new(&text);
+        let result = scene.edit(Verb::Set, "kvm09", &[value]);
+        let refused = matches!(result, Err(EditError::TooHard { .. }));
+        assert_eq!(refused, gone.is_none(), "{value}: {result:?}");
+        assert_eq!(scene.text(), text.replace(gone.unwrap_or("\0"), ""));
+    }
+}
+
 #[test]
 fn texts_are_quoted_where_another_reader_would_not_take_them_for_texts() {
     let written = |value| splice::written(value).map(|written| written.text);
