@@ -25,6 +25,15 @@ use super::rescue::PasswordHash;
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
+    /// The lower half of the first octet of what we make for machines without a MAC: a group's
+    /// address, which no NIC has (IEEE 802), in the quadrant that IEEE 802c reserves.
+    pub(crate) const MADE: u8 = 0x07;
+
+    /// Whether it was made for a machine without a MAC.
+    pub fn is_made(self) -> bool {
+        self.0[0] & 0x0f == Self::MADE
+    }
+
     /// The form loaders use in file names and `BOOTIF`: `01-52-54-00-00-00-01`
     /// (hardware type 1, then the octets; PXELINUX, `IPAPPEND 2`).
     pub fn bootif(self) -> String {

@@ -146,7 +146,7 @@ pub(super) fn text(scalar: &Scalar<'_>) -> Result<String, Bad> {
     Ok(text.to_owned())
 }
 
-/// A unicast Ethernet address that is not zero.
+/// A unicast Ethernet address that is not zero, or what a machine without one is known by.
 pub(super) fn mac(scalar: &Scalar<'_>) -> Result<MacAddr, Bad> {
     let shown = quote(&scalar.text);
     let bad = |message: String, help: String| Bad::new("inventory::bad_mac", message, help);
@@ -165,6 +165,7 @@ pub(super) fn mac(scalar: &Scalar<'_>) -> Result<MacAddr, Bad> {
     unambiguous(scalar)?;
     let help = || String::from("write the address that the NIC has burnt in");
     match mac.0 {
+        _ if mac.is_made() => Ok(mac),
         [0, 0, 0, 0, 0, 0] => Err(bad(format!("{shown} is no NIC's address"), help())),
         // IEEE 802: the lowest bit of the first octet marks a group address.
         [first, ..] if first & 1 == 1 => Err(bad(
@@ -462,6 +463,20 @@ mod tests {
             "::/64",
         ] {
             assert!(subnet(&plain(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mac_is_a_nics_or_made_by_us() {
+        for text in ["52:54:00:aa:00:01", "a7:11:22:33:44:55"] {
+            assert!(mac(&plain(text)).is_ok(), "{text}");
+        }
+        for text in [
+            "00:00:00:00:00:00",
+            "a3:11:22:33:44:55",
+            "af:11:22:33:44:55",
+        ] {
+            assert!(mac(&plain(text)).is_err(), "{text}");
         }
     }
 

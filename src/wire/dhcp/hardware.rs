@@ -59,8 +59,9 @@ impl Hardware {
     /// The MAC that the machine is known by: in leases, in `hosts.yaml`, to the operator.
     ///
     /// A client without a MAC is told from others by what address it has, else by its client
-    /// identifier (RFC 2131 §4.2), and gets a MAC made of that: locally administered and of the
-    /// quadrant that IEEE 802c reserves, so that no NIC has it.
+    /// identifier (RFC 2131 §4.2), and gets a MAC made of that ([`MacAddr::is_made`]). It is
+    /// nobody's MAC, whatever the identifier says: switches that hold `chaddr` against the frame's
+    /// source (DHCP snooping) look at no option 61.
     pub(super) fn identity(&self, client_id: &[u8]) -> Result<MacAddr, Malformed> {
         let given = self.address();
         match mac(given) {
@@ -76,10 +77,6 @@ impl Hardware {
                 htype: self.htype,
                 hlen: self.hlen,
             }),
-            // RFC 2132 §9.14: a hardware type, and the address.
-            [ETHERNET, rest @ ..] if let Some(mac) = mac(rest).filter(|mac| is_station(*mac)) => {
-                Ok(mac)
-            }
             [kind, rest @ ..] => Ok(made_of(*kind, rest)),
         }
     }
@@ -97,7 +94,7 @@ fn is_station(mac: MacAddr) -> bool {
 fn made_of(kind: u8, identifier: &[u8]) -> MacAddr {
     let all = identifier.iter().copied();
     let [.., a, b, c, d, e, f] = fnv_1a(std::iter::once(kind).chain(all)).to_be_bytes();
-    MacAddr([a & 0xf0 | 0x06, b, c, d, e, f])
+    MacAddr([a & 0xf0 | MacAddr::MADE, b, c, d, e, f])
 }
 
 /// The hash of Fowler, Noll and Vo: the same in every run.
@@ -140,15 +137,19 @@ mod tests {
         assert_eq!(of(32, &[0; 8], b"\xffone"), Ok(by_identifier));
         assert_ne!(of(32, &[], b"\xfftwo"), Ok(by_identifier));
         for made in [by_address, by_identifier] {
-            assert_eq!(made.0[0] & 0x0f, 6, "{made}: local, and no NIC's");
+            assert!(made.is_made() && !is_station(made), "{made}: no NIC's");
         }
     }
 
     #[test]
-    fn an_identifier_that_is_a_mac_is_that_machines() {
-        assert_eq!(of(0, &[], &[&[1][..], &MAC].concat()), Ok(MacAddr(MAC)));
-        let group = of(0, &[], &[1, 1, 0, 0, 0, 0, 1]).unwrap();
-        assert_eq!(group.0[0] & 0x0f, 6);
+    fn an_identifier_that_is_a_mac_is_no_machines_with_that_mac() {
+        for last in 0..=255 {
+            let named = [1, 0x56, 0x54, 0, 0, 0, last];
+            for htype in [0, 1, 32] {
+                let made = of(htype, &[], &named).unwrap();
+                assert!(made.is_made(), "{made}");
+            }
+        }
     }
 
     #[test]
