@@ -151,7 +151,9 @@ impl Desk {
             self.site.metrics.dhcp.probes.of(result).inc();
             match found {
                 Found::Taken(mac) if mac != decided.request.mac => {
-                    self.rest(address, mac).await;
+                    if !self.rest(address, mac) {
+                        break;
+                    }
                     decided = self.decide_again(decided);
                 }
                 _ => break,
@@ -173,23 +175,21 @@ impl Desk {
         self.site.journal.clock().now()
     }
 
-    /// Keeps an address from being given that somebody has without a lease.
-    async fn rest(&self, address: Ipv4Addr, holder: MacAddr) {
-        let until = self.now().saturating_add(DECLINE_REST);
-        let change = LeaseChange::Decline {
-            mac: holder,
-            address,
-            until: until.unwrap_or(Timestamp::MAX),
-        };
-        if self.site.journal.commit(vec![change]).await.is_err() {
-            // Not on disk it rests in memory alone: after a restart it is probed again.
-            self.site.leases().apply(&change);
-        }
+    /// Keeps an address from being given that somebody has without a lease; false where half
+    /// of the pool rests already.
+    fn rest(&self, address: Ipv4Addr, holder: MacAddr) -> bool {
+        let rests = take_out(&self.site, address, holder);
         let minutes = DECLINE_REST.as_secs() / 60;
+        let done = if rests {
+            format!("the address rests {minutes} minutes")
+        } else {
+            "half of the pool rests already, so it is offered all the same".to_owned()
+        };
         let message = format!(
-            "{address} of the pool is in use by {holder}, without a lease (it answered ARP); the address rests {minutes} minutes: find that machine, list it or take it out of the pool"
+            "{address} of the pool is in use by {holder}, without a lease (it answered ARP); {done}: find that machine, list it or take it out of the pool"
         );
         self.tell(MachineId::wire(), StageState::Degraded, message);
+        rests
     }
 
     fn tell(&self, machine: MachineId, state: StageState, message: String) {
@@ -286,6 +286,53 @@ impl Desk {
     }
 }
 
+/// Has an address rest that a probe found in use, if it may.
+fn take_out(site: &Site, address: Ipv4Addr, holder: MacAddr) -> bool {
+    let snapshot = site.snapshot();
+    let mut pools = (snapshot.inventory.networks.values()).filter_map(|network| network.pool);
+    let now = site.journal.clock().now();
+    let mut leases = site.leases();
+    leases.sweep(now);
+    let pool = pools.find(|pool| pool.contains(address));
+    if !pool.is_none_or(|pool| leases.may_rest(address, pool)) {
+        return false;
+    }
+    let until = now.saturating_add(DECLINE_REST);
+    let change = LeaseChange::Decline {
+        mac: holder,
+        address,
+        found: true,
+        until: until.unwrap_or(Timestamp::MAX),
+    };
+    // At once: of many that are found together each must count. Where the disk does not take it,
+    // it is probed again after a restart.
+    leases.apply(&change);
+    let _ = site.journal.submit(vec![change]);
+    true
+}
+
 fn event(machine: MachineId, state: StageState, message: String) -> BootEvent {
     BootEvent::sent(Timestamp::now(), machine, Stage::Dhcp, state, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::testing;
+
+    /// Whoever answers ARP for every address, in the name of a machine of ours.
+    #[tokio::test]
+    async fn a_station_that_answers_every_probe_takes_half_of_the_pool() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let victim = MacAddr([0x52, 0x54, 0, 0, 0, 9]);
+        let taken = (100..200).filter(|last| {
+            let address = Ipv4Addr::new(10, 77, 0, *last);
+            take_out(&site, address, victim)
+        });
+        assert_eq!(taken.count(), 50, "of a pool of 100");
+        assert!(site.leases().may_decline(victim), "it declined nothing");
+        // One that rests already is no further one.
+        assert!(take_out(&site, Ipv4Addr::new(10, 77, 0, 100), victim));
+    }
 }

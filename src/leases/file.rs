@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Mark;
@@ -31,7 +32,7 @@ pub(super) struct Content {
     pub torn: Option<Torn>,
 }
 
-/// Where a crash cut off what was being written; what follows is not read.
+/// What a crash did to what was being written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Torn {
     /// The last line has no end.
@@ -40,11 +41,14 @@ pub(super) enum Torn {
         line: usize,
     },
     /// The file had grown on disk, and its data was not there yet: ext4 and XFS give NULs for
-    /// it. Blocks reach the disk in any order, so whole lines may follow. They are of one group
-    /// of changes that was never acknowledged, for what was is synced before the next is written.
+    /// it. Blocks reach the disk in any order, so whole lines may follow. Those are taken: of a
+    /// group that was never acknowledged they hold addresses for a while, and if what was
+    /// acknowledged is what the disk lost, they are all that is left.
     Hole {
         /// 1-based.
         line: usize,
+        /// How many are left out.
+        lines: usize,
     },
 }
 
@@ -60,7 +64,7 @@ pub(super) fn push_mark(bytes: &mut Vec<u8>, mark: Mark) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the journal up to where a crash cut it off, if one did.
+/// Reads the journal without what a crash tore, if one did.
 pub(super) fn read(path: &Path) -> Result<Content, JournalError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
@@ -70,50 +74,131 @@ pub(super) fn read(path: &Path) -> Result<Content, JournalError> {
     let mut reader = BufReader::new(file);
     let mut bytes = Vec::new();
     for line in 1.. {
-        bytes.clear();
-        let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes);
-        let length = read.map_err(|e| failed("read", path, e))? as u64;
-        content.torn = torn(&bytes, line);
-        if length == 0 || content.torn.is_some() {
-            break;
-        }
-        let record = serde_json::from_slice(&bytes).map_err(|source| JournalError::Damaged {
-            path: path.to_owned(),
-            line,
-            source,
-        })?;
-        match record {
-            Record::Clock(mark) => content.mark = Some(mark),
-            Record::Change(change) => content.table.apply(&change),
+        let length = read_line(&mut reader, &mut bytes).map_err(|e| failed("read", path, e))?;
+        let damaged = match Line::of(&bytes, length) {
+            Line::None => break,
+            Line::Whole => match serde_json::from_slice(&bytes) {
+                Ok(record) => {
+                    content.take(record);
+                    continue;
+                }
+                Err(source) => Some(source),
+            },
+            Line::Cut if content.torn.is_none() => {
+                content.torn = Some(Torn::Cut { line });
+                break;
+            }
+            Line::Cut | Line::Nuls => None,
+        };
+        match (&mut content.torn, damaged) {
+            (Some(Torn::Hole { lines, .. }), _) => *lines += 1,
+            (_, None) => content.torn = Some(Torn::Hole { line, lines: 1 }),
+            (_, Some(source)) => {
+                let path = path.to_owned();
+                return Err(JournalError::Damaged { path, line, source });
+            }
         }
     }
     Ok(content)
 }
 
-/// Whether a line is the one that a crash cut off.
-fn torn(bytes: &[u8], line: usize) -> Option<Torn> {
-    let ends = bytes.last() == Some(&b'\n') || bytes.len() as u64 >= MAX_LINE;
-    match bytes {
-        [] => None,
-        // JSON writes no NUL as it is.
-        _ if bytes.contains(&0) => Some(Torn::Hole { line }),
-        _ if !ends => Some(Torn::Cut { line }),
-        _ => None,
+impl Content {
+    fn take(&mut self, record: Record) {
+        match record {
+            Record::Clock(mark) => self.mark = Some(mark),
+            Record::Change(change) => self.table.apply(&change),
+        }
     }
 }
 
-/// Keeps the file as it was under another name, for whoever wants to look at it: a second name of
-/// it, which takes no room. What was kept so before goes.
-pub(super) fn set_aside(path: &Path) -> Result<PathBuf, JournalError> {
-    let aside = path.with_extension("jsonl.damaged");
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove an older copy of", &aside, error));
+/// What a line is.
+enum Line {
+    /// The file is at its end.
+    None,
+    /// To be read.
+    Whole,
+    /// The last, without an end.
+    Cut,
+    /// A hole, or at one.
+    Nuls,
+}
+
+impl Line {
+    fn of(bytes: &[u8], length: u64) -> Self {
+        match bytes {
+            [] => Self::None,
+            // JSON writes no NUL as it is.
+            _ if bytes.contains(&0) => Self::Nuls,
+            [.., b'\n'] => Self::Whole,
+            _ if length >= MAX_LINE => Self::Whole,
+            _ => Self::Cut,
         }
-        _ => {}
     }
-    fs::hard_link(path, &aside).map_err(|e| failed("keep a copy, as it was, of", path, e))?;
+}
+
+/// Reads a line, or as much as one may have. Of one with NULs the rest is read too, and not kept:
+/// a hole can be long, and what stands between it and the line's end is none by itself.
+fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<u64> {
+    bytes.clear();
+    let mut piece = |bytes: &mut Vec<u8>| reader.take(MAX_LINE).read_until(b'\n', bytes);
+    let length = piece(bytes)?;
+    if bytes.contains(&0) {
+        let mut rest = bytes.clone();
+        while !rest.is_empty() && !rest.ends_with(b"\n") {
+            rest.clear();
+            piece(&mut rest)?;
+        }
+    }
+    Ok(length as u64)
+}
+
+/// How many journals as they were are kept beside it.
+pub(super) const KEPT_ASIDE: usize = 3;
+
+/// Keeps the file as it was under another name, for whoever wants to look at it: a second name of
+/// it, which takes no room, or a copy where the file system knows none (vfat, many a network's).
+/// Of those that were kept so before, the oldest goes.
+pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let at = Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ");
+    let aside = path.with_extension(format!("{ASIDE}{at}"));
+    link(path, &aside).or_else(|_| {
+        let copied = copy(path, &aside);
+        copied.inspect_err(|_| drop(fs::remove_file(&aside)))
+    })?;
+    // One too many does no harm.
+    let before = kept_aside(path).unwrap_or_default();
+    for old in before.iter().rev().skip(KEPT_ASIDE) {
+        let _ = fs::remove_file(old);
+    }
     Ok(aside)
+}
+
+const ASIDE: &str = "jsonl.damaged-";
+
+/// What was kept so, the oldest first.
+pub(super) fn kept_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let prefix = path.with_extension(ASIDE);
+    let prefix = prefix.as_os_str().as_encoded_bytes();
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let entries = fs::read_dir(directory)?.filter_map(Result::ok);
+    let paths = entries.map(|entry| entry.path());
+    let mut kept: Vec<_> = paths
+        .filter(|path| path.as_os_str().as_encoded_bytes().starts_with(prefix))
+        .collect();
+    kept.sort();
+    Ok(kept)
+}
+
+fn link(path: &Path, aside: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    super::tests::refuse_when_told()?;
+    fs::hard_link(path, aside)
+}
+
+fn copy(path: &Path, aside: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    super::tests::refuse_when_told()?;
+    fs::copy(path, aside).map(drop)
 }
 
 /// The living state as lines.
@@ -125,6 +210,7 @@ pub(super) fn snapshot(table: &LeaseTable, mark: Mark) -> io::Result<Vec<u8>> {
         let change = LeaseChange::Decline {
             mac: rest.mac,
             address: rest.address,
+            found: rest.found,
             until: rest.until,
         };
         push_change(&mut bytes, &change)?;

@@ -6,16 +6,27 @@ use std::cell::Cell;
 use std::net::Ipv4Addr;
 
 thread_local! {
-    static FAILING_SYNCS: Cell<u32> = const { Cell::new(0) };
+    /// Of this thread's syncs to come, a bit for each that fails, the next one's lowest.
+    static FAILING_SYNCS: Cell<u64> = const { Cell::new(0) };
+    /// How many ways to keep a file fail: a second name, then a copy.
+    static REFUSED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Fails a sync of this thread, as often as a test asked for.
 pub(super) fn fail_when_told() -> io::Result<()> {
-    let left = FAILING_SYNCS.get();
-    FAILING_SYNCS.set(left.saturating_sub(1));
-    match left {
+    let failing = FAILING_SYNCS.get();
+    FAILING_SYNCS.set(failing >> 1);
+    match failing & 1 {
         0 => Ok(()),
         _ => Err(io::Error::from_raw_os_error(5)),
+    }
+}
+
+pub(super) fn refuse_when_told() -> io::Result<()> {
+    let left = REFUSED.get();
+    REFUSED.set(left.saturating_sub(1));
+    match left {
+        0 => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(1)),
     }
 }
 
@@ -157,30 +168,80 @@ fn five_leases(directory: &Path) -> (Vec<u8>, Vec<usize>) {
 /// The file had grown when the power went, and its data was not there: NULs at its end, or
 /// between blocks that were there.
 #[test]
-fn a_hole_of_nuls_anywhere_loses_nothing_before_it_and_is_set_aside() {
+fn a_hole_of_nuls_anywhere_loses_the_lines_that_it_touches_and_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, aside) = (
-        dir.path().join("leases.jsonl"),
-        dir.path().join("leases.jsonl.damaged"),
-    );
+    let path = dir.path().join("leases.jsonl");
     let (whole, ends) = five_leases(dir.path());
+    let begins = |at: usize| whole[..at].iter().rposition(|byte| *byte == b'\n');
     for start in 0..=whole.len() {
-        // A byte, the end of one line and most of the next, all that follows and beyond.
-        let length = [1, 150, 5000][start % 3];
+        // A byte, the end of one line and most of the next, all that follows and beyond, pieces
+        // that are read at once.
+        let length = [1, 150, 5000, 8192][start % 4];
         let mut torn = whole.clone();
         torn.resize(whole.len().max(start + length), 0);
         torn[start..start + length].fill(0);
         std::fs::write(&path, &torn).unwrap();
         let mut writer = writer(dir.path());
-        let kept = ends.iter().filter(|end| **end <= start).count();
+        let whole_line = |end: &&usize| {
+            let begin = begins(**end - 1).map_or(0, |at| at + 1);
+            **end <= start || begin >= start + length
+        };
+        // Where the line's end became a NUL, the next one is a part of it.
+        let joined = |end: &&usize| {
+            let begin = begins(**end - 1).map_or(0, |at| at + 1);
+            begin >= start + length && begin > 0 && torn[begin - 1] == 0
+        };
+        let kept = ends.iter().filter(whole_line);
+        let kept = kept.filter(|end| !joined(end)).count();
         let what = format!("{length} NULs at {start}");
         assert_eq!(writer.table().iter().count(), kept, "{what}");
-        assert_eq!(std::fs::read(&aside).unwrap(), torn, "{what}");
+        let aside = file::kept_aside(&path).unwrap();
+        assert_eq!(
+            std::fs::read(aside.last().unwrap()).unwrap(),
+            torn,
+            "{what}"
+        );
+        assert!(aside.len() <= file::KEPT_ASIDE, "{aside:?}");
         assert_eq!(file::read(&path).unwrap().torn, None, "after {what}");
         if start % 7 == 0 {
             writer.commit(&[bind(9, 100)]).unwrap();
             assert_eq!(on_disk(dir.path()).len(), kept + 1, "after {what}");
         }
+    }
+}
+
+/// A hole that ends where a piece of a line does, within a line: its tail is none.
+#[test]
+fn what_follows_a_hole_keeps_nobody_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases.jsonl");
+    let (whole, _) = five_leases(dir.path());
+    for (torn, kept) in [
+        ([&[0; 4096][..], b"\"expires\":1}\n", &whole].concat(), 5),
+        ([&whole[..], &[0; 4096], b"\"expires\":1}"].concat(), 5),
+        ([&whole[..], b"\0\n{\"op\":1}\n", &whole].concat(), 5),
+        ([b"\0\n", &whole[..whole.len() - 1]].concat(), 4),
+    ] {
+        std::fs::write(&path, &torn).unwrap();
+        assert_eq!(writer(dir.path()).table().iter().count(), kept);
+    }
+}
+
+/// Some file systems know no second names; a full one takes no copy.
+#[test]
+fn a_file_that_cannot_be_kept_keeps_nobody_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases.jsonl");
+    let (mut torn, _) = five_leases(dir.path());
+    torn.extend([0; 10]);
+    for (refused, aside) in [(1, 1), (2, 1)] {
+        std::fs::write(&path, &torn).unwrap();
+        REFUSED.set(refused);
+        assert_eq!(writer(dir.path()).table().iter().count(), 5);
+        assert_eq!(REFUSED.get(), 0);
+        let kept = file::kept_aside(&path).unwrap();
+        assert_eq!(kept.len(), aside, "{kept:?}");
+        assert_eq!(std::fs::read(&kept[0]).unwrap(), torn);
     }
 }
 
@@ -211,12 +272,29 @@ fn a_file_that_failed_is_not_tried_again_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path());
     writer.mend_every = Duration::from_secs(3600);
-    FAILING_SYNCS.set(3);
+    FAILING_SYNCS.set(0b111);
     for _ in 0..100 {
         writer.commit(&[bind(1, 100)]).unwrap_err();
     }
     // One of the append, one of the rewrite.
     assert_eq!(FAILING_SYNCS.replace(0), 1);
+    writer.mend_every = Duration::ZERO;
+    writer.commit(&[bind(1, 100)]).unwrap();
+}
+
+/// A disk where rewrites succeed, and what is appended fails, is not rewritten for each change.
+#[test]
+fn a_file_that_can_only_be_rewritten_is_not_rewritten_at_once_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    writer.mend_every = Duration::from_secs(3600);
+    // An append; a rewrite has two syncs, of the file and of its directory.
+    let each_append = 0b_001_001_001_001;
+    FAILING_SYNCS.set(each_append);
+    for _ in 0..100 {
+        writer.commit(&[bind(1, 100)]).unwrap_err();
+    }
+    assert_eq!(FAILING_SYNCS.replace(0), each_append >> 4, "one rewrite");
     writer.mend_every = Duration::ZERO;
     writer.commit(&[bind(1, 100)]).unwrap();
 }
@@ -284,7 +362,7 @@ fn a_rewrite_that_fails_half_way_is_done_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = writer(dir.path());
         writer.commit(&[bind(1, 100)]).unwrap();
-        FAILING_SYNCS.set(failing);
+        FAILING_SYNCS.set((1 << failing) - 1);
         let mut acknowledged = vec![Ipv4Addr::new(10, 0, 0, 1)];
         for number in 2..40 {
             if writer.commit(&[bind(number, 100)]).is_ok() {

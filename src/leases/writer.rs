@@ -93,6 +93,7 @@ impl Writer {
         let done = self.open().and_then(|()| self.append(changes));
         match &done {
             Ok(()) => {
+                self.mended = None;
                 self.works_again();
                 for change in changes {
                     self.table.apply(change);
@@ -111,10 +112,9 @@ impl Writer {
         if self.mended.is_some_and(|at| at.elapsed() < self.mend_every) {
             return Err(io::Error::other("it failed a moment ago"));
         }
+        // Until something is appended, too: a disk may do the one and not the other.
         self.mended = Some(Instant::now());
-        self.rewrite()?;
-        self.mended = None;
-        Ok(())
+        self.rewrite()
     }
 
     fn append(&mut self, changes: &[LeaseChange]) -> io::Result<()> {
@@ -207,32 +207,35 @@ impl Writer {
 pub(super) fn open(path: PathBuf, reading: super::clock::Reading) -> Result<Writer, JournalError> {
     let content = file::read(&path)?;
     if let Some(torn) = content.torn {
-        mend(&path, torn, content.table.iter().count())?;
+        mend(&path, torn, content.table.iter().count());
     }
     let clock = LeaseClock::start(reading, content.mark.as_ref());
     let mut writer = Writer::new(path, content.table, clock);
     if let Err(error) = writer.open() {
         writer.fails(&error);
     }
+    // It failed nowhere yet.
+    writer.mended = None;
     Ok(writer)
 }
 
 /// Says what a crash cost. What is left out is kept where it may be more than half a line.
-fn mend(path: &Path, torn: Torn, kept: usize) -> Result<(), JournalError> {
+fn mend(path: &Path, torn: Torn, kept: usize) {
     let journal = path.display();
     match torn {
         Torn::Cut { line } => tracing::info!(
             "line {line} of the lease journal {journal} was cut off by a crash before its ACK left, and is left out"
         ),
-        Torn::Hole { line } => {
-            let aside = file::set_aside(path)?;
+        Torn::Hole { line, lines } => {
+            let aside = match file::set_aside(path) {
+                Ok(aside) => format!("the file as it was is {}", aside.display()),
+                Err(error) => format!("the file as it was can't be kept: {error}"),
+            };
             tracing::warn!(
-                "the lease journal {journal} has NULs in line {line}, where a crash cut off what was being written: the {kept} leases before it are kept. What follows was not acknowledged, unless the disk lost what it had said is safe; the file as it was is {}",
-                aside.display()
+                "the lease journal {journal} has NULs from line {line} on, where a crash cut off what was being written: {lines} lines are left out, and the {kept} leases of the others are kept. What is left out was not acknowledged, unless the disk lost what it had said is safe; {aside}"
             );
         }
     }
-    Ok(())
 }
 
 impl Writer {

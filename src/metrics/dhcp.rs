@@ -134,6 +134,8 @@ silences! {
     Because::NoLoader(_) => NoLoader = "no_loader";
     /// Its kernel is for another processor.
     Because::OtherArchitecture { .. } => OtherArchitecture = "other_architecture";
+    /// It declined several addresses, or half of the pool rests.
+    Because::DeclinesMany(_) | Because::HalfRests(_) => NoRest = "no_rest";
     /// Nothing that a client asks a server.
     Because::NotForServers(_) | Because::NotForPxe(_) | Because::NoAddressWanted => NotForServers = "not_for_servers";
 }
@@ -263,6 +265,7 @@ mod tests {
         for because in [
             Because::PoolFull("boot".into()),
             Because::NoAddressWanted,
+            Because::DeclinesMany([10, 77, 0, 100].into()),
             // An answer's reason is none for silence.
             Because::Pool,
         ] {
@@ -274,6 +277,6 @@ mod tests {
             .filter(|(_, count)| count.get() > 0)
             .map(|(reason, _)| reason.value())
             .collect();
-        assert_eq!(told, ["pool_full", "not_for_servers", "other"]);
+        assert_eq!(told, ["pool_full", "no_rest", "not_for_servers", "other"]);
     }
 }

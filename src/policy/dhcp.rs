@@ -32,7 +32,7 @@ pub struct Received<'a> {
     /// The daemon's addresses on the interface it came in by, the preferred one first; never
     /// empty.
     pub locals: &'a [Ipv4Addr],
-    /// Where it was sent to: one of `locals`, or everybody.
+    /// Where it was sent to: one of `locals`, an address of another interface, or everybody.
     pub to: Ipv4Addr,
     /// Who sent it: 0.0.0.0, a relay or a client with an address.
     pub source: SocketAddrV4,
@@ -371,14 +371,19 @@ impl<'a> Question<'a> {
         let Some(address) = rests else {
             return Verdict::silence(Because::Noted);
         };
-        if !self.world.leases.may_decline(mac, network.pool) {
+        if !self.world.leases.may_decline(mac) {
             return Verdict::silence(Because::DeclinesMany(address));
+        }
+        let may_rest = |pool| self.world.leases.may_rest(address, pool);
+        if !network.pool.is_none_or(may_rest) {
+            return Verdict::silence(Because::HalfRests(address));
         }
         let until = self.now.saturating_add(DECLINE_REST);
         Verdict {
             lease_change: Some(LeaseChange::Decline {
                 mac,
                 address,
+                found: false,
                 until: until.unwrap_or(Timestamp::MAX),
             }),
             ..Verdict::silence(Because::Noted)

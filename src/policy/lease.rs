@@ -6,7 +6,7 @@
 mod blocks;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub struct Rest {
     pub address: Ipv4Addr,
     /// Who declined it, or has it without a lease.
     pub mac: MacAddr,
+    /// Whether it was found in use by an ARP probe.
+    pub found: bool,
     /// Until when.
     pub until: Timestamp,
 }
@@ -70,12 +72,15 @@ pub enum LeaseChange {
         /// When; the address may be given again from then on.
         at: Timestamp,
     },
-    /// A client found the address in use by somebody else.
+    /// An address is in use by somebody who has no lease of it.
     Decline {
-        /// Who said so.
+        /// Who said so; who has it, if it was found.
         mac: MacAddr,
         /// Which address.
         address: Ipv4Addr,
+        /// Whether our own ARP probe found it, and no client declined it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        found: bool,
         /// Until when it rests.
         until: Timestamp,
     },
@@ -87,8 +92,10 @@ pub struct LeaseTable {
     addresses: HashMap<Ipv4Addr, Standing>,
     by_mac: HashMap<MacAddr, Ipv4Addr>,
     offered_to: HashMap<MacAddr, Ipv4Addr>,
-    /// How many addresses rest by whom.
-    rests_by: HashMap<MacAddr, usize>,
+    /// How many addresses rest by whose DECLINE.
+    declined_by: HashMap<MacAddr, usize>,
+    /// Addresses that rest.
+    resting: BTreeSet<Ipv4Addr>,
     /// Addresses with an offer or a rest, which end by themselves.
     passing: HashSet<Ipv4Addr>,
     blocks: Blocks,
@@ -100,7 +107,7 @@ pub struct LeaseTable {
 struct Standing {
     lease: Option<(MacAddr, Timestamp)>,
     offer: Option<(MacAddr, Timestamp)>,
-    rests: Option<(MacAddr, Timestamp)>,
+    rests: Option<Rest>,
 }
 
 impl Standing {
@@ -131,6 +138,7 @@ impl LeaseTable {
             LeaseChange::Decline {
                 mac,
                 address,
+                found,
                 until,
             } => {
                 let held = self.by_mac.get(&mac) == Some(&address);
@@ -140,7 +148,12 @@ impl LeaseTable {
                 self.change(address, |standing| {
                     standing.lease = standing.lease.filter(|_| !held);
                     standing.offer = None;
-                    standing.rests = Some((mac, until));
+                    standing.rests = Some(Rest {
+                        address,
+                        mac,
+                        found,
+                        until,
+                    });
                 });
             }
         }
@@ -185,7 +198,7 @@ impl LeaseTable {
             self.offered_to.insert(mac, address);
         }
         if before.rests != after.rests {
-            self.count_rests(before.rests, after.rests);
+            self.count_rests(address, before.rests, after.rests);
         }
         if after.offer.is_some() || after.rests.is_some() {
             self.passing.insert(address);
@@ -195,16 +208,17 @@ impl LeaseTable {
         self.blocks.note(address, used, before.idle(), after.idle());
     }
 
-    fn count_rests(
-        &mut self,
-        before: Option<(MacAddr, Timestamp)>,
-        after: Option<(MacAddr, Timestamp)>,
-    ) {
-        if let Some((mac, _)) = after {
-            *self.rests_by.entry(mac).or_default() += 1;
+    fn count_rests(&mut self, address: Ipv4Addr, before: Option<Rest>, after: Option<Rest>) {
+        match after {
+            Some(_) => self.resting.insert(address),
+            None => self.resting.remove(&address),
+        };
+        let declined = |rest: Option<Rest>| rest.filter(|rest| !rest.found);
+        if let Some(rest) = declined(after) {
+            *self.declined_by.entry(rest.mac).or_default() += 1;
         }
-        if let Some((mac, _)) = before
-            && let Entry::Occupied(mut count) = self.rests_by.entry(mac)
+        if let Some(rest) = declined(before)
+            && let Entry::Occupied(mut count) = self.declined_by.entry(rest.mac)
         {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -213,12 +227,16 @@ impl LeaseTable {
         }
     }
 
-    /// Whether one more address may rest on the word of `mac`: not too many, and never the last
-    /// of a pool.
-    pub fn may_decline(&self, mac: MacAddr, pool: Option<AddressRange>) -> bool {
-        let most = pool.map_or(u64::MAX, |pool| (size(pool) - 1).max(1));
-        let most = usize::try_from(most).map_or(DECLINES_OF_ONE, |most| most.min(DECLINES_OF_ONE));
-        self.rests_by.get(&mac).copied().unwrap_or(0) < most
+    /// Whether one more address may rest on the word of `mac`.
+    pub fn may_decline(&self, mac: MacAddr) -> bool {
+        self.declined_by.get(&mac).copied().unwrap_or(0) < DECLINES_OF_ONE
+    }
+
+    /// Whether the address rests, or may: of a pool's addresses at most half rest, whoever says
+    /// that they are in use. A station can answer ARP for each of them, in any name.
+    pub fn may_rest(&self, address: Ipv4Addr, pool: AddressRange) -> bool {
+        let resting = self.resting.range(pool.first..=pool.last).count();
+        self.resting.contains(&address) || (resting as u64) * 2 < size(pool)
     }
 
     /// Remembers, in memory alone, that an address was offered.
@@ -235,13 +253,13 @@ impl LeaseTable {
         let ended = |address: &&Ipv4Addr| {
             let standing = self.standing(**address);
             standing.offer.is_some_and(|(_, until)| until <= now)
-                || standing.rests.is_some_and(|(_, until)| until <= now)
+                || standing.rests.is_some_and(|rest| rest.until <= now)
         };
         let ended: Vec<_> = self.passing.iter().filter(ended).copied().collect();
         for address in ended {
             self.change(address, |standing| {
                 standing.offer = standing.offer.filter(|(_, until)| *until > now);
-                standing.rests = standing.rests.filter(|(_, until)| *until > now);
+                standing.rests = standing.rests.filter(|rest| rest.until > now);
             });
         }
     }
@@ -272,16 +290,10 @@ impl LeaseTable {
         })
     }
 
-    /// Addresses that rest after a DECLINE.
+    /// Addresses that rest.
     pub fn resting(&self) -> impl Iterator<Item = Rest> + '_ {
-        self.addresses.iter().filter_map(|(&address, standing)| {
-            let (mac, until) = standing.rests?;
-            Some(Rest {
-                address,
-                mac,
-                until,
-            })
-        })
+        let rest = |address: &Ipv4Addr| self.addresses.get(address)?.rests;
+        self.resting.iter().filter_map(rest)
     }
 
     /// Whether `mac` may have `address` now.
@@ -290,7 +302,7 @@ impl LeaseTable {
         let anothers = |held: Option<(MacAddr, Timestamp)>| {
             held.is_some_and(|(who, until)| who != mac && until > now)
         };
-        let rests = standing.rests.is_some_and(|(_, until)| until > now);
+        let rests = standing.rests.is_some_and(|rest| rest.until > now);
         !anothers(standing.lease) && !anothers(standing.offer) && !rests
     }
 
@@ -388,6 +400,7 @@ mod tests {
         table.apply(&LeaseChange::Decline {
             mac: mac(1),
             address,
+            found: false,
             until: at(500),
         });
         table.sweep(at(499));
@@ -406,10 +419,11 @@ mod tests {
         let decline = |table: &mut LeaseTable, who| {
             let address = table.choose(whole, &[], mac(who), at(0)).unwrap();
             bind(table, who, address, 1000);
-            let believed = table.may_decline(mac(who), Some(whole));
+            let believed = table.may_decline(mac(who));
             let decline = LeaseChange::Decline {
                 mac: mac(who),
                 address,
+                found: false,
                 until: at(600),
             };
             if believed {
@@ -422,20 +436,62 @@ mod tests {
         assert_eq!(believed(&mut table, 1), DECLINES_OF_ONE);
         assert_eq!(believed(&mut table, 2), DECLINES_OF_ONE);
         table.sweep(at(600));
-        assert!(table.rests_by.is_empty() && table.may_decline(mac(1), Some(whole)));
+        assert!(table.declined_by.is_empty() && table.may_decline(mac(1)));
+    }
+
+    fn rest(table: &mut LeaseTable, who: u8, address: Ipv4Addr, found: bool) {
+        table.apply(&LeaseChange::Decline {
+            mac: mac(who),
+            address,
+            found,
+            until: at(600),
+        });
     }
 
     #[test]
-    fn the_last_address_of_a_small_pool_does_not_rest() {
+    fn at_most_half_of_a_pool_rests_whoever_says_so() {
+        for (last, most) in [(10, 1), (11, 1), (12, 2), (29, 10)] {
+            let mut table = LeaseTable::default();
+            // Beside the pool.
+            rest(&mut table, 1, Ipv4Addr::new(10, 0, 0, 9), false);
+            let mut rested = 0;
+            for number in 10..=last {
+                let address = Ipv4Addr::new(10, 0, 0, number);
+                if table.may_rest(address, pool(10, last)) {
+                    rest(&mut table, number, address, number % 2 == 0);
+                    rested += 1;
+                }
+            }
+            assert_eq!(rested, most, "of a pool of {}", last - 9);
+            // It does already, and may rest longer.
+            assert!(table.may_rest(Ipv4Addr::new(10, 0, 0, 10), pool(10, last)));
+            table.sweep(at(600));
+            assert!(table.resting.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_was_found_in_use_by_a_machine_is_not_its_decline() {
         let mut table = LeaseTable::default();
-        table.apply(&LeaseChange::Decline {
-            mac: mac(1),
-            address: Ipv4Addr::new(10, 0, 0, 10),
-            until: at(600),
-        });
-        assert!(!table.may_decline(mac(1), Some(pool(10, 11))));
-        assert!(table.may_decline(mac(1), Some(pool(10, 12))));
-        assert!(table.may_decline(mac(2), Some(pool(10, 10))));
+        for last in 10..20 {
+            rest(&mut table, 1, Ipv4Addr::new(10, 0, 0, last), true);
+        }
+        assert!(table.may_decline(mac(1)));
+        for last in 20..24 {
+            rest(&mut table, 1, Ipv4Addr::new(10, 0, 0, last), false);
+        }
+        assert!(!table.may_decline(mac(1)));
+        // Found after it was declined: one of the four is no DECLINE any more.
+        rest(&mut table, 1, Ipv4Addr::new(10, 0, 0, 20), true);
+        assert!(table.may_decline(mac(1)));
+    }
+
+    #[test]
+    fn a_journal_of_old_has_declines_alone() {
+        let line = r#"{"op":"decline","mac":"02:00:00:00:00:01","address":"10.0.0.1","until":"2100-01-01T00:00:00Z"}"#;
+        let change: LeaseChange = serde_json::from_str(line).unwrap();
+        assert!(matches!(change, LeaseChange::Decline { found: false, .. }));
+        assert_eq!(serde_json::to_string(&change).unwrap(), line);
     }
 
     #[test]
@@ -501,7 +557,7 @@ mod tests {
                     },
                     2 => table.apply(&LeaseChange::Release { mac: mac(who), address: None, at: at(now) }),
                     _ => if let Some(lease) = table.of(mac(who)) {
-                        table.apply(&LeaseChange::Decline { mac: mac(who), address: lease.address, until: at(now + 100) });
+                        table.apply(&LeaseChange::Decline { mac: mac(who), address: lease.address, found: false, until: at(now + 100) });
                     },
                 }
                 let held: Vec<_> = table.iter().filter(|(_, lease)| lease.expires > at(now)).map(|(_, lease)| lease.address).collect();

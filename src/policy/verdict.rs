@@ -95,6 +95,8 @@ pub enum Because {
     Noted,
     /// The client declined so many addresses that this one does not rest, too.
     DeclinesMany(Ipv4Addr),
+    /// Half of the pool rests, and this one does not as well.
+    HalfRests(Ipv4Addr),
     /// Not an error: the client took another server's offer.
     OtherServer(Ipv4Addr),
     /// No network in the inventory covers where the packet came from.
@@ -167,6 +169,7 @@ impl Because {
                 | Self::NotForPxe(_)
                 | Self::NoAddressWanted
                 | Self::DeclinesMany(_)
+                | Self::HalfRests(_)
         )
     }
 }
@@ -215,6 +218,10 @@ impl fmt::Display for Because {
             Self::DeclinesMany(address) => write!(
                 f,
                 "it declined several addresses within minutes, and {address} does not rest as well: look at that machine, or for one that answers ARP for every address (arping {address})"
+            ),
+            Self::HalfRests(address) => write!(
+                f,
+                "half of the pool rests because somebody has its addresses without a lease, and {address} does not rest as well: look for who answers ARP for it (arping {address})"
             ),
             Self::OtherServer(server) => write!(f, "it took the offer of {server}"),
             Self::NoNetwork(address) => {

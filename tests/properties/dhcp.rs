@@ -100,6 +100,7 @@ fn leases() -> LeaseTable {
     table.apply(&LeaseChange::Decline {
         mac: MacAddr([2, 0, 0, 0, 0, 5]),
         address: [10, 77, 0, 103].into(),
+        found: false,
         until: now() + SignedDuration::from_secs(60),
     });
     table
@@ -121,6 +122,9 @@ pub(crate) fn answers(bytes: &[u8]) -> Vec<Vec<u8>> {
         }
     };
     assert!(bytes.len() >= FIXED && bytes[0] == 1, "only requests pass");
+    // Nobody is a machine with a MAC by anything but `chaddr`, which switches check.
+    let shown = request.hardware.address() == request.mac.0;
+    assert_ne!(shown, request.mac.is_made(), "{}", request.mac);
     for (local, source, port) in RECEPTIONS {
         let local = Ipv4Addr::from(local);
         let source = SocketAddrV4::new(source.into(), port);

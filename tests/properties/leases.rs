@@ -114,6 +114,7 @@ fn change(bytes: &[u8]) -> LeaseChange {
         _ => LeaseChange::Decline {
             mac: MacAddr([2, 0, 0, 0, 0, mac]),
             address: Ipv4Addr::new(10, 0, 0, address),
+            found: kind % 8 > 3,
             until: at(kind),
         },
     }

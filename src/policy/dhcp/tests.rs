@@ -313,9 +313,9 @@ fn a_machine_that_declines_whatever_it_gets_is_told_of_and_keeps_the_last() {
     let last = held(&mut leases);
     assert_ne!(first, last);
     let verdict = decline(&leases, last);
-    assert_eq!(verdict.because, Because::DeclinesMany(last));
+    assert_eq!(verdict.because, Because::HalfRests(last));
     assert!(verdict.lease_change.is_none());
-    assert!(verdict.events[0].message.contains("look at that machine"));
+    assert!(verdict.events[0].message.contains("half of the pool"));
     assert_eq!(held(&mut leases), last);
 }
 
