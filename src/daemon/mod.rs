@@ -178,6 +178,8 @@ async fn serve(
     start(sockets, &app, &roots.exports(), &mut services, &shutdown).await?;
     let reloader = reload::Reloader::new(options, app.clone(), roots, bound);
     services.spawn("reload", reloader.run(hangup, shutdown.clone()));
+    let addresses = own::follow(app.site.clone(), shutdown.clone());
+    services.spawn("the look at our own addresses", addresses);
     remind_of_certificate(&app, &mut services, &shutdown);
     watch_journal(&app, &mut services, &shutdown);
     announce(&app.site.snapshot());

@@ -4,9 +4,38 @@
 //! is the server's own is given to nobody whatever the file says.
 
 use std::net::Ipv4Addr;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use crate::inventory::model::{DhcpMode, Host, Inventory, Network};
-use crate::site::own;
+use crate::site::{Site, own};
+
+/// How often it is looked which addresses there are. One that comes is given to nobody from then on.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Knows of every address that comes, also while a reload hashes files for minutes.
+pub(super) async fn follow(site: Arc<Site>, shutdown: CancellationToken) {
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = look.tick() => {}
+        }
+        let site = site.clone();
+        // Asks the kernel for every interface and waits for it.
+        let looked = tokio::task::spawn_blocking(move || site.look_at_own()).await;
+        if let Err(panic) = looked.map_err(tokio::task::JoinError::try_into_panic)
+            && let Ok(panic) = panic
+        {
+            resume_unwind(panic);
+        }
+    }
+}
 
 /// Says what is wrong, at the start and for each edit.
 pub(super) fn warn(inventory: &Inventory) {
@@ -96,6 +125,26 @@ hosts:
             .map(|(number, address)| (format!("eth{number}"), address.parse().unwrap()))
             .collect();
         found(&inventory, &own)
+    }
+
+    /// Nothing else looks: a reload that is stuck keeps nobody.
+    #[tokio::test]
+    async fn an_address_that_comes_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = Arc::new(crate::explain::testing::site(dir.path()));
+        assert!(site.own().all.is_empty());
+        let shutdown = CancellationToken::new();
+        let following = tokio::spawn(follow(site.clone(), shutdown.clone()));
+        let known = async {
+            while !site.own().all.contains(&Ipv4Addr::LOCALHOST) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), known)
+            .await
+            .unwrap();
+        shutdown.cancel();
+        following.await.unwrap();
     }
 
     #[test]

@@ -67,7 +67,6 @@ impl Reloader {
                 _ = hangup.recv() => true,
                 _ = look.tick() => false,
             };
-            self.app.site.look_at_own();
             let seen = self.fingerprint();
             // The same edit is tried again now and then: a file that it names may be there by now.
             let wait = refused

@@ -177,12 +177,16 @@ impl HostLog {
 pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
     let snapshot = site.snapshot();
     let inventory = &snapshot.inventory;
-    let (hosts, unknown) = site.timeline.read(|machines| {
+    let (hosts, mut unknown) = site.timeline.read(|machines| {
         (
             listed(inventory, machines, now),
             unlisted(inventory, machines, now),
         )
     });
+    // Some 190 look-ups for each of them: every event waits for the timeline.
+    for status in &mut unknown {
+        add_near_miss(status, inventory);
+    }
     FleetStatus {
         schema: SCHEMA,
         site: inventory.site.clone(),
@@ -228,18 +232,16 @@ fn unlisted(inventory: &Inventory, machines: &Machines, now: Timestamp) -> Vec<M
         .iter()
         .filter(|(id, _)| is_unlisted(inventory, id))
         .map(|(id, machine)| machine_status(&id.0, machine, now))
-        .map(|status| with_near_miss(status, inventory))
         .collect()
 }
 
 /// A host that does not come and a stranger that does are often one machine, and a typing mistake.
-fn with_near_miss(mut status: MachineStatus, inventory: &Inventory) -> MachineStatus {
+fn add_near_miss(status: &mut MachineStatus, inventory: &Inventory) {
     let mac = MachineId(status.host.clone()).unlisted_mac();
     let near = mac.map(|mac| near_misses(mac, &inventory.by_mac));
     if let Some(near) = near.unwrap_or_default().first() {
         status.note = format!("{near}: a typing mistake? {}", status.note);
     }
-    status
 }
 
 /// A machine that was seen and is not in the inventory (any more, or yet).

@@ -48,7 +48,7 @@ pub struct Snapshot {
     /// The images of the embedded roots, by the name that profiles use.
     pub roots: BTreeMap<String, RootImage>,
     by_address: ByAddress,
-    fingerprints: Vec<(PathBuf, Option<Fingerprint>)>,
+    fingerprints: Fingerprints,
 }
 
 /// A root image that this daemon exports.
@@ -98,24 +98,14 @@ impl Snapshot {
         let mut fingerprints = watched(paths);
         let loaded = inventory::load(&paths.inventory)?;
         let seen = loaded.seen.iter();
-        fingerprints.extend(seen.map(|seen| {
-            let fingerprint = Fingerprint::from(&seen.metadata);
-            (seen.path.clone(), Some(fingerprint))
-        }));
+        let seen = seen.map(|seen| (seen.path.clone(), Some(Fingerprint::from(&seen.metadata))));
+        fingerprints.extend(seen);
         let mut found = Diagnostics::new(loaded.sources);
         found.extend(loaded.warnings);
         let inventory = loaded.inventory;
         found.extend(artefacts::check(&inventory, &paths.data, found.sources()));
         let templates = load_templates(paths, &inventory, &mut found);
-        if let Some(secrets) = &inventory.secrets {
-            let path = host_files::beside(&paths.inventory, secrets);
-            fingerprints.push((path.clone(), Fingerprint::of(&path)));
-        }
-        let of_tls = tls::files(paths, &inventory);
-        fingerprints.extend(of_tls.into_iter().map(|path| {
-            let fingerprint = Fingerprint::of(&path);
-            (path, fingerprint)
-        }));
+        fingerprints.extend(watched_of(paths, &inventory));
         let files = HostFiles::load(paths, &inventory, &mut found);
         let tls = tls::load(paths, &inventory, &mut found);
         if found.errors() > 0 {
@@ -203,11 +193,26 @@ fn host_files_below(files: &Path) -> impl Iterator<Item = PathBuf> {
         .take(MAX_WATCHED)
 }
 
-fn watched(paths: &Paths) -> Vec<(PathBuf, Option<Fingerprint>)> {
-    Snapshot::watched_files(paths)
-        .into_iter()
-        .map(|path| (path.clone(), Fingerprint::of(&path)))
-        .collect()
+type Fingerprints = Vec<(PathBuf, Option<Fingerprint>)>;
+
+fn fingerprints(files: impl IntoIterator<Item = PathBuf>) -> Fingerprints {
+    let of = |path: PathBuf| {
+        let fingerprint = Fingerprint::of(&path);
+        (path, fingerprint)
+    };
+    files.into_iter().map(of).collect()
+}
+
+fn watched(paths: &Paths) -> Fingerprints {
+    fingerprints(Snapshot::watched_files(paths))
+}
+
+/// Those that the inventory names.
+fn watched_of(paths: &Paths, inventory: &Inventory) -> Fingerprints {
+    let secrets = inventory.secrets.as_ref();
+    let secrets = secrets.map(|secrets| host_files::beside(&paths.inventory, secrets));
+    let tls = tls::files(paths, inventory);
+    fingerprints(secrets.into_iter().chain(tls))
 }
 
 fn by_address(inventory: &Inventory) -> ByAddress {
