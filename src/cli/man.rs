@@ -12,6 +12,7 @@ use super::{Failure, command, print};
 #[command(after_help = "Example:\n  bridgehead man /usr/local/share/man/man1")]
 pub(super) struct Arguments {
     /// The directory to write to; it is made where it is not there
+    #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
 
