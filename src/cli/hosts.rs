@@ -4,6 +4,8 @@ mod edit;
 mod list;
 mod show;
 
+pub(super) use edit::{failure as edit_failure, text as edit_text};
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};

@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod discover;
 mod exit;
 mod explain;
 mod hosts;
@@ -48,6 +49,12 @@ enum Verb {
         after_help = "Examples:\n  bridgehead hosts list\n  bridgehead hosts show kvm01\n  bridgehead hosts set kvm01 rack=r2"
     )]
     Hosts(hosts::Verb),
+    /// List machines that boot and are not in the inventory, or make one of them a host
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  bridgehead discover list\n  bridgehead discover approve 3c:ec:ef:00:00:07 --name kvm07 --profile kvm-host"
+    )]
+    Discover(discover::Verb),
     /// Show where every machine stands on its way to joined
     Status(status::Arguments),
     /// Show the story of a machine's last boots
@@ -129,6 +136,7 @@ pub fn run() -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Hosts(verb) => hosts::run(&verb),
+        Verb::Discover(verb) => discover::run(&verb),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Log(arguments) => log::run(&arguments),
         Verb::Why(arguments) => why::run(&arguments),

@@ -246,10 +246,18 @@ fn is_probed(snapshot: &Snapshot, address: Ipv4Addr) -> bool {
     networks.any(|network| network.probe && network.subnet.contains(&address))
 }
 
-pub(super) fn record(decided: &Decided, site: &Site) {
+/// `local` is the daemon's address on the link.
+pub(super) fn record(decided: &Decided, local: Ipv4Addr, site: &Site) {
     let source = decided.envelope.source;
     let leaves = decided.leaves_for_disk;
-    tell(&decided.request, source, &decided.verdict, leaves, site);
+    let request = &decided.request;
+    tell(request, source, &decided.verdict, leaves, site);
+    if request.message_type == MessageType::Discover {
+        let relay = (!request.giaddr.is_unspecified()).then_some(request.giaddr);
+        let link = relay.and(request.link_selection());
+        let place = decided.verdict.offered.or(link).or(relay);
+        site.discover(request, &Client::of(request), place.unwrap_or(local));
+    }
 }
 
 /// Tells the timeline what was decided; a DISCOVER of firmware begins a boot attempt.

@@ -236,7 +236,9 @@ impl Desk {
 
     /// Answers. Nothing here waits: the receive loop goes through it.
     fn finish(self: &Arc<Self>, decided: Decided) {
-        record(&decided, &self.site);
+        let addresses = &self.socket.interface.addresses;
+        let local = addresses.first().copied();
+        record(&decided, local.unwrap_or(Ipv4Addr::UNSPECIFIED), &self.site);
         let Some(transmit) = decided.verdict.reply.clone() else {
             let ignored = &self.site.metrics.dhcp.ignored;
             ignored.of((&decided.verdict.because).into()).inc();

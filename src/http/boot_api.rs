@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::outlet::InHand;
 use super::{App, Ends, files, host_files};
 use crate::inventory::model::{Host, MacAddr};
+use crate::policy::discovered::Identity;
 use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::hints;
 use crate::render::ConfigKind;
@@ -42,8 +43,14 @@ pub(super) async fn ipxe_script(
     state: State<App>,
     ends: Extension<Ends>,
     mac: Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Reply {
-    loader_config(&state, *ends, ConfigKind::Ipxe, &mac, None)
+    let reply = loader_config(&state, *ends, ConfigKind::Ipxe, &mac, None)?;
+    // Whoever has its script has the machine's own address.
+    if let (Some(query), Ok(mac)) = (query, mac.parse()) {
+        state.site.discovery.told(mac, Identity::of_query(&query));
+    }
+    Ok(reply)
 }
 
 /// What an entry of the machine's menu boots: that it asks is how we know what was chosen.

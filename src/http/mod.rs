@@ -110,6 +110,7 @@ fn api_routes(app: &App) -> Router<App> {
     let watchers = Arc::new(Watchers::default());
     Router::new()
         .route("/v1/status", get(status::status))
+        .route("/v1/discovered", get(status::discovered))
         .route("/v1/inventory", get(status::inventory))
         .route("/v1/hosts/{host}/log", get(status::host_log))
         .route("/v1/hosts/{host}/why", get(status::host_why))

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::watchers::Watchers;
 use super::{App, Ends};
 use crate::policy::event::MachineId;
+use crate::site::discovery::DiscoveredList;
 use crate::site::report::{self, FleetStatus, HostLog, Transfers};
 use crate::site::why::{Why, why};
 
@@ -60,6 +61,11 @@ pub(super) async fn inventory(
         Ok(outline) => Json(outline).into_response(),
         Err(panic) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{panic}\n")).into_response(),
     }
+}
+
+/// Machines that boot and are not listed.
+pub(super) async fn discovered(State(app): State<App>) -> Json<DiscoveredList> {
+    Json(app.site.discovered(Timestamp::now()))
 }
 
 pub(super) async fn host_log(

@@ -19,6 +19,7 @@ pub mod edit;
 mod faults;
 mod fields;
 mod firmware;
+mod free;
 mod hostlist;
 mod hosts;
 mod include;

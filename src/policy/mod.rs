@@ -8,6 +8,7 @@ mod attempt;
 pub mod boot_target;
 pub mod client;
 pub mod dhcp;
+pub mod discovered;
 pub mod event;
 pub mod hint;
 pub mod lease;

@@ -199,6 +199,7 @@ impl Site {
             |host| MachineId(host.name.clone()),
         );
         self.timeline.attempt(&id, now);
+        self.discovery.held(mac);
         hold(&snapshot, kind, host, mac, local)
     }
 }

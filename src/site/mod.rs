@@ -4,6 +4,7 @@
 //! TFTP, HTTP and DHCP ask here; none of them knows of the others.
 
 pub mod boot;
+pub mod discovery;
 pub mod handout;
 pub mod host_config;
 pub mod host_files;
@@ -53,6 +54,8 @@ pub struct Site {
     pub handout: handout::Handout,
     /// Other DHCP servers that answer.
     pub others: others::OtherServers,
+    /// Machines that boot and are not listed.
+    pub discovery: discovery::Discovery,
     own: RwLock<Arc<OwnAddresses>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
@@ -83,6 +86,7 @@ impl Site {
             timeline,
             handout: handout::Handout::default(),
             others: others::OtherServers::default(),
+            discovery: discovery::Discovery::default(),
             own: RwLock::default(),
             metrics,
         }

@@ -187,6 +187,7 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
     for status in &mut unknown {
         add_near_miss(status, inventory);
     }
+    site.discovery.describe(&mut unknown);
     FleetStatus {
         schema: SCHEMA,
         site: inventory.site.clone(),

@@ -8,6 +8,7 @@ mod addressing;
 mod answers;
 mod clients;
 mod dhcp;
+mod discover;
 mod fake;
 mod files;
 mod host_files;

@@ -29,14 +29,14 @@ pub(super) fn run(arguments: &Arguments, verb: Verb) -> Result<(), Failure> {
     print(&text(&edited, arguments.dry_run))
 }
 
-fn failure(error: EditError) -> Failure {
+pub(in crate::cli) fn failure(error: EditError) -> Failure {
     match &error {
         EditError::Faulty(found) | EditError::Refused(found) => faults(&error, found),
         _ => Failure::of(&error),
     }
 }
 
-fn text(edited: &Edited, dry_run: bool) -> String {
+pub(in crate::cli) fn text(edited: &Edited, dry_run: bool) -> String {
     let file = edited.file.display();
     let said = match (edited.changes.is_empty(), dry_run) {
         (true, _) => format!("{file}: nothing changes"),

@@ -137,6 +137,9 @@ pub enum EditError {
         /// What is in the way.
         why: String,
     },
+    /// There are no values for this host.
+    #[error("nothing was changed: {0}")]
+    Unfit(String),
     /// Somebody else edits.
     #[error("another edit is under way in {}; try again", .0.display())]
     Busy(PathBuf),
@@ -176,11 +179,25 @@ pub fn edit(
     values: &[Assignment],
     dry_run: bool,
 ) -> Result<Edited, EditError> {
+    edit_with(inventory, verb, host, |_| Ok(values.to_vec()), dry_run)
+}
+
+/// The same with values that depend on what the inventory says, while nobody else writes.
+///
+/// # Errors
+/// [`EditError`], which may be that of `values`: then nothing was written.
+pub fn edit_with(
+    inventory: &Path,
+    verb: Verb,
+    host: &str,
+    values: impl FnOnce(&Inventory) -> Result<Vec<Assignment>, EditError>,
+    dry_run: bool,
+) -> Result<Edited, EditError> {
     let _turn = Turn::take(inventory)?;
     let old = load(inventory).map_err(EditError::Faulty)?.inventory;
     let target = target(&old, inventory, verb, host)?;
     let original = Original::read(&target.file)?;
-    let text = target.apply(&original.text, verb, values)?;
+    let text = target.apply(&original.text, verb, &values(&old)?)?;
     let edited = load_edited(inventory, &original.path, &text).map_err(EditError::Refused)?;
     let Loaded {
         inventory: new,

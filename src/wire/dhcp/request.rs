@@ -168,7 +168,7 @@ impl Request {
     }
 
     /// A sub-option of the relay's option 82 (RFC 3046).
-    fn relay_info(&self, code: u8) -> Option<&[u8]> {
+    pub fn relay_info(&self, code: u8) -> Option<&[u8]> {
         let mut found = pxe::sub_options(self.bytes(82));
         found
             .find(|(found, _)| *found == code)

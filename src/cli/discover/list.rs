@@ -1,0 +1,134 @@
+//! `bridgehead discover list`.
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::super::table::table;
+use super::super::{Daemon, Failure, client, print, print_json};
+use crate::site::discovery::{DiscoveredList, DiscoveredStatus};
+use crate::span::span;
+
+/// Arguments of `discover list`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Arguments {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let list: DiscoveredList = client::get(&arguments.daemon.state, super::PATH)?;
+    if arguments.json {
+        return print_json(&list);
+    }
+    print(&text(&list, Timestamp::now()))
+}
+
+fn text(list: &DiscoveredList, now: Timestamp) -> String {
+    if list.machines.is_empty() {
+        return "no machine boots here that is not listed\n".into();
+    }
+    let heading = [
+        "MAC",
+        "STANDS",
+        "FIRST",
+        "LAST",
+        "ASKED",
+        "NETWORK",
+        "WHAT IT IS",
+    ];
+    let mut rows = vec![heading.map(String::from).to_vec()];
+    for machine in &list.machines {
+        rows.push(row(machine, now));
+        let below = more(machine).into_iter();
+        rows.extend(below.map(|line| [vec![String::new(); 6], vec![line]].concat()));
+    }
+    table(&rows) + "\n`bridgehead discover approve MAC --name NAME --profile PROFILE` lists one.\n"
+}
+
+fn row(machine: &DiscoveredStatus, now: Timestamp) -> Vec<String> {
+    let seen = &machine.seen;
+    let ago = |at: Timestamp| format!("{} ago", span((now.as_second() - at.as_second()).max(0)));
+    let who = Some(seen.identity.words()).filter(|words| !words.is_empty());
+    vec![
+        seen.mac.to_string(),
+        if machine.waiting { "waits" } else { "asked" }.into(),
+        ago(seen.first_seen),
+        ago(seen.last_seen),
+        format!("{}x", seen.discovers),
+        seen.network.clone().unwrap_or_else(|| "-".into()),
+        who.into_iter()
+            .chain([seen.architecture.clone()])
+            .collect::<Vec<_>>()
+            .join("; "),
+    ]
+}
+
+/// What is known beside, a line each.
+fn more(machine: &DiscoveredStatus) -> Vec<String> {
+    let seen = &machine.seen;
+    let uuid = seen.identity.uuid.iter().map(|uuid| format!("UUID {uuid}"));
+    let port = seen.port.iter().map(|port| format!("port {port}"));
+    let relay = seen.relay.iter().map(|relay| format!("relay {relay}"));
+    let place = port.chain(relay).collect::<Vec<_>>().join(", ");
+    let near = machine.near.iter();
+    let near = near.map(|near| format!("{near}: a typing mistake?"));
+    let guest = machine.r#virtual.iter();
+    let guest = guest.map(|why| format!("virtual: {why}"));
+    let place = Some(place).filter(|place| !place.is_empty());
+    uuid.chain(place).chain(near).chain(guest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::discovered::{Discovered, Identity};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_machine_is_told_of_in_words() {
+        let seen = Discovered {
+            mac: "3c:ec:ef:00:00:07".parse().unwrap(),
+            network: Some("boot".into()),
+            architecture: "x64 UEFI".into(),
+            identity: Identity {
+                uuid: Some("00112233-4455-6677-8899-aabbccddeeff".into()),
+                serial: Some("JAB12".into()),
+                manufacturer: Some("Dell Inc.".into()),
+                product: Some("PowerEdge R650".into()),
+            },
+            relay: Some([10, 88, 0, 254].into()),
+            port: Some("Gi1/0/3 of sw-r1".into()),
+            first_seen: at(0),
+            last_seen: at(92),
+            discovers: 7,
+            held: Some(at(92)),
+        };
+        let bare = Discovered {
+            mac: "52:54:00:00:00:09".parse().unwrap(),
+            network: None,
+            identity: Identity::default(),
+            relay: None,
+            port: None,
+            ..seen.clone()
+        };
+        let status = |seen: Discovered, waiting, near: &[&str]| DiscoveredStatus {
+            waiting,
+            r#virtual: seen.virtual_because(),
+            near: near.iter().map(|&near| near.into()).collect(),
+            seen,
+        };
+        let near = ["one digit off kvm01's 52:54:00:00:00:01"];
+        let list = DiscoveredList {
+            schema: 1,
+            machines: vec![status(seen, true, &[]), status(bare, false, &near)],
+            own: Vec::new(),
+        };
+        insta::assert_snapshot!(text(&list, at(100)));
+    }
+}

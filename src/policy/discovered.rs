@@ -1,0 +1,417 @@
+//! Machines that boot from the network and that nobody listed.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::inventory::model::MacAddr;
+use crate::policy::client::{Asker, Client};
+use crate::wire::dhcp::Request;
+
+/// Machines remembered at most: anybody on the wire can be thousands.
+const MOST: usize = 512;
+/// Longest text that a machine says of itself, characters.
+const LONGEST: usize = 64;
+/// An identifier that is no text is shown in hexadecimal up to here, octets.
+const LONGEST_HEX: usize = 16;
+
+/// What a machine says of itself. Whoever can boot can say anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// SMBIOS system UUID, as `dmidecode` shows it.
+    pub uuid: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// Who made it.
+    pub manufacturer: Option<String>,
+    /// What it is.
+    pub product: Option<String>,
+}
+
+impl Identity {
+    /// Of the query that our hold script for iPXE asks with.
+    pub fn of_query(query: &str) -> Self {
+        let value = |key: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            let (_, value) = pairs.find(|(found, _)| *found == key)?;
+            text(&percent_decode_str(value).decode_utf8_lossy())
+        };
+        Self {
+            uuid: value("uuid").and_then(|text| Some(Uuid::try_parse(&text).ok()?.to_string())),
+            serial: value("serial"),
+            manufacturer: value("manufacturer"),
+            product: value("product"),
+        }
+    }
+
+    /// Takes over what is said.
+    fn learn(&mut self, said: Self) {
+        self.uuid = said.uuid.or(self.uuid.take());
+        self.serial = said.serial.or(self.serial.take());
+        self.manufacturer = said.manufacturer.or(self.manufacturer.take());
+        self.product = said.product.or(self.product.take());
+    }
+
+    /// Maker, product and serial number.
+    pub fn words(&self) -> String {
+        let kind = [&self.manufacturer, &self.product];
+        let kind: Vec<_> = kind.into_iter().flatten().map(String::as_str).collect();
+        let serial = self.serial.iter().map(|serial| format!("serial {serial}"));
+        let parts: Vec<_> = Some(kind.join(" ")).into_iter().chain(serial).collect();
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join(", ")
+    }
+}
+
+/// One line of printable characters, or nothing.
+fn text(said: &str) -> Option<String> {
+    let printable: String = said.chars().filter(|c| !c.is_control()).collect();
+    let short: String = printable.trim().chars().take(LONGEST).collect();
+    (!short.is_empty()).then_some(short)
+}
+
+/// Option 97. iPXE has the octets in the order of the text (RFC 9562); firmware sends the SMBIOS table's, where the
+/// first three fields have their low octet first (SMBIOS 3.7 §7.2.1).
+fn uuid(request: &Request, asker: Asker) -> Option<String> {
+    let octets = request.guid().filter(|octets| *octets != [0; 16])?;
+    let uuid = match asker {
+        Asker::Ipxe => Uuid::from_bytes(octets),
+        _ => Uuid::from_bytes_le(octets),
+    };
+    Some(uuid.to_string())
+}
+
+/// Where a relay heard the machine (option 82, RFC 3046): its port (82.1) and who the relay or switch is (82.2).
+fn port(request: &Request) -> Option<String> {
+    let circuit = request.relay_info(1).filter(|id| !id.is_empty());
+    let remote = request.relay_info(2).filter(|id| !id.is_empty());
+    match (circuit.map(identifier), remote.map(identifier)) {
+        (Some(circuit), Some(remote)) => Some(format!("{circuit} of {remote}")),
+        (Some(one), None) => Some(one),
+        (None, Some(remote)) => Some(format!("a port of {remote}")),
+        (None, None) => None,
+    }
+}
+
+/// RFC 3046 leaves the form to the maker. Cisco's binary one (type, length, value), which others have taken over,
+/// and texts are told in words.
+fn identifier(id: &[u8]) -> String {
+    match id {
+        [0, 4, high, low, module, port] => {
+            let vlan = u16::from_be_bytes([*high, *low]);
+            format!("VLAN {vlan} module {module} port {port}")
+        }
+        [0, 6, a, b, c, d, e, f] => MacAddr([*a, *b, *c, *d, *e, *f]).to_string(),
+        [1, length, text @ ..] if usize::from(*length) == text.len() => plain(text),
+        _ => plain(id),
+    }
+}
+
+fn plain(id: &[u8]) -> String {
+    let printable = id.iter().all(|octet| matches!(octet, b' '..=b'~'));
+    let said = text(&String::from_utf8_lossy(id)).filter(|_| printable);
+    said.unwrap_or_else(|| {
+        let octets = id.iter().take(LONGEST_HEX);
+        let hex: Vec<_> = octets.map(|octet| format!("{octet:02x}")).collect();
+        let more = if id.len() > LONGEST_HEX { "…" } else { "" };
+        hex.join(":") + more
+    })
+}
+
+/// A machine that is not listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discovered {
+    /// The MAC that it boots from.
+    pub mac: MacAddr,
+    /// The network that it asks on.
+    pub network: Option<String>,
+    /// What it says that it runs (option 93), in words.
+    pub architecture: String,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// The relay that it was heard by.
+    pub relay: Option<Ipv4Addr>,
+    /// The port that the relay heard it on.
+    pub port: Option<String>,
+    /// When it was first heard.
+    pub first_seen: Timestamp,
+    /// When it was last heard.
+    pub last_seen: Timestamp,
+    /// How often it asked for an address.
+    pub discovers: u64,
+    /// When it was last told to wait: only a machine with the address that it was given is.
+    pub held: Option<Timestamp>,
+}
+
+impl Discovered {
+    /// Of its DISCOVER.
+    pub fn new(
+        request: &Request,
+        client: &Client,
+        network: Option<String>,
+        now: Timestamp,
+    ) -> Self {
+        let identity = Identity {
+            uuid: uuid(request, client.asker),
+            ..Identity::default()
+        };
+        Self {
+            mac: client.mac,
+            network,
+            architecture: client.architecture(),
+            identity,
+            relay: (!request.giaddr.is_unspecified()).then_some(request.giaddr),
+            port: port(request),
+            first_seen: now,
+            last_seen: now,
+            discovers: 1,
+            held: None,
+        }
+    }
+
+    /// Why it is taken for a virtual machine, if it is.
+    pub fn virtual_because(&self) -> Option<String> {
+        let maker = virtual_maker(self.mac);
+        let said = self.identity.words();
+        let platform = VIRTUAL_PLATFORMS.iter().find(|name| said.contains(**name));
+        let local = self.mac.0[0] & 2 != 0;
+        match (maker, platform) {
+            (Some(maker), _) => Some(format!("{maker} gives its virtual machines such MACs")),
+            (None, Some(_)) => Some(format!("it calls itself {said}")),
+            // IEEE 802-2014 §8.4: the second bit of the first octet.
+            (None, None) if local => {
+                Some("its MAC is locally administered: no maker of NICs gave it".into())
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+/// How hypervisors call themselves in SMBIOS.
+const VIRTUAL_PLATFORMS: [&str; 8] = [
+    "QEMU",
+    "KVM",
+    "VMware",
+    "VirtualBox",
+    "Virtual Machine",
+    "Xen",
+    "Bochs",
+    "OpenStack",
+];
+
+/// Who numbers virtual NICs from this block.
+fn virtual_maker(mac: MacAddr) -> Option<&'static str> {
+    match mac.0 {
+        [0x52, 0x54, 0x00, ..] => Some("QEMU/KVM"),
+        [0x00, 0x16, 0x3e, ..] => Some("Xen"),
+        [0x00, 0x0c, 0x29, ..] | [0x00, 0x50, 0x56, ..] | [0x00, 0x05, 0x69, ..] => Some("VMware"),
+        [0x08, 0x00, 0x27, ..] => Some("VirtualBox"),
+        [0x00, 0x15, 0x5d, ..] => Some("Hyper-V"),
+        [0xbc, 0x24, 0x11, ..] => Some("Proxmox"),
+        _ => None,
+    }
+}
+
+/// Those that were heard, within bounds; in memory alone, as each that waits is heard again within half a minute.
+#[derive(Debug, Default)]
+pub struct Discoveries {
+    machines: HashMap<MacAddr, Discovered>,
+}
+
+impl Discoveries {
+    /// A machine asked for an address.
+    pub fn saw(&mut self, seen: Discovered) {
+        if let Some(known) = self.machines.get_mut(&seen.mac) {
+            // Its loader's word on its UUID goes before its packet's.
+            let uuid = known.identity.uuid.take().or(seen.identity.uuid);
+            *known = Discovered {
+                identity: Identity {
+                    uuid,
+                    ..std::mem::take(&mut known.identity)
+                },
+                first_seen: known.first_seen,
+                discovers: known.discovers.saturating_add(1),
+                held: known.held,
+                ..seen
+            };
+            return;
+        }
+        if self.machines.len() >= MOST {
+            self.forget_one();
+        }
+        self.machines.insert(seen.mac, seen);
+    }
+
+    /// A machine was told to wait, at the address that it was given.
+    pub fn held(&mut self, mac: MacAddr, now: Timestamp) {
+        if let Some(known) = self.machines.get_mut(&mac) {
+            known.last_seen = now;
+            known.held = Some(now);
+        }
+    }
+
+    /// What a machine that waits says of itself.
+    pub fn told(&mut self, mac: MacAddr, said: Identity) {
+        if let Some(known) = self.machines.get_mut(&mac) {
+            known.identity.learn(said);
+        }
+    }
+
+    /// One of them.
+    pub fn get(&self, mac: MacAddr) -> Option<&Discovered> {
+        self.machines.get(&mac)
+    }
+
+    /// Every one, those that came first first.
+    pub fn list(&self) -> Vec<&Discovered> {
+        let mut list: Vec<_> = self.machines.values().collect();
+        list.sort_by_key(|machine| (machine.first_seen, machine.mac));
+        list
+    }
+
+    /// Those that were listed meanwhile are strangers no more.
+    pub fn retain(&mut self, keep: impl Fn(MacAddr) -> bool) {
+        self.machines.retain(|mac, _| keep(*mac));
+    }
+
+    /// MACs that are made up never come as far as to be told to wait: they go first. Then the one that was silent
+    /// longest.
+    fn forget_one(&mut self) {
+        let machines = self.machines.values();
+        let least = machines.min_by_key(|machine| (machine.held.is_some(), machine.last_seen));
+        if let Some(mac) = least.map(|machine| machine.mac) {
+            self.machines.remove(&mac);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn request(mac: [u8; 6], options: &[(u8, &[u8])]) -> Request {
+        let mut bytes = vec![0; 240];
+        bytes[..3].copy_from_slice(&[1, 1, 6]);
+        bytes[24..28].copy_from_slice(&[10, 88, 0, 254]);
+        bytes[28..34].copy_from_slice(&mac);
+        bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
+        bytes.extend([53, 1, 1]);
+        for (code, data) in options {
+            bytes.extend([*code, u8::try_from(data.len()).unwrap()]);
+            bytes.extend(*data);
+        }
+        bytes.push(255);
+        Request::parse(&bytes).unwrap()
+    }
+
+    fn seen(mac: [u8; 6], options: &[(u8, &[u8])], second: i64) -> Discovered {
+        let request = request(mac, options);
+        Discovered::new(&request, &Client::of(&request), None, at(second))
+    }
+
+    const REAL: [u8; 6] = [0x3c, 0xec, 0xef, 0, 0, 1];
+    const GUID: [u8; 17] = [
+        0, 0x33, 0x22, 0x11, 0x00, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd,
+        0xee, 0xff,
+    ];
+
+    #[test]
+    fn a_uuid_is_shown_as_on_the_machine_whoever_sends_it() {
+        let firmware = seen(REAL, &[(60, b"PXEClient"), (97, &GUID)], 1);
+        let shown = Some("00112233-4455-6677-8899-aabbccddeeff");
+        assert_eq!(firmware.identity.uuid.as_deref(), shown);
+        let ipxe = seen(REAL, &[(77, b"iPXE"), (97, &GUID)], 1);
+        let shown = Some("33221100-5544-7766-8899-aabbccddeeff");
+        assert_eq!(ipxe.identity.uuid.as_deref(), shown);
+        assert_eq!(seen(REAL, &[(97, &[0; 17])], 1).identity.uuid, None);
+    }
+
+    #[test]
+    fn a_relays_port_is_told_in_words() {
+        let port = |info: &[u8]| seen(REAL, &[(82, info)], 1).port.unwrap_or_default();
+        assert_eq!(port(b"\x01\x07Gi1/0/3\x02\x05sw-r1"), "Gi1/0/3 of sw-r1");
+        assert_eq!(
+            port(b"\x01\x06\x00\x04\x00\x0a\x01\x03\x02\x08\x00\x06\x00\x11\x22\x33\x44\x55"),
+            "VLAN 10 module 1 port 3 of 00:11:22:33:44:55"
+        );
+        assert_eq!(port(b"\x02\x06\x01\x04sw-2"), "a port of sw-2");
+        assert_eq!(port(b"\x01\x03\x1b[m"), "1b:5b:6d");
+        assert_eq!(port(b"\x01\x00"), "");
+        let long = [&[1, 20][..], &[7; 20]].concat();
+        assert_eq!(port(&long).chars().count(), 16 * 3);
+    }
+
+    #[test]
+    fn what_a_machine_says_is_bounded_and_printable() {
+        let said = Identity::of_query(
+            "uuid=00112233-4455-6677-8899-AABBCCDDEEFF&serial=%1b%5b2JAB%0a12&manufacturer=Dell%20Inc.&product=&x&y=1",
+        );
+        let uuid = "00112233-4455-6677-8899-aabbccddeeff";
+        assert_eq!(said.uuid.as_deref(), Some(uuid));
+        assert_eq!(said.words(), "Dell Inc., serial [2JAB12");
+        let long = Identity::of_query(&format!("serial={}&uuid=<b>", "é".repeat(4000)));
+        assert_eq!(long.serial.unwrap().chars().count(), LONGEST);
+        assert_eq!(long.uuid, None);
+        assert_eq!(Identity::of_query("%&&=&serial"), Identity::default());
+    }
+
+    #[test]
+    fn a_virtual_machine_is_told_by_its_mac_or_its_own_words() {
+        let mut real = seen(REAL, &[], 1);
+        assert_eq!(real.virtual_because(), None);
+        for mac in [
+            [0x52, 0x54, 0, 1, 2, 3],
+            [0x00, 0x16, 0x3e, 1, 2, 3],
+            [0x00, 0x0c, 0x29, 1, 2, 3],
+            [0x00, 0x50, 0x56, 1, 2, 3],
+            [0x08, 0x00, 0x27, 1, 2, 3],
+            [0x00, 0x15, 0x5d, 1, 2, 3],
+            [0xfa, 0x16, 0x3e, 1, 2, 3],
+        ] {
+            assert!(seen(mac, &[], 1).virtual_because().is_some(), "{mac:?}");
+        }
+        real.identity.manufacturer = Some("QEMU".into());
+        assert_eq!(
+            real.virtual_because().as_deref(),
+            Some("it calls itself QEMU")
+        );
+    }
+
+    #[test]
+    fn what_is_known_of_a_machine_stays_as_it_asks_again() {
+        let mut known = Discoveries::default();
+        known.saw(seen(REAL, &[(60, b"PXEClient"), (97, &GUID)], 1));
+        known.held(MacAddr(REAL), at(2));
+        known.told(MacAddr(REAL), Identity::of_query("serial=A1"));
+        known.saw(seen(REAL, &[(77, b"iPXE")], 3));
+        let machine = known.get(MacAddr(REAL)).unwrap();
+        assert_eq!(machine.identity.serial.as_deref(), Some("A1"));
+        assert!(machine.identity.uuid.is_some());
+        assert_eq!((machine.discovers, machine.held), (2, Some(at(2))));
+        assert_eq!((machine.first_seen, machine.last_seen), (at(1), at(3)));
+    }
+
+    #[test]
+    fn a_flood_of_made_up_macs_does_not_push_out_one_that_waits() {
+        let mut known = Discoveries::default();
+        known.saw(seen(REAL, &[], 1));
+        known.held(MacAddr(REAL), at(1));
+        for second in 2..2000_i64 {
+            let [.., a, b] = second.to_be_bytes();
+            known.saw(seen([0, 1, 2, 3, a, b], &[], second));
+        }
+        assert_eq!(known.list().len(), MOST);
+        assert!(known.get(MacAddr(REAL)).is_some());
+        known.retain(|mac| mac != MacAddr(REAL));
+        assert!(known.get(MacAddr(REAL)).is_none());
+    }
+}

@@ -1,0 +1,131 @@
+//! Machines that boot and are not listed, as `discover list` tells of them.
+
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Site;
+use super::report::MachineStatus;
+use crate::inventory::model::MacAddr;
+use crate::policy::client::Client;
+use crate::policy::discovered::{Discovered, Discoveries, Identity};
+use crate::policy::event::MachineId;
+use crate::policy::near::{NearMiss, near_misses};
+use crate::wire::dhcp::Request;
+
+/// Version of the JSON; a change that could break a reader makes it 2.
+const SCHEMA: u32 = 1;
+
+/// A machine that was told to wait so recently is waiting still, seconds: GRUB's restarts the machine each minute,
+/// and a server's firmware takes some.
+const WAITS_S: i64 = 300;
+
+/// What was heard of them.
+#[derive(Debug, Default)]
+pub struct Discovery(Mutex<Discoveries>);
+
+impl Discovery {
+    fn lock(&self) -> MutexGuard<'_, Discoveries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A machine was told to wait.
+    pub(super) fn held(&self, mac: MacAddr) {
+        self.lock().held(mac, Timestamp::now());
+    }
+
+    /// What a machine that waits says of itself.
+    pub fn told(&self, mac: MacAddr, said: Identity) {
+        self.lock().told(mac, said);
+    }
+
+    /// Adds who it is to what is known of each.
+    pub(super) fn describe(&self, machines: &mut [MachineStatus]) {
+        let known = self.lock();
+        for machine in machines {
+            let mac = MachineId(machine.host.clone()).unlisted_mac();
+            let Some(found) = mac.and_then(|mac| known.get(mac)) else {
+                continue;
+            };
+            let port = found.port.iter().map(|port| format!("at {port}"));
+            let words: Vec<_> = Some(found.identity.words())
+                .into_iter()
+                .filter(|words| !words.is_empty())
+                .chain(port)
+                .collect();
+            if !words.is_empty() {
+                machine.note += &format!(" ({})", words.join("; "));
+            }
+        }
+    }
+}
+
+/// Machines that are not listed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DiscoveredList {
+    /// Version of this shape.
+    pub schema: u32,
+    /// Those that came first first.
+    pub machines: Vec<DiscoveredStatus>,
+    /// The daemon's own addresses: nobody else's.
+    pub own: Vec<Ipv4Addr>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DiscoveredStatus {
+    /// What was heard of it.
+    #[serde(flatten)]
+    pub seen: Discovered,
+    /// Whether it waits at its loader, and goes on by itself once it is listed.
+    pub waiting: bool,
+    /// Why it is taken for a virtual machine, if it is.
+    pub r#virtual: Option<String>,
+    /// Listed hosts whose MAC is one slip away, in words.
+    pub near: Vec<String>,
+}
+
+impl Site {
+    /// A machine asked for an address; one that is not listed is remembered. `place` is an address of its network.
+    pub fn discover(&self, request: &Request, client: &Client, place: Ipv4Addr) {
+        let snapshot = self.snapshot();
+        let inventory = &snapshot.inventory;
+        if !client.boots() || inventory.by_mac.contains_key(&client.mac) {
+            return;
+        }
+        let mut networks = inventory.networks.values();
+        let network = networks.find(|network| network.subnet.contains(&place));
+        let name = network.map(|network| network.name.clone());
+        let seen = Discovered::new(request, client, name, Timestamp::now());
+        self.discovery.lock().saw(seen);
+    }
+
+    /// Machines that boot and are not listed.
+    pub fn discovered(&self, now: Timestamp) -> DiscoveredList {
+        let by_mac = &self.snapshot().inventory.by_mac;
+        let status = |seen: Discovered| DiscoveredStatus {
+            waiting: seen
+                .held
+                .is_some_and(|held| now.as_second() - held.as_second() < WAITS_S),
+            r#virtual: seen.virtual_because(),
+            near: near_misses(seen.mac, by_mac)
+                .iter()
+                .map(NearMiss::to_string)
+                .collect(),
+            seen,
+        };
+        let seen: Vec<Discovered> = {
+            let mut known = self.discovery.lock();
+            known.retain(|mac| !by_mac.contains_key(&mac));
+            known.list().into_iter().cloned().collect()
+        };
+        DiscoveredList {
+            schema: SCHEMA,
+            // DHCP need not wait for near misses to be sought.
+            machines: seen.into_iter().map(status).collect(),
+            own: self.own().all.clone(),
+        }
+    }
+}
