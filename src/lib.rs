@@ -17,7 +17,8 @@
 //!
 //! - [`policy`] and [`wire`] do no I/O and read no clock (`tests/architecture.rs` checks the imports).
 //! - A packet that gets no answer yields an event that says why.
-//! - The inventory is replaced whole or not at all; a reload never changes a boot attempt that is under way.
+//! - The inventory is replaced whole or not at all; a boot under way keeps what it has fetched, and gets the rest of whatever
+//!   is served by then.
 //! - Nothing is rendered to disk per host.
 //! - In the initrd, nothing touches the bridge once the NFS root is mounted.
 //! - A host's secrets go to that host alone, once per boot attempt.

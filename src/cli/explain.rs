@@ -139,9 +139,12 @@ fn heading(told: &Explanation) -> String {
     }
     let server = &told.server;
     let (address, network, why) = (server.address, &server.network, server.why);
+    let place = server.relay.map_or("in".to_owned(), |relay| {
+        format!("behind the relay {relay} of")
+    });
     let _ = writeln!(
         text,
-        "\nThe daemon is {address} in network {network} ({why})"
+        "\nThe daemon is {address} {place} network {network} ({why})"
     );
     text
 }

@@ -204,12 +204,17 @@ impl Play<'_> {
     /// What DHCP tells this program to load.
     fn ask_dhcp(&mut self, asker: Asker, firmware: Firmware) -> Option<String> {
         let snapshot = self.question.snapshot;
-        let request = scene::discover(self.question.mac, asker, firmware);
+        let mut request = scene::discover(self.question.mac, asker, firmware);
+        let client = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+        let relay = self.server.relay.map(|relay| SocketAddrV4::new(relay, 67));
+        if let Some(relay) = relay {
+            request.giaddr = *relay.ip();
+        }
         let received = Received {
             request: &request,
             locals: &[self.server.address],
-            to: Ipv4Addr::BROADCAST,
-            source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+            to: relay.map_or(Ipv4Addr::BROADCAST, |_| self.server.address),
+            source: relay.unwrap_or(client),
             port: Port::Dhcp,
         };
         let (mut leases, now) = (LeaseTable::default(), Timestamp::now());

@@ -17,7 +17,7 @@ use super::capture::{self, CaptureError, Datagram, End};
 use super::{DhcpStep, scene};
 use crate::daemon::observe::Desk;
 use crate::dhcp::{PROBE_MAC, decide, tell};
-use crate::inventory::model::{DhcpMode, MacAddr};
+use crate::inventory::model::{DhcpMode, MacAddr, Network};
 use crate::leases::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::policy::client::Client;
@@ -148,8 +148,12 @@ impl Stage {
         let scratch = TempDir::new().map_err(ReplayError::Scratch)?;
         let networks = snapshot.inventory.networks.values();
         let served = networks.filter(|network| network.dhcp != DhcpMode::Off);
-        let locals = served.map(|network| scene::stand(network, server).address);
-        let locals: Vec<_> = locals.collect();
+        let there = |network: &Network| server.filter(|server| network.subnet.contains(server));
+        let locals = served.map(|network| scene::stand(network, there(network)).address);
+        let mut locals: Vec<_> = locals.collect();
+        // In none of them: what it gets comes by relays.
+        let elsewhere = server.filter(|server| !locals.is_empty() && !locals.contains(server));
+        locals.extend(elsewhere);
         let journal = Journal::open(scratch.path())?;
         let timeline = Timeline::open(scratch.path())?;
         let metrics = Arc::new(Metrics::default());

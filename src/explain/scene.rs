@@ -19,30 +19,34 @@ pub struct Stand {
     pub network: String,
     /// Why this one, in words.
     pub why: &'static str,
+    /// The relay that brings the network's requests, where it does not stand there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay: Option<Ipv4Addr>,
 }
 
 /// Where the daemon stands in a network: as told, as written, as this machine stands there, else as is usual.
 pub(super) fn stand(network: &Network, told: Option<Ipv4Addr>) -> Stand {
     let subnet = network.subnet;
     let inside = |address: Ipv4Addr| subnet.contains(&address);
-    let (address, why) = if let Some(told) = told.filter(|told| inside(*told)) {
+    let first = subnet.hosts().next().unwrap_or(subnet.addr());
+    let (address, why) = if let Some(told) = told {
         (told, "as --server says")
     } else if let Some(server) = network.server {
         (server, "`server` of the network")
     } else if let Some(own) = own_address(inside) {
         (own, "this machine's address there")
     } else {
-        let first = subnet.hosts().next();
         (
-            first.unwrap_or(subnet.addr()),
+            first,
             "assumed: the network's first; --server names another",
         )
     };
-    let network = network.name.clone();
+    let name = network.name.clone();
     Stand {
         address,
-        network,
+        network: name,
         why,
+        relay: (!inside(address)).then(|| network.router.unwrap_or(first)),
     }
 }
 

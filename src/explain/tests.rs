@@ -213,3 +213,31 @@ proptest! {
         prop_assert!(seen <= 2);
     }
 }
+
+#[test]
+fn a_daemon_that_stands_elsewhere_is_asked_by_a_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshot = testing::snapshot(dir.path());
+    let elsewhere = Ipv4Addr::new(192, 0, 2, 1);
+    let told = explain(&Question {
+        snapshot: &snapshot,
+        mac: MacAddr([0x52, 0x54, 0, 0, 0, 1]),
+        posing: None,
+        entry: None,
+        server: Some(elsewhere),
+    })
+    .unwrap();
+    let router = Ipv4Addr::new(10, 77, 0, 1);
+    assert_eq!(
+        (told.server.address, told.server.relay),
+        (elsewhere, Some(router))
+    );
+    let Some(Step::Dhcp(DhcpStep {
+        answer: Some(answer),
+        ..
+    })) = told.steps.first()
+    else {
+        panic!("{:?}", told.steps);
+    };
+    assert_eq!(answer.next_server, elsewhere);
+}

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::layers::Setting;
-use super::model::Inventory;
+use super::model::{Boots, Host, Inventory, MenuEntry};
 
 /// Version of the JSON; a change that could break a reader makes it 2.
 const SCHEMA: u32 = 1;
@@ -32,6 +33,9 @@ pub struct Outline {
     pub profiles: BTreeMap<String, Entries>,
     /// By name, ranges counted up; what they inherit is their profiles'.
     pub hosts: BTreeMap<String, Entries>,
+    /// Profiles that the entries of a host's menu boot, by host.
+    #[serde(default)]
+    pub offered: BTreeMap<String, Vec<String>>,
     /// Boots under way: the attempt's id, by host. Only a daemon knows.
     #[serde(default)]
     pub under_way: BTreeMap<String, String>,
@@ -83,7 +87,7 @@ pub struct Changes {
     pub schema: u32,
     /// Each entry, sorted by kind and name.
     pub changes: Vec<Change>,
-    /// Hosts that it concerns and that are booting: it applies at their next boot.
+    /// Hosts that it concerns and that are booting: they get the new one of what they have not fetched yet.
     pub under_way: BTreeMap<String, String>,
 }
 
@@ -102,8 +106,22 @@ impl Inventory {
             networks: section(&self.written.networks),
             profiles: section(&self.written.profiles),
             hosts: self.host_entries(),
+            offered: self.offered(),
             under_way: BTreeMap::new(),
         }
+    }
+
+    fn offered(&self) -> BTreeMap<String, Vec<String>> {
+        let profile = |entry: &MenuEntry| match &entry.boots {
+            Boots::Profile(profile) => Some(profile.name.clone()),
+            Boots::LocalDisk | Boots::Kernel { .. } => None,
+        };
+        let of = |host: &Arc<Host>| {
+            let menu = host.profile.menu.as_ref()?;
+            let profiles = menu.entries.iter().filter_map(profile).collect();
+            Some((host.name.clone(), profiles))
+        };
+        self.hosts.values().filter_map(of).collect()
     }
 
     fn host_entries(&self) -> BTreeMap<String, Entries> {
@@ -172,11 +190,15 @@ impl Outline {
         if !matches!(kind, "network" | "profile") {
             return Vec::new();
         }
-        let concerned = |entries: &Entries| match kind {
-            "network" => first(entries, "network") == Some(name),
-            _ => self.extends(first(entries, "profile"), name),
+        let offers = |host: &String| {
+            let mut profiles = self.offered.get(host).into_iter().flatten();
+            profiles.any(|profile| self.extends(Some(profile), name))
         };
-        let hosts = self.hosts.iter().filter(|(_, entries)| concerned(entries));
+        let concerned = |(host, entries): &(&String, &Entries)| match kind {
+            "network" => first(entries, "network") == Some(name),
+            _ => self.extends(first(entries, "profile"), name) || offers(host),
+        };
+        let hosts = self.hosts.iter().filter(concerned);
         hosts.map(|(host, _)| host.clone()).collect()
     }
 
@@ -280,7 +302,7 @@ impl Changes {
         for (host, attempt) in self.under_way.iter().take(most) {
             let _ = writeln!(
                 text,
-                "  {host} is booting (attempt {attempt}): this applies at its next boot"
+                "  {host} is booting (attempt {attempt}): it gets the new one of what it has not fetched yet"
             );
         }
         text
@@ -383,6 +405,25 @@ hosts:
     }
 
     #[test]
+    fn a_profile_concerns_who_has_it_in_a_menu() {
+        let menu = OLD
+            .replace("hosts:", "  rescue: {extends: kvm}\nhosts:")
+            .replace(
+                "loaders: {bios: a.pxe}",
+                "menu: {default: a, entries: {a: {label: A}, b: {label: B, profile: rescue}}}",
+            );
+        let new = menu.replace(
+            "rescue: {extends: kvm}",
+            "rescue: {extends: kvm, cmdline: [single]}",
+        );
+        let changes = outline(&menu).changes(&outline(&new));
+        assert_eq!(
+            changes.lines(9),
+            "~ profile rescue cmdline: single (new)  (x)\n"
+        );
+    }
+
+    #[test]
     fn ranges_are_told_host_by_host() {
         let new = OLD
             .replace("n[1-3]", "n[2-3]")
@@ -416,10 +457,8 @@ hosts:
         let new = outline(&OLD.replace("a.pxe", "b.pxe"));
         let changes = old.changes(&new);
         assert_eq!(changes.under_way.keys().collect::<Vec<_>>(), ["x"]);
-        assert!(
-            changes
-                .lines(9)
-                .contains("x is booting (attempt 0197): this applies at its next boot")
-        );
+        assert!(changes.lines(9).contains(
+            "x is booting (attempt 0197): it gets the new one of what it has not fetched yet"
+        ));
     }
 }

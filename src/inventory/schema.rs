@@ -95,6 +95,56 @@ mod tests {
         }
     }
 
+    /// The maps of the schema, and a file that has a key of such a map, with no value.
+    const MAPS: &[(&str, &str)] = &[
+        ("/properties", "KEY:"),
+        ("/properties/server/properties", "server: {KEY: }"),
+        (
+            "/properties/server/properties/tls/properties",
+            "server: {tls: {KEY: }}",
+        ),
+        ("/properties/unknown/properties", "unknown: {KEY: }"),
+        ("/definitions/network/properties", "networks: {a: {KEY: }}"),
+        ("/definitions/profile/properties", "profiles: {a: {KEY: }}"),
+        ("/definitions/host/properties", "hosts: {a: {KEY: }}"),
+        (
+            "/definitions/bridge/properties",
+            "profiles: {a: {bridge: {KEY: }}}",
+        ),
+        (
+            "/definitions/boot_bond/properties",
+            "profiles: {a: {bridge: {bond: {KEY: }}}}",
+        ),
+        (
+            "/definitions/interfaces/additionalProperties/properties",
+            "profiles: {a: {interfaces: {b: {KEY: }}}}",
+        ),
+        (
+            "/definitions/bond/properties",
+            "profiles: {a: {interfaces: {b: {bond: {KEY: }}}}}",
+        ),
+        (
+            "/definitions/root/properties",
+            "profiles: {a: {root: {KEY: }}}",
+        ),
+        (
+            "/definitions/image_pool/anyOf/1/properties",
+            "profiles: {a: {image_pool: {KEY: }}}",
+        ),
+        (
+            "/definitions/rescue/properties",
+            "profiles: {a: {rescue: {KEY: }}}",
+        ),
+        (
+            "/definitions/menu/anyOf/1/properties",
+            "profiles: {a: {menu: {KEY: }}}",
+        ),
+        (
+            "/definitions/menu/anyOf/1/properties/entries/additionalProperties/properties",
+            "profiles: {a: {menu: {entries: {b: {KEY: }}}}}",
+        ),
+    ];
+
     /// Every key of the schema, asked of the readers by a file that has it with no value.
     #[test]
     fn every_key_of_the_schema_is_known_to_the_readers() {
@@ -107,52 +157,8 @@ mod tests {
                 .cloned()
                 .collect()
         };
-        let entries =
-            "/definitions/menu/anyOf/1/properties/entries/additionalProperties/properties";
-        let interface = "/definitions/interfaces/additionalProperties/properties";
         let mut asked = 0;
-        for (path, text) in [
-            ("/properties", "KEY:"),
-            ("/properties/server/properties", "server: {KEY: }"),
-            (
-                "/properties/server/properties/tls/properties",
-                "server: {tls: {KEY: }}",
-            ),
-            ("/properties/unknown/properties", "unknown: {KEY: }"),
-            ("/definitions/network/properties", "networks: {a: {KEY: }}"),
-            ("/definitions/profile/properties", "profiles: {a: {KEY: }}"),
-            ("/definitions/host/properties", "hosts: {a: {KEY: }}"),
-            (
-                "/definitions/bridge/properties",
-                "profiles: {a: {bridge: {KEY: }}}",
-            ),
-            (
-                "/definitions/boot_bond/properties",
-                "profiles: {a: {bridge: {bond: {KEY: }}}}",
-            ),
-            (interface, "profiles: {a: {interfaces: {b: {KEY: }}}}"),
-            (
-                "/definitions/bond/properties",
-                "profiles: {a: {interfaces: {b: {bond: {KEY: }}}}}",
-            ),
-            (
-                "/definitions/root/properties",
-                "profiles: {a: {root: {KEY: }}}",
-            ),
-            (
-                "/definitions/image_pool/anyOf/1/properties",
-                "profiles: {a: {image_pool: {KEY: }}}",
-            ),
-            (
-                "/definitions/rescue/properties",
-                "profiles: {a: {rescue: {KEY: }}}",
-            ),
-            (
-                "/definitions/menu/anyOf/1/properties",
-                "profiles: {a: {menu: {KEY: }}}",
-            ),
-            (entries, "profiles: {a: {menu: {entries: {b: {KEY: }}}}}"),
-        ] {
+        for (path, text) in MAPS {
             for key in keys(path) {
                 let text = text.replace("KEY", &key);
                 asked += 1;

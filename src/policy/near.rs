@@ -1,6 +1,6 @@
 //! MACs that are one slip of the hand apart.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::inventory::model::{Host, MacAddr};
+use crate::policy::event::MachineId;
+use crate::policy::progress::Machine;
 
 /// What was mistyped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,6 +39,14 @@ impl fmt::Display for NearMiss {
             Slip::OneDigit => write!(f, "one digit off {host}'s {mac}"),
             Slip::Swapped => write!(f, "two digits swapped in {host}'s {mac}"),
         }
+    }
+}
+
+impl NearMiss {
+    /// Whether the host was never heard of: of machines that came, and were bought together, the MACs are as near.
+    pub fn is_awaited(&self, machines: &BTreeMap<MachineId, Machine>) -> bool {
+        let machine = machines.get(&MachineId(self.host.clone()));
+        machine.is_none_or(|machine| machine.attempt().is_none())
     }
 }
 

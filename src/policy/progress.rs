@@ -113,6 +113,15 @@ impl Machine {
         self.attempts.back()
     }
 
+    /// What happened last, whether it moved a boot on or not.
+    pub fn newest(&self) -> Option<&BootEvent> {
+        let events = self
+            .attempt()
+            .map_or(&self.strays, |attempt| &attempt.events);
+        let mut newest = events.iter().rev();
+        newest.find(|event| event.state != StageState::Info)
+    }
+
     /// Attempts whose tokens count: the newest, and while that has not been heard of, the one
     /// before. A forged DISCOVER must not silence a host that is booting, or running.
     pub fn believable(&self) -> impl Iterator<Item = &Attempt> {

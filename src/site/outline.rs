@@ -9,7 +9,8 @@ use crate::inventory::outline::Outline;
 use crate::policy::progress::Standing;
 
 impl Site {
-    /// The inventory that is served. Boots under way keep what they began with.
+    /// The inventory that is served, and who is booting by it: each keeps what it has fetched, and gets the rest
+    /// of whatever is served by then.
     pub fn outline(&self, now: Timestamp) -> Outline {
         let snapshot = self.snapshot();
         Outline {

@@ -1,6 +1,6 @@
 //! Where every machine stands, as `status` and `log` tell it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -184,8 +184,11 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
         )
     });
     // Some 190 look-ups for each of them: every event waits for the timeline.
+    // Of hosts that came, and were bought together, the MACs are as near.
+    let unheard = hosts.iter().filter(|host| host.attempt.is_none());
+    let unheard: HashSet<&str> = unheard.map(|host| &*host.host).collect();
     for status in &mut unknown {
-        add_near_miss(status, inventory);
+        add_near_miss(status, inventory, &unheard);
     }
     site.discovery.describe(&mut unknown);
     FleetStatus {
@@ -237,10 +240,11 @@ fn unlisted(inventory: &Inventory, machines: &Machines, now: Timestamp) -> Vec<M
 }
 
 /// A host that does not come and a stranger that does are often one machine, and a typing mistake.
-fn add_near_miss(status: &mut MachineStatus, inventory: &Inventory) {
+fn add_near_miss(status: &mut MachineStatus, inventory: &Inventory, unheard: &HashSet<&str>) {
     let mac = MachineId(status.host.clone()).unlisted_mac();
     let near = mac.map(|mac| near_misses(mac, &inventory.by_mac));
-    if let Some(near) = near.unwrap_or_default().first() {
+    let mut near = near.unwrap_or_default().into_iter();
+    if let Some(near) = near.find(|near| unheard.contains(&*near.host)) {
         status.note = format!("{near}: a typing mistake? {}", status.note);
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Site, report};
-use crate::inventory::model::{Host, MacAddr};
+use crate::inventory::model::{Host, MacAddr, UnknownPolicy};
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::{Hint, hints};
 use crate::policy::near::near_misses;
@@ -70,7 +70,7 @@ pub fn why(site: &Site, id: &MachineId, console: &str, now: Timestamp) -> Option
     let machine = known.unwrap_or_default();
     let status = report::machine_status(&id.0, &machine, now);
     let (cause, next) = match (id.unlisted_mac(), host) {
-        (Some(mac), None) => stranger(site, mac),
+        (Some(mac), None) => stranger(site, &machine, mac),
         _ => reason(site, host.map(AsRef::as_ref), &machine, now),
     };
     let hints = hints(console);
@@ -117,12 +117,32 @@ fn said(event: &BootEvent, at: Timestamp) -> Said {
     }
 }
 
-/// Of a machine that is not listed.
-fn stranger(site: &Site, mac: MacAddr) -> Reason {
+/// Of a machine that is not listed, or was not when it asked.
+fn stranger(site: &Site, machine: &Machine, mac: MacAddr) -> Reason {
     let snapshot = site.snapshot();
-    let near = near_misses(mac, &snapshot.inventory.by_mac);
+    let inventory = &snapshot.inventory;
+    if let Some(host) = inventory.by_mac.get(&mac) {
+        let name = &host.name;
+        return (
+            format!("{mac} is listed as {name} since then"),
+            vec![format!("ask for that host: `bridgehead why {name}`")],
+        );
+    }
+    let cause = match machine
+        .newest()
+        .filter(|event| event.state == StageState::Ignored)
+    {
+        Some(refused) => format!("{mac} is not in the inventory: {}", refused.message),
+        None if inventory.unknown == UnknownPolicy::Ignore => {
+            format!(
+                "{mac} is not in the inventory, and `unknown: {{policy: ignore}}` leaves such machines without an answer"
+            )
+        }
+        None => format!("{mac} is not in the inventory, so it waits at its loader"),
+    };
+    let near = near_misses(mac, &inventory.by_mac).into_iter();
     let mut next: Vec<_> = near
-        .iter()
+        .filter(|near| site.timeline.read(|machines| near.is_awaited(machines)))
         .map(|near| {
             format!(
                 "it is {near}: if it is {}, correct that host's `mac`",
@@ -133,10 +153,7 @@ fn stranger(site: &Site, mac: MacAddr) -> Reason {
     next.push(format!(
         "list it: `NAME: {{mac: \"{mac}\", ip: …, profile: …}}` under `hosts`; it goes on by itself"
     ));
-    (
-        format!("{mac} is not in the inventory, so it waits at its loader"),
-        next,
-    )
+    (cause, next)
 }
 
 fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -> Reason {
@@ -151,6 +168,13 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
         Standing::Done => ("nothing is wrong: it has joined".to_owned(), Vec::new()),
         Standing::Away => (
             "it runs what does not report: its local disk, or a kernel alone".to_owned(),
+            Vec::new(),
+        ),
+        Standing::Running if event.stage.patience_s() == 0 => (
+            format!(
+                "nothing is wrong: at {} it stays until somebody acts there, and has for {waited} s",
+                event.stage
+            ),
             Vec::new(),
         ),
         Standing::Running | Standing::Unseen => (
@@ -287,6 +311,52 @@ mod tests {
             stranger.next
         );
         assert_eq!(told(&site, "kvm02", "", 10).next.len(), 3);
+    }
+
+    #[test]
+    fn of_a_stranger_the_cause_is_what_became_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let name = "mac-525400001001";
+        let asks = event(name, 5, Stage::Dhcp, StageState::Ok);
+        site.timeline.record_asking(asks, Asker::PxeRom);
+        assert!(
+            told(&site, name, "", 6)
+                .cause
+                .contains("waits at its loader")
+        );
+        // The host that it is near has come: it is another machine.
+        let asks = event("kvm01", 7, Stage::Dhcp, StageState::Ok);
+        site.timeline.record_asking(asks, Asker::PxeRom);
+        assert_eq!(told(&site, name, "", 8).next.len(), 1);
+        site.timeline
+            .record(event(name, 9, Stage::Dhcp, StageState::Ignored));
+        let refused = told(&site, name, "", 10).cause;
+        assert!(
+            refused.ends_with("not in the inventory: dhcp of mac-525400001001"),
+            "{refused}"
+        );
+        let listed = "mac-525400000002";
+        site.timeline
+            .record(event(listed, 11, Stage::Dhcp, StageState::Ignored));
+        let listed = told(&site, listed, "", 12);
+        assert!(listed.cause.contains("listed as kvm02"), "{}", listed.cause);
+        assert!(listed.next[0].contains("why kvm02"), "{:?}", listed.next);
+    }
+
+    #[test]
+    fn who_looks_at_a_menu_may_do_so_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let asks = event("kvm01", 0, Stage::Dhcp, StageState::Ok);
+        site.timeline.record_asking(asks, Asker::PxeRom);
+        site.timeline
+            .record(event("kvm01", 5, Stage::Menu, StageState::Ok));
+        let cause = told(&site, "kvm01", "", 900).cause;
+        assert!(
+            cause.contains("until somebody acts there, and has for 895 s"),
+            "{cause}"
+        );
     }
 
     #[test]

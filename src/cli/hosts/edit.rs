@@ -38,10 +38,14 @@ pub(in crate::cli) fn failure(error: EditError) -> Failure {
 
 pub(in crate::cli) fn text(edited: &Edited, dry_run: bool) -> String {
     let file = edited.file.display();
-    let said = match (edited.changes.is_empty(), dry_run) {
-        (true, _) => format!("{file}: nothing changes"),
-        (false, true) => format!("{file} would change, and was not written:"),
-        (false, false) => format!("{file} is written:"),
+    let means = match edited.changes.is_empty() {
+        true => "; it means the same as before",
+        false => ":",
+    };
+    let said = match (edited.rewritten, dry_run) {
+        (false, _) => format!("{file}: nothing changes"),
+        (true, true) => format!("{file} would change, and was not written{means}"),
+        (true, false) => format!("{file} is written{means}"),
     };
     let mut text = format!("{said}\n{}", edited.changes.lines(usize::MAX));
     if !edited.warnings.is_empty() {

@@ -80,6 +80,8 @@ pub struct Edited {
     pub file: PathBuf,
     /// What it changes in the inventory.
     pub changes: Changes,
+    /// Whether it changes the file; that may mean the same as before.
+    pub rewritten: bool,
     /// What the operator should look at in the new inventory.
     pub warnings: Vec<Diagnostic>,
     /// The texts that warnings point into.
@@ -205,11 +207,13 @@ pub fn edit_with(
         sources,
         ..
     } = edited;
-    if !dry_run {
+    let rewritten = text != original.text;
+    if rewritten && !dry_run {
         original.replace(&text)?;
     }
     Ok(Edited {
         file: target.file,
+        rewritten,
         changes: old.outline().changes(&new.outline()),
         warnings,
         sources,

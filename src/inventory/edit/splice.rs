@@ -113,17 +113,13 @@ pub(super) fn add(text: &str, root: &Piece, section: &str, line: &str) -> Result
     match root.member(section) {
         None if root.is_flow(text) => insert(text, root, &format!("{section}: {{{line}}}")),
         None => {
-            let gap = if text.ends_with('\n') { "" } else { "\n" };
-            Ok(format!("{text}{gap}\n{section}:\n  {line}\n"))
+            let end = line_end(text);
+            let gap = if text.ends_with('\n') { "" } else { end };
+            Ok(format!("{text}{gap}{end}{section}:{end}  {line}{end}"))
         }
         Some(member) if member.value.is_null() => {
-            let end = next_line(text, member.key_range.end);
-            let gap = if text[..end].ends_with('\n') {
-                ""
-            } else {
-                "\n"
-            };
-            Ok(splice(text, end..end, &format!("{gap}  {line}\n")))
+            let at = next_line(text, member.key_range.end);
+            Ok(insert_line(text, at, &format!("  {line}")))
         }
         Some(member) => insert(text, &member.value, line),
     }
@@ -182,15 +178,22 @@ fn insert(text: &str, map: &Piece, pair: &str) -> Result<String, TooHard> {
             if !indent.chars().all(|c| c == ' ') {
                 return Err(TooHard("its keys don't begin their lines".into()));
             }
-            let end = next_line(text, last.end());
-            let gap = if text[..end].ends_with('\n') {
-                ""
-            } else {
-                "\n"
-            };
-            Ok(splice(text, end..end, &format!("{gap}{indent}{pair}\n")))
+            let at = next_line(text, last.end());
+            Ok(insert_line(text, at, &format!("{indent}{pair}")))
         }
     }
+}
+
+/// Puts a line where another begins, or behind the last.
+fn insert_line(text: &str, at: usize, line: &str) -> String {
+    let end = line_end(text);
+    let gap = if text[..at].ends_with('\n') { "" } else { end };
+    splice(text, at..at, &format!("{gap}{line}{end}"))
+}
+
+/// How the file's lines end.
+fn line_end(text: &str) -> &'static str {
+    if text.contains("\r\n") { "\r\n" } else { "\n" }
 }
 
 fn splice(text: &str, range: Range<usize>, new: &str) -> String {

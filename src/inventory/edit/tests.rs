@@ -56,9 +56,12 @@ impl Scene {
 /// The lines that an edit takes out and puts in.
 fn lines(before: &str, after: &str) -> (Vec<String>, Vec<String>) {
     let only = |a: &str, b: &str| {
-        let lines = a
-            .lines()
-            .filter(|line| !b.lines().any(|other| other == *line));
+        let mut others: Vec<_> = b.lines().collect();
+        // Each line of one stands for one of the other.
+        let lines = a.lines().filter(|line| {
+            let same = others.iter().position(|other| other == line);
+            same.map(|index| others.swap_remove(index)).is_none()
+        });
         lines.map(str::to_owned).collect()
     };
     (only(before, after), only(after, before))
@@ -125,6 +128,33 @@ fn no_comment_goes_with_a_key() {
         assert_eq!(refused, gone.is_none(), "{value}: {result:?}");
         assert_eq!(scene.text(), text.replace(gone.unwrap_or("\0"), ""));
     }
+}
+
+#[test]
+fn a_file_with_crlf_keeps_it_and_a_rewriting_that_means_the_same_is_told_as_one() {
+    let crlf = |text: &str| text.replace('\n', "\r\n");
+    let base = TEXT.split("hosts:").next().unwrap();
+    let (new, whole) = (
+        ["mac=52:54:00:00:00:07", "ip=10.77.0.17", "profile=kvm"],
+        crlf(TEXT),
+    );
+    for (text, verb, host, values) in [
+        (&whole, Verb::Set, "kvm02", &["rack=r1"][..]),
+        (&whole, Verb::Add, "kvm07", &new),
+        (&crlf(base), Verb::Add, "kvm07", &new),
+        (&crlf(&format!("{base}hosts:\n")), Verb::Add, "kvm07", &new),
+    ] {
+        let scene = Scene::new(text);
+        scene.edit(verb, host, values).unwrap();
+        let text = scene.text();
+        assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
+    }
+    let scene = Scene::new(TEXT);
+    let same = ["mac=", "macs=[\"52:54:00:00:00:02\"]"];
+    let edited = scene.edit(Verb::Set, "kvm02", &same).unwrap();
+    assert!(edited.rewritten && edited.changes.is_empty());
+    let again = scene.edit(Verb::Set, "kvm02", &same[1..]).unwrap();
+    assert!(!again.rewritten);
 }
 
 #[test]
