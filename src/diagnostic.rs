@@ -117,6 +117,11 @@ impl Diagnostic {
 #[derive(Debug, Clone, Default)]
 pub struct Sources(BTreeMap<Arc<str>, Arc<Source>>);
 
+/// With U+FFFD in place of each of U+0080 to U+009F.
+fn without_c1(text: &str) -> String {
+    text.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "\u{fffd}")
+}
+
 #[derive(Debug)]
 struct Source {
     text: String,
@@ -127,7 +132,7 @@ impl Sources {
     /// Keeps a text under the name that labels use. Terminals take U+0080 to U+009F for commands, and no
     /// renderer leaves them out as it does the older ones: they are kept as U+FFFD.
     pub fn insert(&mut self, file: Arc<str>, text: String) {
-        let text = text.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "\u{fffd}");
+        let text = without_c1(&text);
         let line_starts = line_starts(&text);
         self.0.insert(file, Arc::new(Source { text, line_starts }));
     }
@@ -379,7 +384,7 @@ mod tests {
     fn control_characters_stay_out_of_the_terminal() {
         let fault = Diagnostic::error("a::b", "bad \u{1b}[31m")
             .with_label(label(1, 1, 4))
-            .with_help("x\u{7}y");
+            .with_help("x\u{7}y\u{9b}31m");
         let shown = render(&[fault], &sources("a\u{1b}[31m\u{9b}31mb\n"), false);
         assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{9b}']), "{shown:?}");
     }

@@ -29,16 +29,21 @@ fn group<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Group<'a> {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let title = normalize_untrusted_str(&diagnostic.message);
+    let title = harmless(&diagnostic.message);
     let places = clusters(&diagnostic.labels);
     let group = level
         .primary_title(title)
         .id(diagnostic.code)
         .elements(places.into_iter().map(|labels| element(labels, sources)));
     match &diagnostic.help {
-        Some(help) => group.element(Level::HELP.message(normalize_untrusted_str(help))),
+        Some(help) => group.element(Level::HELP.message(harmless(help))),
         None => group,
     }
+}
+
+/// What a text says, without what a terminal takes for commands: a crate leaves out the older ones.
+fn harmless(text: &str) -> String {
+    super::without_c1(&normalize_untrusted_str(text))
 }
 
 /// Labels that stand near each other, the primary's cluster first.
@@ -102,6 +107,6 @@ fn annotate(label: &Label, range: std::ops::Range<usize>) -> Annotation<'_> {
     if label.text.is_empty() {
         annotation
     } else {
-        annotation.label(normalize_untrusted_str(&label.text))
+        annotation.label(harmless(&label.text))
     }
 }
