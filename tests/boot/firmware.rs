@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::lab::{
     self, Capture, Captured, Firmware, Ganesha, HostView, Moosefs, Result, ServerSpec, Site,
-    VirtualServer, cross_read, data_dir, require, require_boot_files, with_kernel,
+    VirtualServer, bridgehead, cross_read, data_dir, output, require, require_boot_files, until,
 };
 use super::{
     AGENT, INITRD_STAGES, INVENTORY, JOIN, SWITCH, check_console, said, scenario, site, site_of,
@@ -195,9 +195,26 @@ fn a_machine_that_is_not_listed_is_held_and_goes_on_once_it_is() {
             .iter()
             .any(|machine| machine.to_string().contains(mac));
         assert!(shown, "{mac} is not shown: {:?}", status.unknown);
-        let listed =
-            format!("hosts:\n  stranger: {{mac: \"{mac}\", ip: 10.77.0.20, profile: base}}\n");
-        site.edit(&with_kernel(INVENTORY).replace("hosts:\n", &listed))?;
+        // From its second question on iPXE says what it runs on.
+        let state = site.lab.dir().join("state").display().to_string();
+        let discover = |args: &[&str]| {
+            let argv = [&[bridgehead(), "discover"], args, &["--state", &state]].concat();
+            let done = output(&argv)?;
+            Ok(String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
+        };
+        let probe = || {
+            Ok(discover(&["list"])?
+                .contains("QEMU Standard PC")
+                .then_some(()))
+        };
+        let seen = || discover(&["list"]).unwrap_or_default();
+        until("its maker", Duration::from_secs(120), probe, seen)?;
+        let inventory = site.inventory.display().to_string();
+        let approve = "approve 52:54:00:00:00:99 --name stranger --profile base --ip 10.77.0.20 --virtual --inventory";
+        let mut approve: Vec<&str> = approve.split(' ').collect();
+        approve.push(&inventory);
+        let said = discover(&approve)?;
+        assert!(said.contains("goes on by itself"), "{said}");
         site.wait_stage(&mut stranger, "kernel", Duration::from_secs(180))
             .map(|_| ())
     });
