@@ -1,5 +1,7 @@
 //! Machines that boot from the network and that nobody listed.
 
+mod hardware;
+
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
@@ -8,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::hardware::{Hardware, HardwareNic, Neighbour};
 use crate::inventory::model::MacAddr;
 use crate::policy::client::{Asker, Client};
 use crate::wire::dhcp::Request;
@@ -146,6 +149,9 @@ pub struct Discovered {
     pub discovers: u64,
     /// When it was last told to wait: only a machine with the address that it was given is.
     pub held: Option<Timestamp>,
+    /// What its inventory boot found.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hardware: Option<Hardware>,
 }
 
 impl Discovered {
@@ -171,7 +177,14 @@ impl Discovered {
             last_seen: now,
             discovers: 1,
             held: None,
+            hardware: None,
         }
+    }
+
+    /// The switch port that the NIC which it boots from is plugged into, by LLDP.
+    pub fn neighbour(&self) -> Option<&Neighbour> {
+        let nic = self.hardware.as_ref()?.nic(self.mac)?;
+        nic.neighbour.as_ref()
     }
 
     /// Why it is taken for a virtual machine, if it is.
@@ -237,6 +250,7 @@ impl Discoveries {
                 first_seen: known.first_seen,
                 discovers: known.discovers.saturating_add(1),
                 held: known.held,
+                hardware: known.hardware.take(),
                 ..seen
             };
             return;
@@ -259,6 +273,13 @@ impl Discoveries {
     pub fn told(&mut self, mac: MacAddr, said: Identity) {
         if let Some(known) = self.machines.get_mut(&mac) {
             known.identity.learn(said);
+        }
+    }
+
+    /// What the inventory boot of a machine found.
+    pub fn found(&mut self, mac: MacAddr, hardware: Hardware) {
+        if let Some(known) = self.machines.get_mut(&mac) {
+            known.hardware = Some(hardware);
         }
     }
 
@@ -392,10 +413,12 @@ mod tests {
         known.saw(seen(REAL, &[(60, b"PXEClient"), (97, &GUID)], 1));
         known.held(MacAddr(REAL), at(2));
         known.told(MacAddr(REAL), Identity::of_query("serial=A1"));
+        known.found(MacAddr(REAL), Hardware::of_report("cpus=2\n"));
         known.saw(seen(REAL, &[(77, b"iPXE")], 3));
         let machine = known.get(MacAddr(REAL)).unwrap();
         assert_eq!(machine.identity.serial.as_deref(), Some("A1"));
         assert!(machine.identity.uuid.is_some());
+        assert_eq!(machine.hardware.as_ref().unwrap().cpus, 2);
         assert_eq!((machine.discovers, machine.held), (2, Some(at(2))));
         assert_eq!((machine.first_seen, machine.last_seen), (at(1), at(3)));
     }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::super::table::table;
 use super::super::{Daemon, Failure, client, print, print_json};
+use crate::policy::discovered::HardwareNic;
 use crate::site::discovery::{DiscoveredList, DiscoveredStatus};
 use crate::span::span;
 
@@ -78,13 +79,19 @@ fn more(machine: &DiscoveredStatus) -> Vec<String> {
     let guest = machine.r#virtual.iter();
     let guest = guest.map(|why| format!("virtual: {why}"));
     let place = Some(place).filter(|place| !place.is_empty());
-    uuid.chain(place).chain(near).chain(guest).collect()
+    let parts = seen.hardware.iter().flat_map(|hardware| {
+        let nics = hardware.nics.iter().map(HardwareNic::words);
+        [hardware.words()].into_iter().chain(nics)
+    });
+    let parts = parts.filter(|words| !words.is_empty());
+    let whereabouts = uuid.chain(place).chain(parts);
+    whereabouts.chain(near).chain(guest).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::discovered::{Discovered, Identity};
+    use crate::policy::discovered::{Discovered, Hardware, Identity, Neighbour};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -92,6 +99,14 @@ mod tests {
 
     #[test]
     fn a_machine_is_told_of_in_words() {
+        let mut hardware = Hardware::of_report(
+            "cpus=64\nmemory_kib=263842816\nnic=eth0\nmac=3c:ec:ef:00:00:07\ndriver=ixgbe\nspeed=10000\nlink=1\n",
+        );
+        hardware.nics[0].neighbour = Some(Neighbour {
+            switch: "sw-r1".into(),
+            port: "Gi1/0/3".into(),
+            port_description: Some("rack 1".into()),
+        });
         let seen = Discovered {
             mac: "3c:ec:ef:00:00:07".parse().unwrap(),
             network: Some("boot".into()),
@@ -108,6 +123,7 @@ mod tests {
             last_seen: at(92),
             discovers: 7,
             held: Some(at(92)),
+            hardware: Some(hardware),
         };
         let bare = Discovered {
             mac: "52:54:00:00:00:09".parse().unwrap(),
@@ -115,6 +131,7 @@ mod tests {
             identity: Identity::default(),
             relay: None,
             port: None,
+            hardware: None,
             ..seen.clone()
         };
         let status = |seen: Discovered, waiting, near: &[&str]| DiscoveredStatus {
