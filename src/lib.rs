@@ -39,6 +39,9 @@ mod floodgate;
 // Spans of time in words.
 mod span;
 
+// Who writes the operator's file for the daemon.
+pub mod scribe;
+
 // What is served, as one snapshot.
 pub mod site;
 

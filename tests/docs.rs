@@ -294,12 +294,13 @@ fn every_command_in_the_documentation_is_one() {
     assert!(seen > 50, "{seen}");
 }
 
-/// Every verb with its path: `bridgehead hosts add`.
+/// Every verb for people with its path: `bridgehead hosts add`.
 fn verbs(command: &Command, path: &str, into: &mut Vec<(String, Command)>) {
     let path = format!("{path}{}", command.get_name());
     into.push((path.clone(), command.clone()));
     let verbs_of_it = command.get_subcommands();
-    for verb in verbs_of_it.filter(|verb| verb.get_name() != "help") {
+    let for_people = |verb: &&Command| verb.get_name() != "help" && !verb.is_hide_set();
+    for verb in verbs_of_it.filter(for_people) {
         verbs(verb, &format!("{path} "), into);
     }
 }

@@ -86,6 +86,12 @@ enum Verb {
     },
     /// Write the manual pages of all verbs
     Man(man::Arguments),
+    /// Edit the inventory's file for `serve`, which starts this by itself
+    #[command(hide = true)]
+    Scribe {
+        /// The inventory
+        inventory: PathBuf,
+    },
 }
 
 /// Where the operator's files lie.
@@ -149,6 +155,8 @@ pub fn run() -> ExitCode {
             Ok(())
         }
         Verb::Man(arguments) => man::run(&arguments),
+        Verb::Scribe { inventory } => crate::daemon::run_scribe(&inventory)
+            .map_err(|error| Failure::failed("go on as the scribe", &error)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,7 @@ mod privileges;
 mod reload;
 mod reminder;
 mod roots;
+mod scribe;
 mod services;
 mod sockets;
 mod state;
@@ -41,6 +42,7 @@ use sockets::Sockets;
 
 pub use interfaces::{InterfaceError, choose as choose_interfaces, strangers};
 pub use own::faults as address_faults;
+pub use scribe::run as run_scribe;
 pub use state::{StateError, control_path};
 
 /// How long everything together may take to finish at shutdown.
@@ -140,12 +142,14 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     let sockets = Sockets::bind(&interfaces, &snapshot.inventory, options)?;
     let metrics = Arc::new(Metrics::new());
     sockets.watch(&metrics);
+    let (scribe, process) = scribe::start(&options.paths.inventory);
     privileges::keep_only_needed().map_err(system("drop privileges"))?;
     let roots = Roots::open(&snapshot, &options.state).map_err(ServeError::Roots)?;
     let journal = Journal::open(&options.state)?;
     let timeline = Timeline::open(&options.state)?.counting(metrics.timeline.clone());
     let turns = Arc::new(http::Turns::new(metrics.http.clone()));
-    let site = Arc::new(Site::new(snapshot, journal, timeline, metrics));
+    let site = Site::new(snapshot, journal, timeline, metrics).written_by(scribe);
+    let site = Arc::new(site);
     site.look_at_own();
     site.serves_at(interfaces.into_iter().flat_map(|at| at.addresses).collect());
     let app = App {
@@ -157,7 +161,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
         read_token: http::ReadToken::new(&state::read_token(&options.state)?),
     };
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
-    let result = runtime.block_on(serve(options, sockets, app, roots));
+    let result = runtime.block_on(serve(options, sockets, app, roots, process));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock);
     result
@@ -168,6 +172,7 @@ async fn serve(
     sockets: Sockets,
     app: App,
     roots: Roots,
+    scribe: Option<scribe::Process>,
 ) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
     let mut services = Services::default();
@@ -176,6 +181,9 @@ async fn serve(
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
     let bound = sockets.bound.clone();
     start(sockets, &app, &roots.exports(), &mut services, &shutdown).await?;
+    if let Some(scribe) = scribe {
+        services.spawn_fallible("the scribe", scribe.serve(shutdown.clone()));
+    }
     let reloader = reload::Reloader::new(options, app.clone(), roots, bound);
     services.spawn("reload", reloader.run(hangup, shutdown.clone()));
     let addresses = own::follow(app.site.clone(), shutdown.clone());

@@ -14,6 +14,13 @@ const NEEDED: [Capability; 3] = [
     Capability::CAP_DAC_READ_SEARCH,
 ];
 
+/// What the scribe keeps: it writes a file that may belong to anybody, and leaves it to its owner.
+const SCRIBES: [Capability; 3] = [
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_CHOWN,
+    Capability::CAP_FOWNER,
+];
+
 /// Lets the daemon hold a descriptor for every client of a rack that boots together:
 /// the soft limit of 1024 is for programs that use `select`.
 pub(super) fn raise_open_files() {
@@ -28,10 +35,20 @@ pub(super) fn raise_open_files() {
 ///
 /// Capabilities belong to threads, so this must run before the runtime starts its own.
 pub(super) fn keep_only_needed() -> io::Result<()> {
+    keep_only(&NEEDED)
+}
+
+/// The same for the scribe.
+pub(super) fn keep_only_the_scribes() -> io::Result<()> {
+    keep_only(&SCRIBES)
+}
+
+fn keep_only(needed: &[Capability]) -> io::Result<()> {
     let failed = |error: caps::errors::CapsError| io::Error::other(error.to_string());
     let permitted = caps::read(None, CapSet::Permitted).map_err(failed)?;
-    let keep: HashSet<_> = NEEDED
-        .into_iter()
+    let keep: HashSet<_> = needed
+        .iter()
+        .copied()
         .filter(|c| permitted.contains(c))
         .collect();
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).map_err(failed)? {

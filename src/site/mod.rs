@@ -35,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::policy::dhcp::OwnAddresses;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::lease::LeaseTable;
+use crate::scribe::Scribe;
 use crate::timeline::Timeline;
 
 pub use reload::ReloadState;
@@ -57,6 +58,8 @@ pub struct Site {
     /// Machines that boot and are not listed.
     pub discovery: discovery::Discovery,
     own: RwLock<Arc<OwnAddresses>>,
+    /// Who edits the inventory's file.
+    pub scribe: Scribe,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -88,8 +91,15 @@ impl Site {
             others: others::OtherServers::default(),
             discovery: discovery::Discovery::default(),
             own: RwLock::default(),
+            scribe: Scribe::none("this site has nobody who edits its file"),
             metrics,
         }
+    }
+
+    /// The same with somebody who edits the inventory's file.
+    #[must_use]
+    pub fn written_by(self, scribe: Scribe) -> Self {
+        Self { scribe, ..self }
     }
 
     /// What is served now. It is replaced whole, never changed.

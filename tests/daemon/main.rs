@@ -22,6 +22,7 @@ mod page;
 mod process;
 mod relays;
 mod reload;
+mod scribe;
 mod story;
 mod tls;
 

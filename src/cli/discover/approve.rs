@@ -1,6 +1,5 @@
 //! `bridgehead discover approve`.
 
-use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,8 +8,8 @@ use clap::Args;
 
 use super::super::hosts::{edit_failure, edit_text};
 use super::super::{Daemon, Failure, client, print};
-use crate::inventory::edit::{Assignment, EditError, Verb, edit_with};
-use crate::inventory::model::{Inventory, MacAddr};
+use crate::inventory::model::MacAddr;
+use crate::scribe::{Edit, NewHost, Request, perform};
 use crate::site::discovery::{DiscoveredList, DiscoveredStatus};
 
 /// The daemon looks at its files every second; ten thousand hosts take another.
@@ -53,24 +52,14 @@ pub(in crate::cli) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let list: DiscoveredList = client::get(&arguments.daemon.state, super::PATH)?;
     let machine = find(arguments, &list)?;
-    let said = Cell::new(None);
-    // Chosen under the writer's lock: of two that approve at once, the second sees the first's address.
-    let values = |inventory: &Inventory| {
-        let (values, words) = host(arguments, machine, inventory, &list.own)?;
-        said.set(words);
-        Ok(values)
+    let request = Request {
+        edit: Edit::Add(host(arguments, machine, &list.own)),
+        dry_run: arguments.dry_run,
     };
-    let edited = edit_with(
-        &arguments.inventory,
-        Verb::Add,
-        &arguments.name,
-        values,
-        arguments.dry_run,
-    );
-    let edited = edited.map_err(edit_failure)?;
+    let (edited, note) = perform(&arguments.inventory, &request).map_err(edit_failure)?;
     print(&edit_text(&edited, arguments.dry_run))?;
-    if let Some(words) = said.take() {
-        print(&words)?;
+    if let Some(words) = note {
+        print(&(words + "\n"))?;
     }
     if arguments.dry_run {
         return Ok(());
@@ -107,65 +96,17 @@ fn find<'a>(
     }
 }
 
-type Values = (Vec<Assignment>, Option<String>);
-
-/// What the file is to say of it, and where its address is from, if it was not told.
-fn host(
-    arguments: &Arguments,
-    machine: &DiscoveredStatus,
-    inventory: &Inventory,
-    own: &[Ipv4Addr],
-) -> Result<Values, EditError> {
-    let mac = arguments.mac;
-    if let Some(host) = inventory.by_mac.get(&mac) {
-        let (name, origin) = (&host.name, &host.origin);
-        return Err(EditError::Unfit(format!(
-            "{mac} is {name} already ({}:{})",
-            origin.file, origin.line
-        )));
+fn host(arguments: &Arguments, machine: &DiscoveredStatus, own: &[Ipv4Addr]) -> NewHost {
+    NewHost {
+        name: arguments.name.clone(),
+        mac: arguments.mac,
+        profile: arguments.profile.clone(),
+        ip: arguments.ip,
+        rack: arguments.rack.clone(),
+        unit: arguments.unit,
+        network: machine.seen.network.clone(),
+        taken: own.to_vec(),
     }
-    let (ip, words) = match arguments.ip {
-        Some(ip) => (ip, None),
-        None => {
-            let (ip, words) = next_free(machine, inventory, own).map_err(EditError::Unfit)?;
-            (ip, Some(words))
-        }
-    };
-    let rack = arguments.rack.iter().map(|rack| format!("rack={rack}"));
-    let unit = arguments.unit.iter().map(|unit| format!("unit={unit}"));
-    let fixed = [
-        format!("mac={mac}"),
-        format!("ip={ip}"),
-        format!("profile={}", arguments.profile),
-    ];
-    let values = fixed.into_iter().chain(rack).chain(unit);
-    let values = values.map(|text| text.parse::<Assignment>());
-    let values = values.collect::<Result<_, _>>();
-    let values = values.map_err(|bad| EditError::Unfit(bad.to_string()))?;
-    Ok((values, words))
-}
-
-fn next_free(
-    machine: &DiscoveredStatus,
-    inventory: &Inventory,
-    own: &[Ipv4Addr],
-) -> Result<(Ipv4Addr, String), String> {
-    let name = machine.seen.network.as_deref();
-    let network = name.and_then(|name| inventory.networks.get(name));
-    let network = network.ok_or("it asks on no network of the inventory; say --ip")?;
-    let ip = inventory.next_free(network, own);
-    let (name, subnet) = (&network.name, network.subnet);
-    let ip = ip.ok_or_else(|| {
-        format!("network {name} ({subnet}) has no free address outside its pool; make the pool smaller, or say --ip")
-    })?;
-    let pool = match network.pool {
-        Some(pool) => format!(", outside its pool {}-{}", pool.first, pool.last),
-        None => String::new(),
-    };
-    Ok((
-        ip,
-        format!("{ip} is the next free address of network {name}{pool}\n"),
-    ))
 }
 
 /// Until the daemon knows the machine as a host.

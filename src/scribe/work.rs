@@ -1,0 +1,68 @@
+//! The child's side: a request, an edit, a reply, until the daemon is gone.
+
+use std::io::{self, BufRead, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use nix::sys::signal::{SigSet, Signal};
+
+use super::{Done, Edit, Kind, LONGEST, Refusal, Reply, Request, perform};
+
+/// What the kernel sends when the daemon is gone. It waits while a file is being written.
+pub(crate) const ORPHANED: Signal = Signal::SIGUSR1;
+
+/// Makes the edits that are asked for by `input`, until its end.
+///
+/// # Errors
+/// The daemon's ends are broken, or speak another language.
+pub(crate) fn work(
+    inventory: &Path,
+    mut input: impl BufRead,
+    mut output: impl Write,
+) -> io::Result<()> {
+    while let Some(request) = next(&mut input)? {
+        let reply = undisturbed(|| answer(inventory, &request))?;
+        let mut line = serde_json::to_vec(&reply)?;
+        line.push(b'\n');
+        output.write_all(&line)?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+fn next(input: &mut impl BufRead) -> io::Result<Option<Request>> {
+    let mut line = Vec::new();
+    input.take(LONGEST as u64).read_until(b'\n', &mut line)?;
+    match line.last() {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some(serde_json::from_slice(&line)?)),
+        Some(_) => Err(io::Error::other("a request without an end")),
+    }
+}
+
+/// An orphan finishes the file that it has begun.
+fn undisturbed<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    let mut orphaned = SigSet::empty();
+    orphaned.add(ORPHANED);
+    orphaned.thread_block()?;
+    let done = work();
+    orphaned.thread_unblock()?;
+    Ok(done)
+}
+
+/// A fault of ours costs one edit: another scribe can't be started.
+fn answer(inventory: &Path, request: &Request) -> Reply {
+    let done = catch_unwind(AssertUnwindSafe(|| perform(inventory, request)));
+    let host = match &request.edit {
+        Edit::Add(host) => &host.name,
+        Edit::SetMac { host, .. } => host,
+    };
+    match done {
+        Ok(Ok((edited, note))) => Reply::Done(Done::new(host, &edited, note)),
+        Ok(Err(error)) => Reply::Refused(error.into()),
+        Err(_) => {
+            let words = "nothing was changed, by a fault of ours: the daemon's log has its place";
+            Reply::Refused(Refusal::new(Kind::Unwritable, words))
+        }
+    }
+}
