@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bridgehead::diagnostic::{Severity, render};
 use bridgehead::inventory::model::{
-    Boots, Inventory, Loader, Menu, NfsVersion, OnFailure, PoolKind, RootSource,
+    Boots, Inventory, Loader, Menu, NfsVersion, OnFailure, PoolKind, RootSource, Unknown,
 };
 use bridgehead::inventory::{Loaded, artefacts, load, parse};
 use proptest::prelude::*;
@@ -182,6 +182,9 @@ fn describe(inventory: &Inventory) -> String {
     for network in inventory.networks.values() {
         lines.push(format!("{network:?}"));
     }
+    if inventory.unknown != Unknown::default() {
+        lines.push(format!("{:?}", inventory.unknown));
+    }
     for host in inventory.hosts.values() {
         let profile = &host.profile;
         lines.push(format!(
@@ -209,6 +212,10 @@ fn describe(inventory: &Inventory) -> String {
         lines.push(format!("  {}", arguments.collect::<Vec<_>>().join(" ")));
         let interfaces = profile.interfaces.iter();
         lines.extend(interfaces.map(|interface| format!("  {interface:?}")));
+        let serial = host.serial.iter();
+        lines.extend(serial.map(|serial| format!("  serial {}", **serial)));
+        let plug = host.plug.iter();
+        lines.extend(plug.map(|plug| format!("  {} of {}", *plug.port, *plug.switch)));
         let loaders = host.loaders.iter();
         lines.extend(loaders.map(|(firmware, file)| format!("  {firmware}: {}", file.value)));
         lines.extend(profile.menu.as_ref().map(menu));

@@ -297,7 +297,7 @@ fn read(file: File, length: u64) -> io::Result<(Option<File>, Bytes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::model::{Layers, Server, UnknownPolicy};
+    use crate::inventory::model::{Layers, Server, Unknown};
     use std::collections::HashMap;
 
     fn inventory() -> Inventory {
@@ -307,7 +307,7 @@ mod tests {
             networks: BTreeMap::new(),
             profiles: BTreeMap::new(),
             hosts: BTreeMap::new(),
-            unknown: UnknownPolicy::Hold,
+            unknown: Unknown::default(),
             secrets: None,
             by_mac: HashMap::new(),
             written: Layers::default(),

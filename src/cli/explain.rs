@@ -12,6 +12,7 @@ use crate::explain::{
 };
 use crate::inventory::model::{Inventory, MacAddr};
 use crate::inventory::suggest::did_you_mean;
+use crate::policy::enrol::awaits;
 use crate::policy::event::MachineId;
 use crate::site::Snapshot;
 
@@ -84,7 +85,13 @@ fn asker(arguments: &Arguments, inventory: &Inventory) -> Result<MacAddr, Failur
         });
     };
     let Some(mac) = arguments.mac else {
-        return Ok(*host.macs[0]);
+        return host.first_mac().ok_or_else(|| {
+            Failure::said(format!(
+                "{name} {}; `bridgehead discover list` shows the machines that wait, and `bridgehead explain MAC` \
+                 explains one",
+                awaits(host)
+            ))
+        });
     };
     let own: Vec<_> = host.macs.iter().map(|mac| mac.to_string()).collect();
     if host.macs.iter().any(|listed| **listed == mac) {

@@ -44,13 +44,7 @@ pub(super) struct Written {
 
 /// Takes them out of a network's map.
 pub(super) fn read(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Written {
-    let yes_or_no = || {
-        scalars::one_of(
-            "true or false",
-            "inventory::bad_value",
-            &[("true", true), ("false", false)],
-        )
-    };
+    let yes_or_no = || scalars::one_of("true or false", "inventory::bad_value", scalars::BOOLEANS);
     let search = fields.list("search", faults, names::domain).into_iter();
     Written {
         search: search.map(|at| at.value).collect(),

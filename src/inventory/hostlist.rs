@@ -4,14 +4,15 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use super::each;
 use super::faults::Faults;
 use super::model::MacAddr;
 use super::names;
 use super::nics::Named;
+use super::spread::{Ports, RACKS, SWITCHES, Spread};
 use super::suggest::quote;
 use super::tree::{At, Entry, Scalar, Span};
 use super::written::WrittenHost;
-use crate::diagnostic::Diagnostic;
 
 /// Hosts in one range. A /16 full of them would be a slip.
 const MAX_RANGE: u32 = 4096;
@@ -31,7 +32,7 @@ pub(super) struct Counted {
     prefix: String,
     suffix: String,
     first: u32,
-    count: u32,
+    pub(super) count: u32,
     /// Digits, with leading zeros; 0 for as many as the number has.
     width: usize,
 }
@@ -41,6 +42,8 @@ pub(super) struct Counted {
 pub(super) struct Seed {
     pub(super) name: String,
     pub(super) macs: Vec<At<MacAddr>>,
+    pub(super) serial: Option<At<String>>,
+    pub(super) plug: Option<(At<String>, At<String>)>,
     pub(super) ip: Option<At<Ipv4Addr>>,
     pub(super) nics: Named<MacAddr>,
     pub(super) addresses: Named<Ipv4Net>,
@@ -92,7 +95,7 @@ fn is_host_name(text: &str) -> bool {
 
 impl Counted {
     /// Reads `PREFIX[FIRST-LAST]SUFFIX`.
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (prefix, rest) = text.split_once('[')?;
         let (range, suffix) = rest.split_once(']')?;
         let (first_digits, last_digits) = range.split_once('-')?;
@@ -116,81 +119,65 @@ impl Counted {
         })
     }
 
-    fn name(&self, index: u32) -> String {
+    pub(super) fn name(&self, index: u32) -> String {
         let Self { prefix, suffix, .. } = self;
         let (number, width) = (self.first + index, self.width);
         format!("{prefix}{number:0width$}{suffix}")
     }
 }
 
-/// The racks of an entry, and how many hosts stand in each.
+/// What an entry spreads its hosts over.
 #[derive(Default)]
-struct Racks {
-    one: Option<String>,
-    several: Option<(Counted, u32)>,
+struct Spreads {
+    racks: Spread,
+    switches: Spread,
+    ports: Ports,
 }
 
-impl Racks {
+impl Spreads {
     /// `None`: they don't fit the hosts, and that is reported.
     fn read(written: &WrittenHost, hosts: u32, faults: &mut Faults) -> Option<Self> {
-        let Some(rack) = &written.rack else {
-            return Some(Self::default());
-        };
-        if !rack.value.contains(['[', ']']) {
-            let one = Some(rack.value.clone());
-            return Some(Self { one, several: None });
-        }
-        let fault = |message: String, help: &str| {
-            Diagnostic::error("inventory::bad_rack_range", message)
-                .with_label(faults.primary(rack.span, ""))
-                .with_label(faults.context(written.span, "its hosts"))
-                .with_help(help)
-        };
-        let fault = match Counted::parse(&rack.value) {
-            None => fault(
-                format!("{} is not a range of racks", quote(&rack.value)),
-                "write first and last number in brackets: r[1-4]",
-            ),
-            Some(_) if hosts == 1 => fault(
-                "one host can't stand in several racks".into(),
-                "name its rack, without a range",
-            ),
-            Some(racks) if !hosts.is_multiple_of(racks.count) => fault(
-                format!("{hosts} hosts don't fill {} racks evenly", racks.count),
-                "each rack takes as many hosts as the others; write an entry for the rest",
-            ),
-            Some(racks) => {
-                let each = hosts / racks.count;
-                let several = Some((racks, each));
-                return Some(Self { one: None, several });
-            }
-        };
-        faults.push(fault);
-        None
+        let place = (hosts, written.span);
+        let (rack, switch) = (written.rack.as_ref(), written.switch.as_ref());
+        let racks = Spread::read(RACKS, rack, place, faults);
+        let switches = Spread::read(SWITCHES, switch, place, faults)?;
+        let each = switches.each(hosts);
+        let ports = Ports::read(written.port.as_ref(), each, written.span, faults);
+        Some(Self {
+            racks: racks?,
+            switches,
+            ports: ports?,
+        })
     }
 
-    /// The rack of a host, and how many stand in it before.
-    fn of(&self, index: u32) -> (Option<String>, u32) {
-        match &self.several {
-            Some((racks, each)) => (Some(racks.name(index / each)), index % each),
-            None => (self.one.clone(), index),
-        }
+    fn plug(&self, written: &WrittenHost, index: u32) -> Option<(At<String>, At<String>)> {
+        let (switch, below) = self.switches.of(index);
+        let at_written = |at: &Option<At<String>>, value| Some(self::at(at.as_ref()?.span, value?));
+        let switch = at_written(&written.switch, switch)?;
+        let port = at_written(&written.port, self.ports.of(below))?;
+        Some((switch, port))
     }
 }
 
 /// The hosts that an entry stands for, with what counts up counted up.
 pub(super) fn expand(written: &WrittenHost, faults: &mut Faults) -> Vec<Seed> {
+    let (macs, serials) = (&written.macs, &written.serials);
+    if !(macs.fits(each::MAC, written, faults) & serials.fits(each::SERIAL, written, faults)) {
+        return Vec::new();
+    }
     match &written.pattern {
         Pattern::Refused => Vec::new(),
         Pattern::One(name) => {
-            let racks = Racks::read(written, 1, faults).unwrap_or_default();
+            let spreads = Spreads::read(written, 1, faults).unwrap_or_default();
             vec![Seed {
                 name: name.clone(),
-                macs: written.macs.clone(),
+                macs: written.macs.list.clone(),
+                serial: written.serials.list.first().cloned(),
+                plug: spreads.plug(written, 0),
                 ip: written.ip,
                 nics: written.nics.clone(),
                 addresses: written.addresses.clone(),
-                rack: racks.of(0).0,
+                rack: spreads.racks.of(0).0,
                 unit: written.unit,
             }]
         }
@@ -199,22 +186,12 @@ pub(super) fn expand(written: &WrittenHost, faults: &mut Faults) -> Vec<Seed> {
 }
 
 fn expand_range(written: &WrittenHost, names: &Counted, faults: &mut Faults) -> Vec<Seed> {
-    let (macs, count) = (&written.macs, names.count);
-    if macs.len() > 1 && macs.len() != count as usize {
-        let message = format!("a range of {count} hosts has {} MAC addresses", macs.len());
-        let span = macs.first().map_or(written.span, |at| at.span);
-        let fault = Diagnostic::error("inventory::bad_host_range", message)
-            .with_label(faults.primary(span, "the first of them"))
-            .with_label(faults.context(written.span, "the range"))
-            .with_help("give one for each host, or one alone to count up from");
-        faults.push(fault);
-        return Vec::new();
-    }
-    let Some(racks) = Racks::read(written, count, faults) else {
+    let count = names.count;
+    let Some(spreads) = Spreads::read(written, count, faults) else {
         return Vec::new();
     };
     let seeds: Vec<_> = (0..count)
-        .map_while(|index| seed(written, names.name(index), racks.of(index), index))
+        .map_while(|index| seed(written, names.name(index), &spreads, index))
         .collect();
     if seeds.len() < count as usize {
         overflow(written, faults);
@@ -228,17 +205,16 @@ fn overflow(written: &WrittenHost, faults: &mut Faults) {
     faults.error("inventory::bad_host_range", written.span, message, "", help);
 }
 
-fn seed(
-    written: &WrittenHost,
-    name: String,
-    (rack, below): (Option<String>, u32),
-    index: u32,
-) -> Option<Seed> {
-    let mac = match written.macs.as_slice() {
-        [] => None,
-        [base] => Some(at(base.span, mac_plus(base.value, index)?)),
-        several => Some(*several.get(index as usize)?),
+fn seed(written: &WrittenHost, name: String, spreads: &Spreads, index: u32) -> Option<Seed> {
+    let (rack, below) = spreads.racks.of(index);
+    let mac = match (written.macs.named(&name), written.macs.list.as_slice()) {
+        (Some(named), _) => Some(named),
+        (None, []) => None,
+        (None, [base]) => Some(at(base.span, mac_plus(base.value, index)?)),
+        (None, several) => Some(*several.get(index as usize)?),
     };
+    let serials = &written.serials;
+    let serial = serials.named(&name);
     let ip = match written.ip {
         Some(base) => {
             let address = u32::from(base.value).checked_add(index)?;
@@ -256,6 +232,8 @@ fn seed(
     Some(Seed {
         name,
         macs: mac.into_iter().collect(),
+        serial: serial.or_else(|| serials.list.get(index as usize).cloned()),
+        plug: spreads.plug(written, index),
         ip,
         nics: plus(&written.nics, index, mac_plus)?,
         addresses: plus(&written.addresses, index, address_plus)?,

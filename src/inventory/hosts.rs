@@ -8,10 +8,11 @@ use ipnet::Ipv4Net;
 
 use super::faults::Faults;
 use super::firmware;
+use super::hardware::{PlugKey, serial_key};
 use super::hostlist::{self, Seed};
 use super::layers::Layer;
 use super::menu_settings::Base;
-use super::model::{Home, Host, MacAddr, Network, Profile, Sourced};
+use super::model::{Home, Host, MacAddr, Network, Plug, Profile, Sourced};
 use super::networks::{Networks, Placed, unusable};
 use super::nics::{self, Named};
 use super::profiles::{Profiles, Resolved, keys};
@@ -28,12 +29,57 @@ pub(super) struct Hosts {
     pub(super) written: BTreeMap<String, Layer>,
 }
 
+impl Hosts {
+    /// Hosts without a MAC that no machine becomes by itself, once for each entry.
+    pub(super) fn warn_unfilled(&self, written: &[WrittenHost], faults: &mut Faults) {
+        let mut unfilled: HashMap<&str, &Host> = HashMap::new();
+        for host in self.by_name.values() {
+            let policy = host.network.unknown.policy;
+            if host.waits_for_hardware() && !host.is_filled_by(policy) {
+                unfilled.entry(&host.key).or_insert(host);
+            }
+        }
+        for entry in written {
+            let Some(host) = unfilled.get(&*entry.key) else {
+                continue;
+            };
+            let network = &host.network;
+            let policy = network.unknown.policy;
+            let has = match (&host.serial, &host.plug) {
+                (None, None) => "no `mac`, `serial` or `port`",
+                _ => "no `mac`",
+            };
+            let message = format!(
+                "no machine becomes {} by itself: it has {has}, and the policy of network {} is `{policy}`",
+                host.name, network.name
+            );
+            let warning = Diagnostic::warning("inventory::no_hardware", message)
+                .with_label(faults.primary(entry.span, ""))
+                .with_help(filled_by(host));
+            faults.push(warning);
+        }
+    }
+}
+
+/// What would let a machine become the host.
+fn filled_by(host: &Host) -> String {
+    let policy = match (&host.serial, &host.plug) {
+        (Some(_), _) => "by-serial",
+        (None, Some(_)) => "by-port",
+        (None, None) => "next-free",
+    };
+    let network = &host.network.name;
+    format!("add its `mac`, or say `unknown: {{policy: {policy}}}` in network {network}")
+}
+
 /// Who has taken what so far.
 struct Check<'w> {
     networks: &'w Networks,
     profiles: &'w Profiles,
     names: HashMap<String, Span>,
     macs: HashMap<MacAddr, (String, Span)>,
+    serials: HashMap<String, (String, Span)>,
+    plugs: HashMap<PlugKey, (String, Span)>,
     ips: HashMap<Ipv4Addr, (String, Span)>,
     slots: HashMap<(String, u16), (String, Span)>,
     /// Profiles whose missing keys are reported, so that 10,000 hosts don't repeat it.
@@ -53,6 +99,8 @@ pub(super) fn build(
         profiles,
         names: HashMap::new(),
         macs: HashMap::new(),
+        serials: HashMap::new(),
+        plugs: HashMap::new(),
         ips: HashMap::new(),
         slots: HashMap::new(),
         incomplete: HashSet::new(),
@@ -91,6 +139,7 @@ impl Check<'_> {
         for mac in seed.macs.iter().chain(seed.nics.iter().map(|(_, mac)| mac)) {
             self.take_mac(&seed.name, *mac, faults);
         }
+        self.take_hardware(&seed, faults);
         self.take_slot(&seed, faults);
         let network = seed.ip.and_then(|ip| self.take_ip(&seed.name, ip, faults));
         let bridge = profile.map_or("", |profile| &profile.bridge.name);
@@ -111,15 +160,21 @@ impl Check<'_> {
         let layer = &written.layer;
         let sourced_mac = |at| faults.sourced(at, layer);
         let macs: Vec<Sourced<MacAddr>> = seed.macs.into_iter().map(sourced_mac).collect();
-        let Some(ip) = seed.ip.filter(|_| !macs.is_empty()) else {
+        let Some(ip) = seed.ip else {
             return;
         };
+        let plug = seed.plug.map(|(switch, port)| Plug {
+            switch: faults.sourced(switch, layer),
+            port: faults.sourced(port, layer),
+        });
         let Some(home) = home.or_else(|| home_at(ip.value, &network)) else {
             return;
         };
         let host = Arc::new(Host {
             name: seed.name,
             key: written.key.clone(),
+            serial: seed.serial.map(|at| faults.sourced(at, layer)),
+            plug,
             ip: faults.sourced(ip, layer),
             network,
             home,
@@ -156,21 +211,43 @@ impl Check<'_> {
         false
     }
 
+    fn take_hardware(&mut self, seed: &Seed, faults: &mut Faults) {
+        let serial = seed.serial.as_ref();
+        if let Some((key, at)) = serial.and_then(|at| Some((serial_key(&at.value)?, at))) {
+            let taken = (seed.name.clone(), at.span);
+            if let Some(first) = self.serials.insert(key, taken) {
+                let what = format!("serial number {}", at.value);
+                let own = (seed.name.as_str(), at.span);
+                let help = "a serial number belongs to one machine: correct one of the two";
+                report_clash(
+                    "inventory::duplicate_serial",
+                    &what,
+                    own,
+                    first,
+                    help,
+                    faults,
+                );
+            }
+        }
+        if let Some((switch, port)) = &seed.plug {
+            let key = PlugKey::new(&switch.value, &port.value);
+            if let Some(first) = self.plugs.insert(key, (seed.name.clone(), port.span)) {
+                let what = format!("port {} of {}", port.value, switch.value);
+                let own = (seed.name.as_str(), port.span);
+                let help = "one machine is plugged into a port: correct one of the two";
+                report_clash("inventory::duplicate_port", &what, own, first, help, faults);
+            }
+        }
+    }
+
     fn take_mac(&mut self, name: &str, mac: At<MacAddr>, faults: &mut Faults) {
         let taken = (name.to_owned(), mac.span);
-        let Some((other, first)) = self.macs.insert(mac.value, taken) else {
-            return;
-        };
-        let fault = clash(
-            "inventory::duplicate_mac",
-            &format!("MAC {}", mac.value),
-            name,
-            &other,
-        )
-        .with_label(faults.primary(mac.span, ""))
-        .with_label(faults.context(first, "first used here"))
-        .with_help("a MAC belongs to one NIC: correct one of the two");
-        faults.push(fault);
+        if let Some(first) = self.macs.insert(mac.value, taken) {
+            let what = format!("MAC {}", mac.value);
+            let help = "a MAC belongs to one NIC: correct one of the two";
+            let own = (name, mac.span);
+            report_clash("inventory::duplicate_mac", &what, own, first, help, faults);
+        }
     }
 
     /// Two hosts in one unit are likely a slip; blade chassis hold several, so it is a warning.
@@ -210,19 +287,11 @@ impl Check<'_> {
 
     fn take_address(&mut self, name: &str, ip: At<Ipv4Addr>, faults: &mut Faults) {
         let taken = (name.to_owned(), ip.span);
-        let Some((other, first)) = self.ips.insert(ip.value, taken) else {
-            return;
-        };
-        let fault = clash(
-            "inventory::duplicate_ip",
-            &format!("address {}", ip.value),
-            name,
-            &other,
-        )
-        .with_label(faults.primary(ip.span, ""))
-        .with_label(faults.context(first, "first used here"))
-        .with_help("give each host an address of its own");
-        faults.push(fault);
+        if let Some(first) = self.ips.insert(ip.value, taken) {
+            let what = format!("address {}", ip.value);
+            let (own, help) = ((name, ip.span), "give each host an address of its own");
+            report_clash("inventory::duplicate_ip", &what, own, first, help, faults);
+        }
     }
 
     /// Checks all static addresses; that of the boot bridge is where the host lives.
@@ -366,11 +435,22 @@ fn check_ip(name: &str, ip: At<Ipv4Addr>, placed: &Placed, faults: &mut Faults) 
 }
 
 /// What should be a host's own, and is written twice.
-fn clash(code: &'static str, what: &str, name: &str, other: &str) -> Diagnostic {
+fn report_clash(
+    code: &'static str,
+    what: &str,
+    (name, place): (&str, Span),
+    (other, first): (String, Span),
+    help: &str,
+    faults: &mut Faults,
+) {
     let message = if other == name {
         format!("{name} has the {what} twice")
     } else {
         format!("{name} and {other} share the {what}")
     };
-    Diagnostic::error(code, message)
+    let fault = Diagnostic::error(code, message)
+        .with_label(faults.primary(place, ""))
+        .with_label(faults.context(first, "first used here"))
+        .with_help(help);
+    faults.push(fault);
 }

@@ -8,7 +8,6 @@ use super::tree::{At, Entry, Kind, Scalar, Span};
 use super::{names, scalars};
 
 const KINDS: [&str; 4] = ["nic", "vlan", "bridge", "bond"];
-const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 /// One entry, its values in range.
 #[derive(Debug, Clone)]
@@ -47,7 +46,7 @@ fn read_one(entry: &Entry<'_>, owner: &str, faults: &mut Faults) -> WrittenInter
     let what = format!("interface {} of {owner}", shown.trim_matches('`'));
     let mut map = Fields::new(&entry.node, entry.key_span, what.into(), faults);
     let mtu = scalars::number("an MTU", 1280..=9216);
-    let required = scalars::one_of("a yes or no", "inventory::bad_interface", BOOLEANS);
+    let required = scalars::one_of("a yes or no", "inventory::bad_interface", scalars::BOOLEANS);
     let interface = WrittenInterface {
         kind: read_kind(&mut map, &name.value, faults),
         mtu: map.get("mtu", faults, mtu),

@@ -14,7 +14,7 @@ use super::model::{Host, Inventory, Origin, Sourced};
 use super::tree::{Entry, Kind, Node, Scalar};
 
 /// Maps of which each key is a setting of its own: layers are laid over each other key by key.
-const SPLIT: [&str; 12] = [
+const SPLIT: [&str; 13] = [
     "addresses",
     "bridge",
     "interfaces",
@@ -27,6 +27,7 @@ const SPLIT: [&str; 12] = [
     "root",
     "routes",
     "server",
+    "unknown",
 ];
 /// Lists to which each layer adds.
 const ADD_UP: [&str; 3] = ["cmdline", "files", "pci"];
@@ -236,6 +237,12 @@ impl Inventory {
             origin: subnet.map(|at| at.origin.clone()),
             superseded: Vec::new(),
         });
+        values.extend(host.serial.iter().map(|serial| sourced("serial", serial)));
+        let plug = host.plug.iter();
+        values.extend(plug.flat_map(|plug| {
+            let port = sourced("port", &plug.port);
+            [sourced("switch", &plug.switch), port]
+        }));
         let nics = host.nics.iter();
         values.extend(nics.map(|(name, mac)| sourced(&format!("nics.{name}"), mac)));
         let addresses = host.addresses.iter();

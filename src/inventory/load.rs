@@ -9,6 +9,7 @@ use super::include::{Seen, Texts};
 use super::layers::{Layer, Layers};
 use super::merge::merge;
 use super::model::{Inventory, Sourced};
+use super::networks::Networks;
 use super::profiles::Profiles;
 use super::tree::At;
 use super::written::{self, Written};
@@ -113,12 +114,17 @@ fn empty() -> Diagnostic {
 }
 
 fn resolve(written: Written, faults: &mut Faults) -> Inventory {
-    let networks = networks::build(&written.networks, faults);
+    let networks = networks::build(&written.networks, &written.unknown, faults);
     let profiles = profiles::build(&written.profiles, faults);
+    let of_networks = written.networks.iter().map(|network| &network.unknown);
+    for unknown in of_networks.chain([&written.unknown]) {
+        unknown.check(&profiles, faults);
+    }
     let hosts = hosts::build(&written.hosts, &networks, &profiles, faults);
     // Beside errors these would be guesses about what the errors hide.
     if !faults.has_errors() {
-        warn(&written, &profiles, faults);
+        warn(&written, &networks, &profiles, faults);
+        hosts.warn_unfilled(&written.hosts, faults);
     }
     Inventory {
         site: written.site,
@@ -126,7 +132,7 @@ fn resolve(written: Written, faults: &mut Faults) -> Inventory {
         networks: networks.by_name,
         profiles: profiles.complete(),
         hosts: hosts.by_name,
-        unknown: written.unknown,
+        unknown: written.unknown.resolved(&Arc::from("unknown"), faults),
         written: Layers {
             top: written.top,
             networks: layers(written.networks.iter().map(|at| (&at.name, &at.written))),
@@ -151,9 +157,11 @@ fn secrets_file(at: At<String>, faults: &Faults) -> Sourced<PathBuf> {
     faults.sourced(At { value, span }, &Arc::from("secrets"))
 }
 
-fn warn(written: &Written, profiles: &Profiles, faults: &mut Faults) {
+fn warn(written: &Written, networks: &Networks, profiles: &Profiles, faults: &mut Faults) {
     for network in &written.networks {
-        networks::warn_about_pool(network, written.unknown, faults);
+        if let Some(built) = networks.by_name.get(&network.name.value) {
+            networks::warn_about_pool(network, built, faults);
+        }
     }
     let wanted = written
         .hosts
@@ -164,6 +172,9 @@ fn warn(written: &Written, profiles: &Profiles, faults: &mut Faults) {
     let settings = of_profiles.chain(written.hosts.iter().map(|host| &host.settings));
     let menus = settings.filter_map(|settings| settings.menu());
     used.extend(menus.flat_map(|menu| menu.profiles()));
+    let unknown = written.networks.iter().map(|network| &network.unknown);
+    let unknown = unknown.chain([&written.unknown]);
+    used.extend(unknown.filter_map(|unknown| unknown.profile()));
     profiles.warn_unused(&used, faults);
 }
 

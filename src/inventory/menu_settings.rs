@@ -15,7 +15,6 @@ use super::suggest::{did_you_mean, quote};
 use super::tree::{At, Entry, Kind, Scalar, Span};
 use crate::diagnostic::Diagnostic;
 
-const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
 /// Each entry has a digit as its key.
 const MAX_ENTRIES: usize = 9;
 /// PXELINUX counts tenths of a second up to 35996.
@@ -64,7 +63,7 @@ pub(super) fn read(
     }
     let owner = fields.layer().clone();
     let mut menu = fields.map("menu", faults)?;
-    let serial = scalars::one_of("a yes or no", "inventory::bad_menu", BOOLEANS);
+    let serial = scalars::one_of("a yes or no", "inventory::bad_menu", scalars::BOOLEANS);
     let written = WrittenMenu {
         place: menu.place(),
         title: menu.get("title", faults, shown_text),
@@ -110,7 +109,7 @@ fn read_entry(entry: &Entry<'_>, owner: &str, faults: &mut Faults) -> WrittenEnt
 }
 
 fn read_kind(map: &mut Fields<'_, '_>, faults: &mut Faults) -> (WrittenKind, Settings) {
-    let local = scalars::one_of("a yes or no", "inventory::bad_menu", BOOLEANS);
+    let local = scalars::one_of("a yes or no", "inventory::bad_menu", scalars::BOOLEANS);
     let local = map.get("local", faults, local).is_some_and(|at| at.value);
     let profile = map.get("profile", faults, names::key_name);
     let mut settings = Settings::read_bootable(map, faults);

@@ -14,11 +14,13 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 pub use super::firmware::{Firmware, LoaderFiles};
+pub use super::hardware::Plug;
 pub use super::layers::{Layer, Layers, Setting, Value};
 pub use super::links::{BOOT_ROLE, Bond, BondMode, Bridge, Interface, InterfaceKind};
 pub use super::menu::{Boots, EntryGone, Menu, MenuEntry};
 use super::pci::PciId;
 use super::rescue::PasswordHash;
+pub use super::unknown::{Unknown, UnknownPolicy};
 
 /// A 48-bit Ethernet address (IEEE 802 EUI-48).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,8 +143,8 @@ pub struct Inventory {
     pub profiles: BTreeMap<String, Arc<Profile>>,
     /// Hosts by name.
     pub hosts: BTreeMap<String, Arc<Host>>,
-    /// What happens to machines that are not listed.
-    pub unknown: UnknownPolicy,
+    /// How machines that are not listed are met, where their network does not say otherwise.
+    pub unknown: Unknown,
     /// The file with the secrets of [`Profile::files`], as written: relative to the inventory.
     pub secrets: Option<Sourced<PathBuf>>,
     /// Every MAC of every host.
@@ -247,6 +249,8 @@ pub struct Network {
     pub ipxe_ipv6: bool,
     /// Files of `loaders/` for kinds of firmware, in place of those that profiles imply.
     pub loaders: LoaderFiles,
+    /// How machines that are not listed are met here.
+    pub unknown: Unknown,
 }
 
 /// How DHCP is served on a network.
@@ -283,8 +287,12 @@ pub struct Host {
     pub name: String,
     /// Its key in `hosts:`: the name, or that of the range that it is one of.
     pub key: Arc<str>,
-    /// Every NIC it may boot from; never empty.
+    /// Every NIC it may boot from; none while it waits for its hardware.
     pub macs: Vec<Sourced<MacAddr>>,
+    /// Its serial number, by which a machine becomes this host.
+    pub serial: Option<Sourced<String>>,
+    /// The switch port by which a machine becomes this host.
+    pub plug: Option<Plug>,
     /// Its reserved address, inside its network's subnet and outside its pool.
     pub ip: Sourced<Ipv4Addr>,
     /// The network that `ip` lies in.
@@ -311,6 +319,26 @@ impl Host {
     /// Whether it may boot from this MAC.
     pub fn has(&self, mac: MacAddr) -> bool {
         self.macs.iter().any(|known| **known == mac)
+    }
+
+    /// The first that it may boot from.
+    pub fn first_mac(&self) -> Option<MacAddr> {
+        self.macs.first().map(|mac| **mac)
+    }
+
+    /// Whether no machine is it yet.
+    pub fn waits_for_hardware(&self) -> bool {
+        self.macs.is_empty()
+    }
+
+    /// Whether a machine may become it by itself while it has none.
+    pub fn is_filled_by(&self, policy: UnknownPolicy) -> bool {
+        match policy {
+            UnknownPolicy::NextFree => self.serial.is_none() && self.plug.is_none(),
+            UnknownPolicy::BySerial => self.serial.is_some(),
+            UnknownPolicy::ByPort => self.plug.is_some(),
+            UnknownPolicy::Ignore | UnknownPolicy::Hold | UnknownPolicy::Approve => false,
+        }
     }
 
     /// The MACs of a role: every one that it may boot from for `boot`, else that of `nics`.
@@ -462,13 +490,4 @@ pub enum OnFailure {
     Shell,
     /// Stay as it is, with the failure on the screen, until someone resets it.
     Hold,
-}
-
-/// What happens to a machine that is not listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownPolicy {
-    /// It gets a pool address and a script that waits, and is shown to the operator.
-    Hold,
-    /// It gets no answer; it is shown all the same.
-    Ignore,
 }

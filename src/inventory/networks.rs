@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::faults::Faults;
 use super::firmware;
-use super::model::{AddressRange, DhcpMode, Network, UnknownPolicy};
+use super::model::{AddressRange, DhcpMode, Network};
 use super::tree::{At, Span};
+use super::unknown;
 use super::written::WrittenNetwork;
 use crate::diagnostic::Diagnostic;
 
@@ -43,10 +44,14 @@ impl Networks {
 }
 
 /// Checks each network by itself, then all against each other.
-pub(super) fn build(written: &[WrittenNetwork], faults: &mut Faults) -> Networks {
+pub(super) fn build(
+    written: &[WrittenNetwork],
+    unknown: &unknown::Written,
+    faults: &mut Faults,
+) -> Networks {
     let placed: Vec<_> = written
         .iter()
-        .filter_map(|network| build_one(network, faults))
+        .filter_map(|network| build_one(network, unknown, faults))
         .collect();
     let mut networks = Networks {
         incomplete: placed.len() < written.len() || written.is_empty(),
@@ -63,7 +68,11 @@ pub(super) fn build(written: &[WrittenNetwork], faults: &mut Faults) -> Networks
     networks
 }
 
-fn build_one(written: &WrittenNetwork, faults: &mut Faults) -> Option<Placed> {
+fn build_one(
+    written: &WrittenNetwork,
+    unknown: &unknown::Written,
+    faults: &mut Faults,
+) -> Option<Placed> {
     let subnet = written.subnet?;
     check_addresses(written, subnet.value, faults);
     check_pool(written, subnet.value, faults);
@@ -88,6 +97,10 @@ fn build_one(written: &WrittenNetwork, faults: &mut Faults) -> Option<Placed> {
         ipxe_ipv6: written.dhcp_options.ipxe_ipv6,
         reply_delay: written.dhcp_options.reply_delay.clone(),
         loaders: firmware::sourced(&written.loaders, &written.layer, faults),
+        unknown: written
+            .unknown
+            .over(unknown)
+            .resolved(&written.layer, faults),
     };
     Some(Placed {
         network: Arc::new(network),
@@ -187,15 +200,10 @@ fn check_pool(written: &WrittenNetwork, subnet: ipnet::Ipv4Net, faults: &mut Fau
 }
 
 /// A pool that is missing where it is needed, or there where nobody uses it.
-pub(super) fn warn_about_pool(
-    written: &WrittenNetwork,
-    unknown: UnknownPolicy,
-    faults: &mut Faults,
-) {
-    let mode = written.dhcp.map_or(DhcpMode::Server, |at| at.value);
+pub(super) fn warn_about_pool(written: &WrittenNetwork, network: &Network, faults: &mut Faults) {
     let name = &written.name.value;
-    let (span, message, help) = match (mode, written.pool) {
-        (DhcpMode::Server, None) if unknown == UnknownPolicy::Hold => (
+    let (span, message, help) = match (network.dhcp, written.pool) {
+        (DhcpMode::Server, None) if network.unknown.policy.holds() => (
             written.name.span,
             format!("network {name} has no pool: machines that are not listed get no address"),
             "add `pool: FIRST-LAST`, or set `unknown: {policy: ignore}`",

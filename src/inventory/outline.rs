@@ -134,7 +134,7 @@ impl Inventory {
             let layer = self.written.hosts.get(name).into_iter();
             for (key, values) in layer.flat_map(|layer| entries_of(layer)) {
                 // Counted up above.
-                if !matches!(&*key, "mac" | "macs") {
+                if !matches!(&*key, "mac" | "macs" | "serial" | "serials") {
                     entries.entry(key).or_insert(values);
                 }
             }

@@ -177,7 +177,7 @@ pub(super) fn mac(scalar: &Scalar<'_>) -> Result<MacAddr, Bad> {
 }
 
 /// Twelve digits with other or no separators: switches print `5254.0000.0001`, labels `525400000001`.
-fn other_mac_form(text: &str) -> Option<MacAddr> {
+pub(super) fn other_mac_form(text: &str) -> Option<MacAddr> {
     let separators = |c: &char| matches!(c, '.' | ':' | '-' | ' ');
     let digits: String = text.chars().filter(|c| !separators(c)).collect();
     if digits.len() != 12 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -325,6 +325,9 @@ pub(super) fn duration(scalar: &Scalar<'_>) -> Result<Duration, Bad> {
         )
     })
 }
+
+/// For [`one_of`].
+pub(super) const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 /// One of a few words.
 pub(super) fn one_of<T: Copy>(

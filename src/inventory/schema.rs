@@ -85,7 +85,7 @@ mod tests {
             "dhcp.yaml",
             "server.yaml",
             "menus.yaml",
-            "policy-later.yaml",
+            "unknown.yaml",
             "not-a-map.yaml",
         ];
         for (name, text) in texts("tests/inventories/invalid") {
@@ -103,7 +103,7 @@ mod tests {
             "/properties/server/properties/tls/properties",
             "server: {tls: {KEY: }}",
         ),
-        ("/properties/unknown/properties", "unknown: {KEY: }"),
+        ("/definitions/unknown/properties", "unknown: {KEY: }"),
         ("/definitions/network/properties", "networks: {a: {KEY: }}"),
         ("/definitions/profile/properties", "profiles: {a: {KEY: }}"),
         ("/definitions/host/properties", "hosts: {a: {KEY: }}"),

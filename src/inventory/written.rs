@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use super::each::{self, Each};
 use super::faults::Faults;
 use super::fields::Fields;
 use super::firmware;
 use super::hostlist::{self, Pattern};
 use super::layers::{self, Layer};
-use super::model::{AddressRange, DhcpMode, MacAddr, Server, UnknownPolicy};
+use super::model::{AddressRange, DhcpMode, MacAddr, Server};
 use super::nics::{self, Named};
 use super::scalars::Bad;
 use super::settings::Settings;
 use super::tree::{At, Entry, FileId, Node, Scalar, Span};
-use super::{dhcp_options, fields, names, scalars, server};
-use crate::diagnostic::Diagnostic;
+use super::{dhcp_options, fields, hardware, names, scalars, server, unknown};
 
 const DHCP_MODES: &[(&str, DhcpMode)] = &[
     ("server", DhcpMode::Server),
@@ -27,12 +27,6 @@ const DHCP_MODES: &[(&str, DhcpMode)] = &[
 ];
 /// How it is seen whether an address of a pool is free.
 const PROBES: &[(&str, bool)] = &[("arp", true), ("off", false)];
-const POLICIES: &[(&str, UnknownPolicy)] = &[
-    ("hold", UnknownPolicy::Hold),
-    ("ignore", UnknownPolicy::Ignore),
-];
-/// Policies that operators may have read of and that are not here yet.
-const LATER_POLICIES: [&str; 5] = ["approve", "enroll", "next-free", "by-serial", "by-port"];
 
 /// An hour: a machine that is held asks again long before, and an address is free soon.
 const DEFAULT_LEASE: Duration = Duration::from_secs(3600);
@@ -46,7 +40,7 @@ pub(super) struct Written {
     pub(super) networks: Vec<WrittenNetwork>,
     pub(super) profiles: Vec<WrittenProfile>,
     pub(super) hosts: Vec<WrittenHost>,
-    pub(super) unknown: UnknownPolicy,
+    pub(super) unknown: unknown::Written,
     pub(super) secrets: Option<At<String>>,
     /// What of it stands outside the sections.
     pub(super) top: Layer,
@@ -69,6 +63,7 @@ pub(super) struct WrittenNetwork {
     pub(super) lease_time: Duration,
     pub(super) dhcp_options: dhcp_options::Written,
     pub(super) loaders: firmware::Written,
+    pub(super) unknown: unknown::Written,
     pub(super) layer: Arc<str>,
     pub(super) written: Layer,
 }
@@ -89,7 +84,10 @@ pub(super) struct WrittenHost {
     pub(super) key: Arc<str>,
     pub(super) span: Span,
     pub(super) layer: Arc<str>,
-    pub(super) macs: Vec<At<MacAddr>>,
+    pub(super) macs: Each<MacAddr>,
+    pub(super) serials: Each<String>,
+    pub(super) switch: Option<At<String>>,
+    pub(super) port: Option<At<String>>,
     pub(super) ip: Option<At<Ipv4Addr>>,
     pub(super) nics: Named<MacAddr>,
     pub(super) addresses: Named<Ipv4Net>,
@@ -113,7 +111,7 @@ pub(super) fn read(root: &Node<'_>, faults: &mut Faults) -> Written {
         networks: section(&mut top, "networks", faults, read_network),
         profiles: section(&mut top, "profiles", faults, read_profile),
         hosts: section(&mut top, "hosts", faults, read_host),
-        unknown: read_unknown(&mut top, faults),
+        unknown: unknown::read(&mut top, faults),
         secrets: top.get("secrets", faults, scalars::text),
         top: layers::top(root, faults),
     };
@@ -191,6 +189,7 @@ fn read_network(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenNetwork
             .map_or(DEFAULT_LEASE, |at| at.value),
         dhcp_options: dhcp_options::read(&mut fields, faults),
         loaders: firmware::read(&mut fields, faults),
+        unknown: unknown::read(&mut fields, faults),
         layer: fields.layer().clone(),
         written: layers::layer(&fields, faults),
     };
@@ -232,7 +231,10 @@ fn read_host(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenHost> {
         key: Arc::from(&*entry.key.text),
         span: entry.key_span,
         layer: fields.layer().clone(),
-        macs: read_macs(&mut fields, faults),
+        macs: Each::read(each::MAC, &mut fields, faults, scalars::mac),
+        serials: Each::read(each::SERIAL, &mut fields, faults, hardware::serial),
+        switch: fields.get("switch", faults, scalars::text),
+        port: fields.get("port", faults, scalars::text),
         ip: fields.get("ip", faults, scalars::ipv4),
         nics: nics::read_nics(&mut fields, faults),
         addresses: nics::read_addresses(&mut fields, faults),
@@ -243,62 +245,15 @@ fn read_host(entry: &Entry<'_>, faults: &mut Faults) -> Option<WrittenHost> {
         settings: Settings::read(&mut fields, faults),
         written: layers::layer(&fields, faults),
     };
+    // Neither says anything without the other.
+    if fields.has("port") {
+        fields.require("switch", "sw-r1", faults);
+    }
+    if fields.has("switch") {
+        fields.require("port", "Gi1/0/3", faults);
+    }
     fields.require("ip", "10.77.0.11", faults);
     fields.require("profile", "kvm-host", faults);
     fields.finish(faults);
     Some(host)
-}
-
-/// `mac: X` or `macs: [X, Y]`, one of the two.
-fn read_macs(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Vec<At<MacAddr>> {
-    let one = fields.get("mac", faults, scalars::mac);
-    let several = fields.list("macs", faults, scalars::mac);
-    let both = fields.key_span("mac").zip(fields.key_span("macs"));
-    if let Some((mac, macs)) = both {
-        let message = format!("{} has both `mac` and `macs`", fields.what());
-        let fault = Diagnostic::error("inventory::mac_and_macs", message)
-            .with_label(faults.primary(macs, "here the list"))
-            .with_label(faults.context(mac, "here the single one"))
-            .with_help("put all of them into `macs: [...]`");
-        faults.push(fault);
-    } else if fields.has("macs") {
-        require_some_mac(fields, faults);
-    } else {
-        fields.require("mac", "\"52:54:00:00:00:01\"", faults);
-    }
-    one.into_iter().chain(several).collect()
-}
-
-fn require_some_mac(fields: &mut Fields<'_, '_>, faults: &mut Faults) {
-    use super::tree::Kind;
-    let Some(node) = fields.node("macs") else {
-        return;
-    };
-    if matches!(&node.kind, Kind::Sequence(items) if items.is_empty()) {
-        let message = format!("`macs` of {} is empty", fields.what());
-        let help = "write at least one: macs: [\"52:54:00:00:00:01\"]";
-        faults.error("inventory::missing_key", node.span, message, "", help);
-    }
-}
-
-fn read_unknown(top: &mut Fields<'_, '_>, faults: &mut Faults) -> UnknownPolicy {
-    let Some(mut unknown) = top.map("unknown", faults) else {
-        return UnknownPolicy::Hold;
-    };
-    let policy = unknown.get("policy", faults, policy);
-    unknown.require("policy", "hold", faults);
-    unknown.finish(faults);
-    policy.map_or(UnknownPolicy::Hold, |at| at.value)
-}
-
-fn policy(scalar: &Scalar<'_>) -> Result<UnknownPolicy, Bad> {
-    let word = scalar.text.as_ref();
-    if LATER_POLICIES.contains(&word) {
-        return Err(Bad::new(
-            "inventory::unknown_policy",
-            format!("the policy `{word}` is not there yet"),
-            "known here: `hold` (show the machine and let it wait), `ignore` (give no answer)",
-        ));
-    }
-    scalars::one_of("a policy", "inventory::unknown_policy", POLICIES)(scalar)
 }

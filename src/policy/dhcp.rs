@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::inventory::model::{DhcpMode, Host, Inventory, Network, UnknownPolicy};
+use crate::inventory::model::{DhcpMode, Host, Inventory, Network};
 use crate::policy::architecture::Architecture;
 use crate::policy::client::Client;
 use crate::policy::lease::{DECLINE_REST, Lease, LeaseChange, LeaseTable};
@@ -163,12 +163,14 @@ impl<'a> Question<'a> {
         let chose =
             self.request().message_type == MessageType::Request && self.received.port == Port::Dhcp;
         let other = chose.then(|| self.other_server(network)).flatten();
-        other.map(Because::OtherServer).or_else(|| self.stranger())
+        other
+            .map(Because::OtherServer)
+            .or_else(|| self.stranger(network))
     }
 
     /// Why a machine that is not listed gets nothing, if it does.
-    fn stranger(&self) -> Option<Because> {
-        let ignored = self.world.inventory.unknown == UnknownPolicy::Ignore;
+    fn stranger(&self, network: &Network) -> Option<Because> {
+        let ignored = !network.unknown.policy.holds();
         (ignored && self.host.is_none()).then_some(Because::UnknownIgnored)
     }
 
@@ -197,7 +199,7 @@ impl<'a> Question<'a> {
                 }),
             };
         }
-        if let Some(because) = self.stranger() {
+        if let Some(because) = self.stranger(network) {
             return Err(because);
         }
         let pool = network

@@ -9,6 +9,7 @@ pub mod boot_target;
 pub mod client;
 pub mod dhcp;
 pub mod discovered;
+pub mod enrol;
 pub mod event;
 pub mod hint;
 pub mod lease;

@@ -125,8 +125,10 @@ impl Site {
             }) => {
                 // Of several NICs, the one that took the lease asks.
                 let holder = self.holder(peer);
-                let mac = holder.unwrap_or(*host.macs[0]);
-                self.boot_config(kind, &host, mac, entry, local)
+                match holder.or_else(|| host.first_mac()) {
+                    Some(mac) => self.boot_config(kind, &host, mac, entry, local),
+                    None => Err(Denied::Nobody(peer)),
+                }
             }
             Some(Found {
                 host,
@@ -309,6 +311,9 @@ pub fn on_failure(what: OnFailure) -> &'static str {
     }
 }
 
+/// Of a machine that is not there yet.
+const STAND_IN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
 /// Renders every config of every host as if it asked now, and returns what went wrong.
 ///
 /// One host per profile is enough, the one with the longest words: hosts of a profile differ in
@@ -331,7 +336,7 @@ pub fn rehearse(inventory: &Inventory, templates: &Templates) -> Vec<RenderError
                 kind,
                 inventory,
                 host,
-                mac: *host.macs[0],
+                mac: host.first_mac().unwrap_or(STAND_IN),
                 local: *host.ip,
                 attempt: &attempt,
                 token: &token,
@@ -353,7 +358,7 @@ fn own_bytes(host: &Host) -> usize {
 fn rehearse_hold(inventory: &Inventory, templates: &Templates) -> Vec<RenderError> {
     let context = HoldContext {
         site: inventory.site.clone(),
-        mac: MacAddr([2, 0, 0, 0, 0, 1]).to_string(),
+        mac: STAND_IN.to_string(),
         server: ServerContext {
             url: "http://192.0.2.1".into(),
             address: "192.0.2.1".into(),

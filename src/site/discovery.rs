@@ -41,6 +41,11 @@ impl Discovery {
         self.lock().told(mac, said);
     }
 
+    /// The network that a machine asks on.
+    pub(super) fn network_of(&self, mac: MacAddr) -> Option<String> {
+        self.lock().get(mac)?.network.clone()
+    }
+
     /// Adds who it is to what is known of each.
     pub(super) fn describe(&self, machines: &mut [MachineStatus]) {
         let known = self.lock();

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::others::Known;
 use super::{ReloadState, Site};
 use crate::inventory::model::{Host, Inventory};
+use crate::policy::enrol::awaits;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::near::near_misses;
 use crate::policy::progress::{Attempt, Machine, Standing};
@@ -224,6 +225,9 @@ fn listed(inventory: &Inventory, machines: &Machines, now: Timestamp) -> Vec<Mac
     let status = |host: &Arc<Host>| {
         let machine = machines.get(&MachineId(host.name.clone()));
         let mut status = machine_status(&host.name, machine.unwrap_or(&unseen), now);
+        if host.waits_for_hardware() && status.note.is_empty() {
+            status.note = awaits(host);
+        }
         status.rack = host.rack.clone();
         status.unit = host.unit;
         status

@@ -216,7 +216,9 @@ fn watched_of(paths: &Paths, inventory: &Inventory) -> Fingerprints {
 }
 
 fn by_address(inventory: &Inventory) -> ByAddress {
+    // The address of one that waits for its hardware is nobody's yet.
     let hosts = inventory.hosts.values();
+    let hosts = hosts.filter(|host| !host.waits_for_hardware());
     let addresses = |host: &Arc<Host>| [*host.ip, host.home.address.addr()];
     hosts
         .flat_map(|host| addresses(host).map(|address| (address, host.clone())))

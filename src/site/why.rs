@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Site, report};
-use crate::inventory::model::{Host, MacAddr, UnknownPolicy};
+use crate::inventory::model::{Host, MacAddr};
+use crate::policy::enrol::awaits;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::{Hint, hints};
 use crate::policy::near::near_misses;
@@ -128,12 +129,13 @@ fn stranger(site: &Site, machine: &Machine, mac: MacAddr) -> Reason {
             vec![format!("ask for that host: `bridgehead why {name}`")],
         );
     }
+    let network = site.discovery.network_of(mac);
     let cause = match machine
         .newest()
         .filter(|event| event.state == StageState::Ignored)
     {
         Some(refused) => format!("{mac} is not in the inventory: {}", refused.message),
-        None if inventory.unknown == UnknownPolicy::Ignore => {
+        None if !inventory.unknown_on(network.as_deref()).policy.holds() => {
             format!(
                 "{mac} is not in the inventory, and `unknown: {{policy: ignore}}` leaves such machines without an answer"
             )
@@ -221,6 +223,14 @@ fn unheard(site: &Site, host: Option<&Host>, machine: &Machine) -> Reason {
         .find(|event| event.state == StageState::Ignored);
     if let Some(event) = refused {
         return (event.message.clone(), Vec::new());
+    }
+    if let Some(host) = host.filter(|host| host.waits_for_hardware()) {
+        return (
+            awaits(host),
+            vec![
+                "`bridgehead discover list` shows the machines that wait, and what the policy says of each".to_owned(),
+            ],
+        );
     }
     let macs: Vec<_> = host
         .into_iter()

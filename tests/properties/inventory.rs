@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bridgehead::diagnostic::{Diagnostic, Diagnostics};
 use bridgehead::inventory::edit::{Verb, edit};
-use bridgehead::inventory::model::Inventory;
+use bridgehead::inventory::model::{Inventory, MacAddr, Sourced};
 use bridgehead::inventory::{artefacts, load, parse};
 use bridgehead::render::Templates;
 use bridgehead::site::boot;
@@ -104,7 +104,8 @@ fn check_sound(inventory: &Inventory) {
     for (name, host) in &inventory.hosts {
         assert_eq!(*name, host.name);
         assert!(host.network.subnet.contains(&*host.ip), "{name}");
-        assert!(!host.macs.is_empty(), "{name}");
+        let known = |mac: &Sourced<MacAddr>| inventory.by_mac[&mac.value].name == *name;
+        assert!(host.macs.iter().all(known), "{name}");
     }
     let missing = artefacts::check(
         inventory,

@@ -59,7 +59,7 @@ impl<'a> Line<'a> {
     /// One line a host: of several MACs the first, and how many more.
     fn cells(&self) -> Vec<String> {
         let mac = match self.macs.as_slice() {
-            [] => String::new(),
+            [] => "-".into(),
             [mac] => mac.to_string(),
             [mac, more @ ..] => format!("{mac} +{}", more.len()),
         };

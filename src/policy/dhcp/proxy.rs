@@ -40,7 +40,7 @@ impl Question<'_> {
 
     /// A reply without an address: class, boot file, and option 43 as the firmware needs it.
     fn boot_answer(&self, kind: MessageType, network: &Network, to: Destination) -> Verdict {
-        if let Some(because) = self.stranger() {
+        if let Some(because) = self.stranger(network) {
             return Verdict::silence(because);
         }
         let mut reply = self.reply(kind, network);
