@@ -1,6 +1,7 @@
 //! Bytes to types and back. Never panics, whatever arrives.
 
 pub mod dhcp;
+pub mod lldp;
 pub mod offer;
 pub mod pxe;
 pub mod tftp;

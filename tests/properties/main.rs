@@ -8,6 +8,7 @@ mod dhcp;
 mod http;
 mod inventory;
 mod leases;
+mod lldp;
 mod nfs;
 mod pcap;
 mod tftp;
@@ -56,6 +57,7 @@ fn the_corpus_holds() {
     corpus("inventory", inventory::check);
     corpus("nfs", nfs::check);
     corpus("leases", leases::check);
+    corpus("lldp", lldp::check);
 }
 
 #[test]
@@ -109,6 +111,11 @@ proptest! {
     #[test]
     fn damaged_journals_are_mended_or_refused(bytes in any::damaged("leases")) {
         leases::check(&bytes);
+    }
+
+    #[test]
+    fn damaged_lldp_frames_are_read_or_refused(bytes in any::damaged("lldp")) {
+        lldp::check(&bytes);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text;
 use crate::inventory::model::MacAddr;
+use crate::wire::lldp::Lldpdu;
 
 /// What a machine is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,22 @@ impl fmt::Display for Neighbour {
             Some(words) if *words != self.port => write!(f, " ({words})"),
             _ => Ok(()),
         }
+    }
+}
+
+impl Neighbour {
+    /// Of the frame that was heard, as hexadecimal digits behind its `EtherType`.
+    fn of_frame(hex: &str) -> Option<Self> {
+        let pairs = hex.as_bytes().chunks(2);
+        let octet = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let octets: Option<Vec<u8>> = pairs.map(octet).collect();
+        let said = Lldpdu::parse(&octets?).ok()?;
+        let named = said.system_name.as_deref().and_then(text);
+        Some(Self {
+            switch: named.or_else(|| text(&said.chassis))?,
+            port: text(&said.port)?,
+            port_description: said.port_description.as_deref().and_then(text),
+        })
     }
 }
 
@@ -142,6 +159,7 @@ struct BareNic<'a> {
     driver: Option<String>,
     speed_mbps: Option<u32>,
     link: bool,
+    neighbour: Option<Neighbour>,
 }
 
 impl<'a> BareNic<'a> {
@@ -159,6 +177,7 @@ impl<'a> BareNic<'a> {
             // The kernel says -1 or 4294967295 where it does not know.
             "speed" => self.speed_mbps = value.parse().ok().filter(|s| (1..u32::MAX).contains(s)),
             "link" => self.link = value == "1",
+            "lldp" => self.neighbour = Neighbour::of_frame(value),
             _ => {}
         }
     }
@@ -171,7 +190,7 @@ impl<'a> BareNic<'a> {
             driver: self.driver,
             speed_mbps: self.speed_mbps,
             link: self.link,
-            neighbour: None,
+            neighbour: self.neighbour,
         })
     }
 }
@@ -201,6 +220,27 @@ mod tests {
         );
         let mac = "3c:ec:ef:00:00:08".parse().unwrap();
         assert_eq!(found.nic(mac).unwrap().name, "eth1");
+    }
+
+    #[test]
+    fn the_switch_port_is_read_from_the_frame() {
+        let heard = |hex: &str| {
+            let report = format!("nic=eth0\nmac=02:00:00:00:00:01\nlink=1\nlldp={hex}\n");
+            Hardware::of_report(&report).nics.remove(0).words()
+        };
+        let minimal = "0206050 10a4d00fe 0403073432 06020078".replace(' ', "");
+        assert_eq!(
+            heard(&minimal),
+            "eth0 02:00:00:00:00:01, link, at 42 of 10.77.0.254"
+        );
+        let named = minimal + "0a0473772d31" + "08036765" + "33";
+        assert_eq!(
+            heard(&named),
+            "eth0 02:00:00:00:00:01, link, at 42 of sw-1 (ge3)"
+        );
+        for bad in ["", "0", "zz", "+1", "0206é"] {
+            assert_eq!(heard(bad), "eth0 02:00:00:00:00:01, link", "{bad}");
+        }
     }
 
     #[test]
