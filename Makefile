@@ -76,10 +76,10 @@ bench-%: packages-bench daemon
 bench-tftp: peers
 
 # What to fuzz (several words: one after the other), and for how long each.
-FUZZ ?= dhcp tftp http inventory nfs leases lldp
+FUZZ ?= dhcp tftp http inventory nfs leases lldp syslog
 SECONDS ?= 1200
 
-fuzz: packages-fuzz ## feed hostile input for SECONDS=1200 each to FUZZ="dhcp tftp http inventory nfs leases lldp"
+fuzz: packages-fuzz ## feed hostile input for SECONDS=1200 each to FUZZ="dhcp tftp http inventory nfs leases lldp syslog"
 	@for target in $(FUZZ); do fuzz/run $$target $(SECONDS) || exit 1; done
 
 soak: packages-test ## good and bad traffic for ten minutes; memory and descriptors must come back (SECONDS=600)

@@ -57,6 +57,7 @@ pub mod explain;
 pub mod dhcp;
 pub mod http;
 pub mod nfs;
+pub mod syslog;
 pub mod tftp;
 
 // Faces and wiring.

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use super::table::table;
 use super::{Daemon, Failure, client, print, print_json};
-use crate::policy::event::{BootEvent, Stage, StageState};
-use crate::site::report::{AttemptLog, HostLog};
+use crate::policy::event::{Evidence, Stage, StageState};
+use crate::site::report::{AttemptLog, HostLog, Told};
 
 /// How often `--follow` asks.
 const ASK: Duration = Duration::from_millis(500);
@@ -50,12 +50,25 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// What tells an event from every other: reports that waited for an address change their time afterwards.
-type Mark = (Stage, StageState, String, i128);
+type Mark = (Option<(Stage, StageState)>, String, i128);
 
-fn mark(event: &BootEvent) -> Mark {
-    let uptime = event.uptime_ms.map(i128::from);
-    let time = uptime.unwrap_or_else(|| event.at.as_nanosecond());
-    (event.stage, event.state, event.message.clone(), time)
+fn mark(told: &Told<'_>) -> Mark {
+    match told {
+        Told::Event(event) => {
+            let uptime = event.uptime_ms.map(i128::from);
+            let time = uptime.unwrap_or_else(|| event.at.as_nanosecond());
+            (
+                Some((event.stage, event.state)),
+                event.message.clone(),
+                time,
+            )
+        }
+        Told::Said(line) => (None, line.text.clone(), line.at.as_nanosecond()),
+    }
+}
+
+fn strays(log: &HostLog) -> Vec<Told<'_>> {
+    log.strays.iter().map(Told::Event).collect()
 }
 
 /// The newest boot so far, then each event as it comes, and each boot that begins.
@@ -81,17 +94,18 @@ fn follow(arguments: &Arguments, path: &str) -> Result<(), Failure> {
             }
             boot = Some(now);
         }
-        let (began, events) = match newest {
-            Some(attempt) => (attempt.began, &attempt.events),
-            None => (Timestamp::UNIX_EPOCH, &log.strays),
+        let (began, story) = match newest {
+            Some(attempt) => (attempt.began, attempt.story()),
+            None => (Timestamp::UNIX_EPOCH, strays(&log)),
         };
-        for event in events.iter().filter(|event| !shown.contains(&mark(event))) {
-            match arguments.json {
-                true => print_json(event)?,
-                false => print(&lines(began, std::slice::from_ref(event)))?,
+        for told in story.iter().filter(|told| !shown.contains(&mark(told))) {
+            match (arguments.json, told) {
+                (true, Told::Event(event)) => print_json(event)?,
+                (true, Told::Said(line)) => print_json(&line)?,
+                (false, told) => print(&lines(began, std::slice::from_ref(told)))?,
             }
         }
-        shown = events.iter().map(mark).collect();
+        shown = story.iter().map(mark).collect();
         std::thread::sleep(ASK);
     }
 }
@@ -102,7 +116,7 @@ fn text(log: &HostLog) -> String {
         text = format!("{} has not been seen yet\n", log.host);
     }
     if let (Some(first), true) = (log.strays.first(), log.attempts.is_empty()) {
-        text += &lines(first.at, &log.strays);
+        text += &lines(first.at, &strays(log));
     }
     for attempt in &log.attempts {
         text += &story(attempt);
@@ -117,7 +131,7 @@ fn text(log: &HostLog) -> String {
 }
 
 fn story(attempt: &AttemptLog) -> String {
-    heading(attempt) + &lines(attempt.began, &attempt.events)
+    heading(attempt) + &lines(attempt.began, &attempt.story())
 }
 
 fn heading(attempt: &AttemptLog) -> String {
@@ -125,19 +139,28 @@ fn heading(attempt: &AttemptLog) -> String {
     format!("Boot {} of {began}\n", attempt.attempt)
 }
 
-fn lines(began: Timestamp, events: &[BootEvent]) -> String {
-    let row = |event: &BootEvent| {
-        let ms = event.at.as_millisecond() - began.as_millisecond();
+fn lines(began: Timestamp, story: &[Told<'_>]) -> String {
+    let row = |told: &Told<'_>| {
+        let ms = told.at().as_millisecond() - began.as_millisecond();
         let seconds =
             std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0)).as_secs_f64();
+        let (stage, state, evidence, words) = match told {
+            Told::Event(event) => (
+                event.stage.name(),
+                event.state.name(),
+                event.evidence,
+                &event.message,
+            ),
+            Told::Said(line) => ("console", "syslog", Evidence::Unproven, &line.text),
+        };
         // Columns of fixed width: with --follow each line comes alone.
         vec![
             format!("{seconds:>8.2}"),
-            format!("{:<11}", event.stage),
-            format!("{:<8}", event.state.name()),
-            format!("{:<12}", event.evidence.name()),
-            event.message.clone(),
+            format!("{stage:<11}"),
+            format!("{state:<8}"),
+            format!("{:<12}", evidence.name()),
+            words.clone(),
         ]
     };
-    table(&events.iter().map(row).collect::<Vec<_>>())
+    table(&story.iter().map(row).collect::<Vec<_>>())
 }

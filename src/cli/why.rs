@@ -45,6 +45,13 @@ fn text(why: &Why) -> String {
             hint.line, hint.means
         );
     }
+    if !why.syslog.is_empty() {
+        text += "\nWhat came from its address by syslog (unproven)\n";
+    }
+    for line in &why.syslog {
+        let at = line.at.strftime("%H:%M:%S");
+        let _ = writeln!(text, "  {at}  {}", line.text);
+    }
     if !why.next.is_empty() {
         text += "\nTry next\n";
     }

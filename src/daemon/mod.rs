@@ -34,6 +34,7 @@ use crate::leases::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::nfs;
 use crate::site::{Paths, RENEW, ReloadState, Site, Snapshot};
+use crate::syslog;
 use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
 use roots::Roots;
@@ -151,7 +152,10 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     let site = Site::new(snapshot, journal, timeline, metrics).written_by(scribe);
     let site = Arc::new(site);
     site.look_at_own();
-    site.serves_at(interfaces.into_iter().flat_map(|at| at.addresses).collect());
+    site.serves_at(
+        interfaces.into_iter().flat_map(|at| at.addresses).collect(),
+        sockets.hear_ipxe,
+    );
     let app = App {
         site,
         consoles: Arc::new(Consoles::new(&options.state)),
@@ -243,6 +247,14 @@ async fn start(
             .allow(nfs::reserved_port)
             .counting(app.site.metrics.nfs.clone());
         services.spawn("NFS", server.serve(shutdown.clone()));
+    }
+    let desk = syslog::Desk::new(app.site.clone(), app.consoles.clone());
+    for socket in sockets.syslog {
+        let socket = tokio::net::UdpSocket::from_std(socket).map_err(system("start syslog"))?;
+        services.spawn(
+            "syslog",
+            syslog::serve(socket, desk.clone(), shutdown.clone()),
+        );
     }
     let mut serve =
         |listeners, router, keys| serve_http(listeners, router, keys, app, services, shutdown);

@@ -184,6 +184,7 @@ fn moved_ports(old: &Inventory, new: &Inventory) -> Option<String> {
             server.http_port,
             server.nfs_port,
             server.tftp_port,
+            server.syslog_port,
             server.api_port,
             tls,
         )

@@ -23,6 +23,10 @@ pub(super) struct Sockets {
     pub(super) api: Vec<TcpListener>,
     pub(super) https: Vec<TcpListener>,
     pub(super) nfs: Vec<TcpListener>,
+    /// Those that could be had: nobody's boot hangs on them.
+    pub(super) syslog: Vec<std::net::UdpSocket>,
+    /// Whether iPXE is to send its lines.
+    pub(super) hear_ipxe: bool,
     pub(super) control: std::os::unix::net::UnixListener,
 }
 
@@ -54,6 +58,7 @@ impl Sockets {
         // Large receive buffers need CAP_NET_ADMIN, which goes after this.
         let tftp = tftp::Server::from_sockets(tftp).map_err(ServeError::Tftp)?;
         let control = state::control_socket(&options.state)?;
+        let syslog = bind_syslog(interfaces, server.syslog_port);
         let with_dhcp = dhcp.iter().map(|one| one.interface().name.clone());
         let bound = bindings::Bound::new(interfaces, with_dhcp);
         Ok(Self {
@@ -64,6 +69,8 @@ impl Sockets {
             api,
             https,
             nfs,
+            hear_ipxe: server.hears_ipxe() && !syslog.is_empty(),
+            syslog,
             control,
         })
     }
@@ -75,6 +82,9 @@ impl Sockets {
         }
         for socket in self.tftp.sockets() {
             metrics.sockets.watch(UdpService::Tftp, socket);
+        }
+        for socket in &self.syslog {
+            metrics.sockets.watch(UdpService::Syslog, socket);
         }
     }
 }
@@ -107,6 +117,25 @@ fn bind_all_dhcp(all: &[Interface], inventory: &Inventory) -> Result<Vec<Bound>,
         );
     }
     Ok(bound)
+}
+
+/// Syslog wherever it can be had: a machine that collects logs has that port already, and boots as well without ours.
+fn bind_syslog(interfaces: &[Interface], port: Option<u16>) -> Vec<std::net::UdpSocket> {
+    let Some(port) = port else {
+        return Vec::new();
+    };
+    let mut bound = Vec::new();
+    for address in interfaces.iter().flat_map(|one| &one.addresses) {
+        match bind_udp(SocketAddr::new(IpAddr::V4(*address), port), "syslog") {
+            Ok(socket) => bound.push(socket),
+            Err(error) => {
+                tracing::warn!(
+                    "what loaders and hosts say by syslog is not taken at {address}, and all else is served: {error}; or `server: {{syslog: \"off\"}}`"
+                );
+            }
+        }
+    }
+    bound
 }
 
 fn is_taken(error: &ServeError) -> bool {

@@ -218,7 +218,7 @@ impl Play<'_> {
             port: Port::Dhcp,
         };
         let (mut leases, now) = (LeaseTable::default(), Timestamp::now());
-        let own = scene::owning(&[self.server.address]);
+        let own = scene::owning(&[self.server.address], &snapshot.inventory);
         let verdict = decide(&received, snapshot, &own, &mut leases, now, false);
         let step = DhcpStep::new(snapshot, &request, &verdict);
         let file = step.answer.as_ref().map(|answer| answer.boot_file.clone());

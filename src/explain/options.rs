@@ -29,6 +29,7 @@ fn known(code: u8) -> (&'static str, Form) {
         1 => ("netmask", Form::Addresses),
         3 => ("router", Form::Addresses),
         6 => ("dns", Form::Addresses),
+        7 => ("log server", Form::Addresses),
         12 => ("hostname", Form::Text),
         15 => ("domain", Form::Text),
         26 => ("mtu", Form::Number),

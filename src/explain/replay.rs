@@ -206,7 +206,7 @@ impl Stage {
             port,
         };
         let (site, snapshot) = (&self.site, self.site.snapshot());
-        let own = scene::owning(&self.locals);
+        let own = scene::owning(&self.locals, &snapshot.inventory);
         let now = site.journal.clock().now();
         let leaves = site.leaves_for_disk(&snapshot, &Client::of(&request), Timestamp::now());
         let verdict = {

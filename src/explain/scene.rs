@@ -57,10 +57,11 @@ fn own_address(wanted: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
 }
 
 /// What the daemon would have, standing at these addresses.
-pub(super) fn owning(addresses: &[Ipv4Addr]) -> OwnAddresses {
+pub(super) fn owning(addresses: &[Ipv4Addr], inventory: &Inventory) -> OwnAddresses {
     OwnAddresses {
         all: addresses.to_vec(),
         served: addresses.to_vec(),
+        syslog: inventory.server.hears_ipxe(),
     }
 }
 

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 
 use super::watchers::Watchers;
 use super::{App, Ends};
-use crate::policy::event::MachineId;
+use crate::policy::event::{AttemptId, MachineId};
 use crate::site::discovery::DiscoveredList;
 use crate::site::report::{self, FleetStatus, HostLog, Transfers};
-use crate::site::why::{Why, why};
+use crate::site::why::{Why, Words, why};
 
 pub(super) async fn status(
     State(app): State<App>,
@@ -83,7 +83,8 @@ pub(super) async fn host_log(
 /// What is known of a machine; nothing, where it was never seen.
 pub(super) fn log_of(app: &App, id: &MachineId) -> HostLog {
     let known = app.site.timeline.machine(id).unwrap_or_default();
-    HostLog::new(id, known, app.consoles.last(id))
+    let said = |attempt: &AttemptId| app.consoles.said(id, attempt);
+    HostLog::new(id, known, app.consoles.last(id), said)
 }
 
 fn nobody(id: &MachineId) -> (StatusCode, String) {
@@ -103,10 +104,11 @@ pub(super) async fn host_why(
         .timeline
         .machine(&id)
         .and_then(|machine| Some(machine.attempt()?.id.clone()));
-    let console = attempt
-        .map(|attempt| app.consoles.of(&id, &attempt))
-        .unwrap_or_default();
-    let told = why(&app.site, &id, &console, Timestamp::now());
+    let words = attempt.map(|attempt| Words {
+        console: app.consoles.of(&id, &attempt),
+        syslog: app.consoles.said(&id, &attempt),
+    });
+    let told = why(&app.site, &id, &words.unwrap_or_default(), Timestamp::now());
     told.map(Json).ok_or_else(|| nobody(&id))
 }
 

@@ -162,6 +162,8 @@ pub struct Server {
     pub nfs_port: u16,
     /// UDP port of TFTP; firmware asks on 69 only.
     pub tftp_port: u16,
+    /// UDP port of syslog lines; `None`: they are not taken. iPXE sends to 514 only.
+    pub syslog_port: Option<u16>,
     /// Large transfers by HTTP that run at once; others wait their turn.
     pub transfers: usize,
     /// TCP port of the API where that of the boot files has none; `None`: they share one.
@@ -198,11 +200,19 @@ impl Default for Server {
             http_port: 80,
             nfs_port: 2049,
             tftp_port: 69,
+            syslog_port: Some(514),
             transfers: 128,
             api_port: None,
             tls: None,
             read: Reading::Open,
         }
+    }
+}
+
+impl Server {
+    /// Whether syslog lines are taken on the port that iPXE sends them to (`include/ipxe/syslog.h`).
+    pub fn hears_ipxe(&self) -> bool {
+        self.syslog_port == Some(514)
     }
 }
 

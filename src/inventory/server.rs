@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::faults::Faults;
 use super::fields::Fields;
 use super::model::{Reading, Server, Tls};
-use super::scalars;
-use super::tree::{At, Span};
+use super::scalars::{self, Bad};
+use super::tree::{At, Scalar, Span};
 
 const DEFAULT_TLS_PORT: u16 = 443;
 
@@ -25,6 +25,7 @@ pub(super) fn read(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
     let nfs = server.get("nfs", faults, port());
     let tftp = server.get("tftp", faults, port());
     let api = server.get("api", faults, port());
+    let syslog = server.get("syslog", faults, syslog_port);
     let transfers = server.get("transfers", faults, transfers);
     let read = scalars::one_of(
         "a way to decide who may read",
@@ -38,6 +39,7 @@ pub(super) fn read(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
         http_port: value(http, default.http_port),
         nfs_port: value(nfs, default.nfs_port),
         tftp_port: value(tftp, default.tftp_port),
+        syslog_port: syslog.map_or(default.syslog_port, |at| at.value),
         api_port: api.as_ref().map(|at| at.value),
         transfers: transfers.map_or(default.transfers, |at| usize::from(at.value)),
         tls: tls.flatten(),
@@ -60,6 +62,14 @@ pub(super) fn read(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
     report_clashes(&taken, place, faults);
     server.finish(faults);
     ports
+}
+
+/// A port, or none.
+fn syslog_port(scalar: &Scalar<'_>) -> Result<Option<u16>, Bad> {
+    if scalar.text == "off" {
+        return scalars::unambiguous(scalar).map(|()| None);
+    }
+    scalars::number("a port, or \"off\"", 1..=65535)(scalar).map(Some)
 }
 
 /// Two services on one TCP port, at the place of the later one, or of the other where that one is a default.

@@ -18,6 +18,7 @@ mod label;
 mod leases;
 mod nfs;
 mod process;
+mod syslog;
 mod tftp;
 mod timeline;
 mod udp;
@@ -28,6 +29,7 @@ pub use http::{HttpMetrics, HttpRoute, StatusClass};
 pub use label::{Each, Label};
 pub use leases::{LeaseMetrics, LeaseState};
 pub use nfs::{NfsMetrics, NfsRefusal};
+pub use syslog::{SyslogFate, SyslogMetrics};
 pub use tftp::{TftpAnswer, TftpMetrics, TftpResult};
 pub use timeline::{BootResult, TimelineMetrics};
 pub use udp::{UdpService, WatchedSockets};
@@ -56,6 +58,8 @@ pub struct Metrics {
     pub leases: LeaseMetrics,
     /// NFS.
     pub nfs: NfsMetrics,
+    /// Syslog lines.
+    pub syslog: SyslogMetrics,
     /// TFTP.
     pub tftp: TftpMetrics,
     /// Boot events.
@@ -76,11 +80,13 @@ impl Metrics {
         let (fleet, leases) = (FleetMetrics::default(), LeaseMetrics::default());
         let (timeline, sockets) = (TimelineMetrics::default(), WatchedSockets::default());
         let (http, tftp) = (HttpMetrics::default(), TftpMetrics::default());
+        let syslog = SyslogMetrics::default();
         let (dhcp, nfs) = (DhcpMetrics::default(), NfsMetrics::default());
         dhcp.register(own);
         fleet.register(own);
         http.register(own);
         tftp.register(own);
+        syslog.register(own);
         leases.register(own);
         nfs.register(own);
         timeline.register(own);
@@ -91,6 +97,7 @@ impl Metrics {
             http,
             leases,
             nfs,
+            syslog,
             tftp,
             timeline,
             sockets,

@@ -24,16 +24,19 @@ pub enum UdpService {
     Dhcp,
     /// TFTP requests.
     Tftp,
+    /// Syslog lines.
+    Syslog,
 }
 
 impl Label for UdpService {
     const NAME: &'static str = "protocol";
-    const ALL: &'static [Self] = &[Self::Dhcp, Self::Tftp];
+    const ALL: &'static [Self] = &[Self::Dhcp, Self::Tftp, Self::Syslog];
 
     fn value(self) -> &'static str {
         match self {
             Self::Dhcp => "dhcp",
             Self::Tftp => "tftp",
+            Self::Syslog => "syslog",
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::card::Row;
 use super::{PageError, render};
 use crate::policy::event::{BootEvent, Evidence};
-use crate::site::report::{AttemptLog, HostLog, MachineStatus};
+use crate::site::report::{AttemptLog, HostLog, MachineStatus, Told};
 
 #[derive(Debug, Serialize)]
 struct HostView<'a> {
@@ -79,29 +79,55 @@ fn place(machine: &MachineStatus) -> Option<String> {
 }
 
 fn attempt(attempt: &AttemptLog) -> AttemptView<'_> {
-    let lines = attempt.events.iter();
+    let story = attempt.story().into_iter();
     AttemptView {
         id: &attempt.attempt,
         began: attempt.began.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        lines: lines
-            .map(|event| line(event, Some(attempt.began)))
-            .collect(),
+        lines: story.map(|told| told_line(told, attempt.began)).collect(),
+    }
+}
+
+fn told_line(told: Told<'_>, began: Timestamp) -> Line<'_> {
+    match told {
+        Told::Event(event) => line(event, Some(began)),
+        Told::Said(said) => Line {
+            at: time(said.at),
+            after: after(said.at, began),
+            stage: "console",
+            state: "syslog",
+            evidence: evidence(Evidence::Unproven),
+            message: &said.text,
+        },
     }
 }
 
 fn line(event: &BootEvent, began: Option<Timestamp>) -> Line<'_> {
-    let after = began.map(|began| event.at.as_millisecond() - began.as_millisecond());
-    let seconds = |ms: i64| format!("+{}.{:01} s", ms.max(0) / 1000, ms.max(0) % 1000 / 100);
     Line {
-        at: event.at.strftime("%H:%M:%S%.3f").to_string(),
-        after: after.map(seconds).unwrap_or_default(),
+        at: time(event.at),
+        after: began
+            .map(|began| after(event.at, began))
+            .unwrap_or_default(),
         stage: event.stage.name(),
         state: event.state.name(),
-        evidence: match event.evidence {
-            Evidence::Sent => "we sent it",
-            Evidence::Acknowledged => "it has it",
-            Evidence::Reported => "it reported",
-        },
+        evidence: evidence(event.evidence),
         message: &event.message,
+    }
+}
+
+fn time(at: Timestamp) -> String {
+    at.strftime("%H:%M:%S%.3f").to_string()
+}
+
+fn after(at: Timestamp, began: Timestamp) -> String {
+    let ms = (at.as_millisecond() - began.as_millisecond()).max(0);
+    format!("+{}.{:01} s", ms / 1000, ms % 1000 / 100)
+}
+
+fn evidence(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Sent => "we sent it",
+        Evidence::Acknowledged => "it has it",
+        Evidence::Reported => "it reported",
+        Evidence::Unproven => "its address said, unproven",
     }
 }

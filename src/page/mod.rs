@@ -65,6 +65,7 @@ mod tests {
     use super::*;
     use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
     use crate::site::report::{AttemptLog, FleetStatus, HostLog, MachineStatus};
+    use crate::timeline::SyslogLine;
 
     /// What a hostile machine would like to have in the page.
     const HOSTILE: &str = r#"<script>alert(1)</script>"' onmouseover=x {{ site }}"#;
@@ -195,6 +196,11 @@ mod tests {
                 attempt: HOSTILE.to_owned(),
                 began: Timestamp::UNIX_EPOCH,
                 events: vec![event],
+                syslog: vec![SyslogLine {
+                    at: Timestamp::UNIX_EPOCH,
+                    severity: 6,
+                    text: HOSTILE.to_owned(),
+                }],
             }],
             console: HOSTILE.to_owned(),
         };

@@ -44,6 +44,19 @@ impl Attempt {
         }
     }
 
+    /// Notes what an event says of the host's last words. Once it has spoken for itself its loader's are past, and
+    /// what anybody can forge is no hint any more.
+    pub(super) fn hear(&mut self, event: &BootEvent) {
+        if !self.claimed && speaks_for_itself(event) {
+            self.claimed = true;
+            self.hint = None;
+        }
+        let heard = !self.claimed || event.evidence != Evidence::Unproven;
+        if let Some(hint) = event.hint.as_ref().filter(|_| heard) {
+            self.hint = Some(hint.clone());
+        }
+    }
+
     /// When an event happened. What the initrd reports before it has an address arrives
     /// together, later; the host's own uptime tells when each of it was.
     pub fn time_of(&self, event: &BootEvent) -> Timestamp {

@@ -207,6 +207,8 @@ pub enum Evidence {
     Acknowledged,
     /// The host said so, with its attempt's token.
     Reported,
+    /// A datagram from the host's address said so (syslog): anybody who can forge that address can send it.
+    Unproven,
 }
 
 impl Evidence {
@@ -216,6 +218,7 @@ impl Evidence {
             Self::Sent => "sent",
             Self::Acknowledged => "acknowledged",
             Self::Reported => "reported",
+            Self::Unproven => "unproven",
         }
     }
 }

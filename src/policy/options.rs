@@ -124,6 +124,13 @@ pub fn put_boot_file(
     }
 }
 
+/// Where iPXE sends what it shows (option 7, RFC 2132 §3.9), if it is built with `CONSOLE_SYSLOG`, as its newer EFI builds
+/// are. One that firmware loads goes by the answer that the firmware got, and asks for none of its own. What the
+/// network's `options` say is left as it is.
+pub fn put_log_server(options: &mut Options, server: Ipv4Addr) {
+    options.entry(7).or_insert_with(|| server.octets().to_vec());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::inventory::model::MacAddr;
-use crate::policy::attempt::speaks_for_itself;
 use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
 
@@ -168,10 +167,7 @@ impl Machine {
         {
             return;
         }
-        attempt.claimed |= speaks_for_itself(&event);
-        if event.hint.is_some() {
-            attempt.hint = event.hint.clone();
-        }
+        attempt.hear(&event);
         // What comes from the address of a running host changes nothing of its boot.
         if event.stage == Stage::Menu && !attempt.claimed {
             attempt.choice = None;

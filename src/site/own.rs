@@ -29,10 +29,14 @@ impl Site {
         own.clone()
     }
 
-    /// Notes at which addresses boot files are served, once.
-    pub fn serves_at(&self, served: Vec<Ipv4Addr>) {
+    /// Notes at which addresses boot files are served, once, and whether iPXE's syslog lines are taken there.
+    pub fn serves_at(&self, served: Vec<Ipv4Addr>, syslog: bool) {
         let all = self.own().all.clone();
-        self.set_own(OwnAddresses { all, served });
+        self.set_own(OwnAddresses {
+            all,
+            served,
+            syslog,
+        });
     }
 
     /// Looks which addresses the machine has now.
@@ -42,8 +46,8 @@ impl Site {
         let all: Vec<_> = there.into_iter().map(|(_, address)| address).collect();
         let before = self.own();
         if before.all != all {
-            let served = before.served.clone();
-            self.set_own(OwnAddresses { all, served });
+            let before = OwnAddresses::clone(&before);
+            self.set_own(OwnAddresses { all, ..before });
         }
     }
 

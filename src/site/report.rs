@@ -11,10 +11,11 @@ use super::others::Known;
 use super::{ReloadState, Site};
 use crate::inventory::model::{Host, Inventory};
 use crate::policy::enrol::awaits;
-use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
+use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
 use crate::policy::near::near_misses;
 use crate::policy::progress::{Attempt, Machine, Standing};
 use crate::policy::stall::stall;
+use crate::timeline::SyslogLine;
 
 /// Version of the JSON; a change that could break a reader makes it 2.
 const SCHEMA: u32 = 1;
@@ -146,11 +147,48 @@ pub struct AttemptLog {
     pub began: Timestamp,
     /// What happened.
     pub events: Vec<BootEvent>,
+    /// What came from its address by syslog; anybody who can forge that can have sent it.
+    #[serde(default)]
+    pub syslog: Vec<SyslogLine>,
+}
+
+/// One line of a boot's story.
+#[derive(Debug, Clone, Copy)]
+pub enum Told<'a> {
+    /// What happened.
+    Event(&'a BootEvent),
+    /// What came by syslog.
+    Said(&'a SyslogLine),
+}
+
+impl Told<'_> {
+    /// When.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Event(event) => event.at,
+            Self::Said(line) => line.at,
+        }
+    }
+}
+
+impl AttemptLog {
+    /// What happened and what was said, in order.
+    pub fn story(&self) -> Vec<Told<'_>> {
+        let events = self.events.iter().map(Told::Event);
+        let mut story: Vec<_> = events.chain(self.syslog.iter().map(Told::Said)).collect();
+        story.sort_by_key(Told::at);
+        story
+    }
 }
 
 impl HostLog {
-    /// From what the timeline knows.
-    pub fn new(id: &MachineId, machine: Machine, console: String) -> Self {
+    /// From what the timeline knows; `said` is what came by syslog in an attempt.
+    pub fn new(
+        id: &MachineId,
+        machine: Machine,
+        console: String,
+        said: impl Fn(&AttemptId) -> Vec<SyslogLine>,
+    ) -> Self {
         let attempt = |attempt: Attempt| {
             let timed = |event: &BootEvent| BootEvent {
                 at: attempt.time_of(event),
@@ -159,6 +197,7 @@ impl HostLog {
             let mut events: Vec<BootEvent> = attempt.events.iter().map(timed).collect();
             events.sort_by_key(|event| event.at);
             AttemptLog {
+                syslog: said(&attempt.id),
                 attempt: attempt.id.0,
                 began: attempt.began,
                 events,

@@ -9,13 +9,16 @@ use crate::policy::enrol::awaits;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::{Hint, hints};
 use crate::policy::near::near_misses;
-use crate::policy::progress::{Machine, Standing};
+use crate::policy::progress::{Attempt, Machine, Standing};
 use crate::policy::stall::stall;
+use crate::timeline::SyslogLine;
 
 /// Version of the JSON.
 const SCHEMA: u32 = 1;
 /// Last words that are shown.
 const LAST: usize = 6;
+/// A loader says that its transfer broke off a moment before or after the daemon sees it, seconds.
+const SLACK_S: i64 = 5;
 
 /// All that is known about it, short.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,8 +41,38 @@ pub struct Why {
     pub cause: String,
     /// What to try, the most promising first.
     pub next: Vec<String>,
+    /// What came from its address by syslog, the last of it; anybody who can forge that can have sent it.
+    #[serde(default)]
+    pub syslog: Vec<SyslogLine>,
     /// Known failures in its last words.
     pub hints: Vec<Hint>,
+}
+
+/// What a machine last said in this boot.
+#[derive(Debug, Default)]
+pub struct Words {
+    /// What it sent of its kernel's log.
+    pub console: String,
+    /// What came from its address by syslog.
+    pub syslog: Vec<SyslogLine>,
+}
+
+impl Words {
+    /// Known failures. What came by syslog long before the boot got where it is was overcome.
+    fn hints(&self, machine: &Machine) -> Vec<Hint> {
+        let current = machine.attempt().and_then(Attempt::current);
+        let since = current.map_or(i64::MIN, |event| event.at.as_second() - SLACK_S);
+        let fresh = self
+            .syslog
+            .iter()
+            .filter(|line| line.at.as_second() >= since);
+        let said: Vec<_> = fresh.map(|line| line.text.as_str()).collect();
+        let by_syslog = hints(&said.join("\n")).into_iter().map(|hint| Hint {
+            line: format!("{} (by syslog)", hint.line),
+            ..hint
+        });
+        by_syslog.chain(hints(&self.console)).collect()
+    }
 }
 
 /// One of its last words.
@@ -60,8 +93,8 @@ pub struct Said {
 /// A cause and what to try.
 type Reason = (String, Vec<String>);
 
-/// About a machine that is listed, or was seen; `None` of any other. `console` is what it sent of its kernel's log.
-pub fn why(site: &Site, id: &MachineId, console: &str, now: Timestamp) -> Option<Why> {
+/// About a machine that is listed, or was seen; `None` of any other.
+pub fn why(site: &Site, id: &MachineId, words: &Words, now: Timestamp) -> Option<Why> {
     let snapshot = site.snapshot();
     let host = snapshot.inventory.hosts.get(&id.0);
     let known = site.timeline.machine(id);
@@ -74,7 +107,7 @@ pub fn why(site: &Site, id: &MachineId, console: &str, now: Timestamp) -> Option
         (Some(mac), None) => stranger(site, &machine, mac),
         _ => reason(site, host.map(AsRef::as_ref), &machine, now),
     };
-    let hints = hints(console);
+    let hints = words.hints(&machine);
     let known = hints.iter().rev().map(|hint| hint.next.clone());
     Some(Why {
         schema: SCHEMA,
@@ -86,6 +119,7 @@ pub fn why(site: &Site, id: &MachineId, console: &str, now: Timestamp) -> Option
         last: last_words(&machine),
         cause,
         next: known.chain(next).collect(),
+        syslog: words.syslog[words.syslog.len().saturating_sub(LAST)..].to_vec(),
         hints,
     })
 }
@@ -296,14 +330,18 @@ mod tests {
     }
 
     fn told(site: &Site, name: &str, console: &str, second: i64) -> Why {
-        why(site, &MachineId(name.into()), console, at(second)).unwrap()
+        let words = Words {
+            console: console.to_owned(),
+            syslog: Vec::new(),
+        };
+        why(site, &MachineId(name.into()), &words, at(second)).unwrap()
     }
 
     #[test]
     fn a_host_that_never_came_and_a_stranger_that_did_are_held_together() {
         let dir = tempfile::tempdir().unwrap();
         let site = testing::site(dir.path());
-        assert!(why(&site, &MachineId("kvm09".into()), "", at(1)).is_none());
+        assert!(why(&site, &MachineId("kvm09".into()), &Words::default(), at(1)).is_none());
         let never = told(&site, "kvm01", "", 1);
         assert_eq!((never.state.as_str(), never.stage), ("unseen", None));
         assert!(never.cause.contains("52:54:00:00:00:01"), "{}", never.cause);

@@ -19,7 +19,7 @@ use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::policy::progress::{Attempt, Machine};
 
-pub use consoles::Consoles;
+pub use consoles::{Consoles, SyslogLine};
 use limits::Second;
 pub use log::EventLog;
 pub use tokens::{TokenKind, Tokens};

@@ -4,4 +4,5 @@ pub mod dhcp;
 pub mod lldp;
 pub mod offer;
 pub mod pxe;
+pub mod syslog;
 pub mod tftp;

@@ -24,6 +24,7 @@ mod relays;
 mod reload;
 mod scribe;
 mod story;
+mod syslog;
 mod tls;
 
 #[path = "../lab/mod.rs"]

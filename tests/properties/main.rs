@@ -11,6 +11,7 @@ mod leases;
 mod lldp;
 mod nfs;
 mod pcap;
+mod syslog;
 mod tftp;
 
 use std::path::{Path, PathBuf};
@@ -58,6 +59,7 @@ fn the_corpus_holds() {
     corpus("nfs", nfs::check);
     corpus("leases", leases::check);
     corpus("lldp", lldp::check);
+    corpus("syslog", syslog::check);
 }
 
 #[test]
@@ -116,6 +118,16 @@ proptest! {
     #[test]
     fn damaged_lldp_frames_are_read_or_refused(bytes in any::damaged("lldp")) {
         lldp::check(&bytes);
+    }
+
+    #[test]
+    fn damaged_syslog_lines_are_one_line_or_nothing(bytes in any::damaged("syslog")) {
+        syslog::check(&bytes);
+    }
+
+    #[test]
+    fn any_syslog_line_is_one_line_or_nothing(text in "(<[0-9]{0,4}>)?(1 )?[ -~\\x00-\\x1f\\u{80}-\\u{9f}\\u{2000}-\\u{2070}]{0,80}") {
+        syslog::check(text.as_bytes());
     }
 
     #[test]

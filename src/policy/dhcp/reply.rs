@@ -107,6 +107,9 @@ impl<'a> Question<'a> {
         reply.next_server = server;
         reply.boot_file = file.as_str().to_owned();
         options::put_boot_file(&mut reply.options, &self.client, &file, server);
+        if self.world.own.syslog {
+            options::put_log_server(&mut reply.options, server);
+        }
     }
 
     /// A kernel of another architecture would be loaded and then fail without a word.
