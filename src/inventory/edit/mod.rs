@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::load::{Loaded, load, load_edited};
-use super::model::{Inventory, Origin};
+use super::model::{Host, Inventory, Origin};
 use super::outline::Changes;
 use super::suggest::did_you_mean;
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
@@ -64,6 +64,36 @@ fn split_key(key: &str) -> Vec<String> {
     key.splitn(parts, '.').map(str::to_owned).collect()
 }
 
+impl Assignment {
+    /// The same of one host, said in the entry of its range; `None`: there it can't be said of one alone.
+    fn of_one(self, host: &Host, inventory: &Inventory) -> Option<Self> {
+        let key = match self.path.as_slice() {
+            [key] if key == "mac" => "macs",
+            [key] if key == "serial" => "serials",
+            _ => return None,
+        };
+        let layer = inventory.written.hosts.get(&host.name)?;
+        let written = layer.iter().find(|setting| setting.key == key);
+        let is_list = written.is_some_and(|setting| setting.value.starts_with('['));
+        let which = match is_list {
+            true => place_in_range(host, inventory).to_string(),
+            false => host.name.clone(),
+        };
+        let path = vec![key.to_owned(), which];
+        Some(Self { path, ..self })
+    }
+}
+
+/// How many hosts of its range come before it: addresses count up.
+fn place_in_range(host: &Host, inventory: &Inventory) -> u32 {
+    let range = inventory
+        .hosts
+        .values()
+        .filter(|other| other.key == host.key);
+    let first = range.map(|other| u32::from(*other.ip)).min();
+    u32::from(*host.ip) - first.unwrap_or_default()
+}
+
 /// What is to be done with a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -107,7 +137,7 @@ pub enum EditError {
     },
     /// It is one of a range.
     #[error(
-        "{name} is one of {range} ({}:{}): set them all by that name, or take it out of the range", origin.file, origin.line
+        "{name} is one of {range} ({}:{}), where only `mac` and `serial` are its own: set them all by that name, or take it out of the range", origin.file, origin.line
     )]
     InRange {
         /// The name.
@@ -197,9 +227,10 @@ pub fn edit_with(
 ) -> Result<Edited, EditError> {
     let _turn = Turn::take(inventory)?;
     let old = load(inventory).map_err(EditError::Faulty)?.inventory;
-    let target = target(&old, inventory, verb, host)?;
+    let values = values(&old)?;
+    let (target, values) = target(&old, inventory, verb, host, values)?;
     let original = Original::read(&target.file)?;
-    let text = target.apply(&original.text, verb, &values(&old)?)?;
+    let text = target.apply(&original.text, verb, &values)?;
     let edited = load_edited(inventory, &original.path, &text).map_err(EditError::Refused)?;
     let Loaded {
         inventory: new,
@@ -227,14 +258,21 @@ struct Target {
     key: String,
 }
 
-fn target(old: &Inventory, first: &Path, verb: Verb, name: &str) -> Result<Target, EditError> {
+/// Where the values go, and what they are called there.
+fn target(
+    old: &Inventory,
+    first: &Path,
+    verb: Verb,
+    name: &str,
+    values: Vec<Assignment>,
+) -> Result<(Target, Vec<Assignment>), EditError> {
     let key = name.to_owned();
     let by_key = || old.hosts.values().find(|host| *host.key == *name);
     let known = old.hosts.get(name).or_else(by_key);
     match (verb, known) {
         (Verb::Add, None) => {
             let file = first.to_owned();
-            Ok(Target { file, key })
+            Ok((Target { file, key }, values))
         }
         (Verb::Add, Some(host)) => Err(EditError::Exists {
             name: key,
@@ -242,13 +280,20 @@ fn target(old: &Inventory, first: &Path, verb: Verb, name: &str) -> Result<Targe
         }),
         (Verb::Set, Some(host)) if *host.key == *name => {
             let file = PathBuf::from(&*host.origin.file);
-            Ok(Target { file, key })
+            Ok((Target { file, key }, values))
         }
-        (Verb::Set, Some(host)) => Err(EditError::InRange {
-            name: key,
-            range: host.key.to_string(),
-            origin: host.origin.clone(),
-        }),
+        (Verb::Set, Some(host)) => {
+            let in_range = || EditError::InRange {
+                name: key,
+                range: host.key.to_string(),
+                origin: host.origin.clone(),
+            };
+            let file = PathBuf::from(&*host.origin.file);
+            let key = host.key.to_string();
+            let values = values.into_iter().map(|value| value.of_one(host, old));
+            let values = values.collect::<Option<_>>().ok_or_else(in_range)?;
+            Ok((Target { file, key }, values))
+        }
         (Verb::Set, None) => Err(EditError::Unknown {
             name: key,
             help: did_you_mean(name, old.hosts.keys().map(String::as_str)),

@@ -98,13 +98,23 @@ pub(super) enum Meaning {
 }
 
 impl Meaning {
-    /// The same with a value put in, or taken out, at a path of keys.
+    /// The same with a value put in, or taken out, at a path of keys and numbers of items.
     pub(super) fn with(self, path: &[String], value: Option<&Self>) -> Self {
         let Some((key, rest)) = path.split_first() else {
             return value.cloned().unwrap_or(Self::Null);
         };
         let mut members = match self {
             Self::Map(members) => members,
+            Self::List(mut items) => {
+                let item = key
+                    .parse()
+                    .ok()
+                    .and_then(|index: usize| items.get_mut(index));
+                if let Some(item) = item {
+                    *item = std::mem::replace(item, Self::Null).with(rest, value);
+                }
+                return Self::List(items);
+            }
             _ => Vec::new(),
         };
         let found = members.iter_mut().find(|(known, _)| known == key);

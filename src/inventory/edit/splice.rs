@@ -61,8 +61,32 @@ pub(super) fn set(
         Some(member) if matches!(member.value.kind, Kind::Mapping(_)) => {
             set(text, &member.value, rest, value)
         }
-        Some(member) => replace(text, member, &nested(rest, &value.text)),
+        Some(member) => match &member.value.kind {
+            Kind::Sequence(items) => set_item(text, key, items, rest, value),
+            _ => replace(text, member, &nested(rest, &value.text)),
+        },
         None => insert(text, map, &pair(path, &value.text)),
+    }
+}
+
+/// Writes an item of a list, by its number from 0.
+fn set_item(
+    text: &str,
+    key: &str,
+    items: &[Piece],
+    path: &[String],
+    value: &Written,
+) -> Result<String, TooHard> {
+    let [index] = path else {
+        return Err(TooHard(format!("`{key}` is a list")));
+    };
+    let item = index.parse().ok().and_then(|index: usize| items.get(index));
+    let plain = item.filter(|item| matches!(item.kind, Kind::Scalar { block: false, .. }));
+    match plain {
+        Some(item) => Ok(splice(text, item.range.clone(), &value.text)),
+        None => Err(TooHard(format!(
+            "`{key}` is a list without a plain item {index}"
+        ))),
     }
 }
 

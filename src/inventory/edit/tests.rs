@@ -302,6 +302,101 @@ fn writers_take_turns_and_none_is_lost() {
     assert_eq!(inventory.hosts.len(), 13);
 }
 
+const RANGES: &str = "\
+networks: {boot: {subnet: 10.77.0.0/24, unknown: {policy: next-free}}}
+profiles: {kvm: {kernel: debian, initrd: default, root: {nfs: /roots/kvm}}}
+hosts:
+  a[1-3]: {ip: 10.77.0.11, profile: kvm}   # new
+  b[1-3]: {macs: {b2: \"52:54:00:00:02:02\"}, ip: 10.77.0.21, profile: kvm}
+  c[1-3]: {mac: \"52:54:00:00:03:01\", ip: 10.77.0.31, profile: kvm}
+  d[1-2]: {macs: [\"52:54:00:00:04:01\", \"52:54:00:00:04:02\"], ip: 10.77.0.41, profile: kvm}
+  e[1-3]:
+    macs:
+      e1: \"52:54:00:00:05:01\"   # the old one
+      # between
+      e3: \"52:54:00:00:05:03\"
+    ip: 10.77.0.51
+    profile: kvm
+  f[1-2]: {macs: [\"52:54:00:00:06:01\",   # one
+                 \"52:54:00:00:06:02\"], ip: 10.77.0.61, profile: kvm}
+  g1: {ip: 10.77.0.71, profile: kvm}   # alone
+";
+
+#[test]
+fn one_host_of_a_range_gets_a_mac_of_its_own() {
+    for (host, new) in [
+        (
+            "a2",
+            "  a[1-3]: {ip: 10.77.0.11, profile: kvm, macs: {a2: \"MAC\"}}   # new",
+        ),
+        (
+            "b1",
+            "  b[1-3]: {macs: {b2: \"52:54:00:00:02:02\", b1: \"MAC\"}, ip: 10.77.0.21, profile: kvm}",
+        ),
+        (
+            "b2",
+            "  b[1-3]: {macs: {b2: \"MAC\"}, ip: 10.77.0.21, profile: kvm}",
+        ),
+        (
+            "c3",
+            "  c[1-3]: {mac: \"52:54:00:00:03:01\", ip: 10.77.0.31, profile: kvm, macs: {c3: \"MAC\"}}",
+        ),
+        (
+            "d2",
+            "  d[1-2]: {macs: [\"52:54:00:00:04:01\", \"MAC\"], ip: 10.77.0.41, profile: kvm}",
+        ),
+        ("e2", "      e2: \"MAC\""),
+        ("e1", "      e1: \"MAC\"   # the old one"),
+        (
+            "f2",
+            "                 \"MAC\"], ip: 10.77.0.61, profile: kvm}",
+        ),
+        (
+            "g1",
+            "  g1: {ip: 10.77.0.71, profile: kvm, mac: \"MAC\"}   # alone",
+        ),
+    ] {
+        let scene = Scene::new(RANGES);
+        let edited = scene.edit(Verb::Set, host, &["mac=52:54:00:00:99:99"]);
+        let edited = edited.unwrap_or_else(|error| panic!("{host}: {error}"));
+        let (gone, written) = lines(RANGES, &scene.text());
+        assert!(gone.len() <= 1, "{gone:?}");
+        assert_eq!(written, [new.replace("MAC", "52:54:00:00:99:99")]);
+        let changes = edited.changes.lines(9);
+        assert!(
+            changes.starts_with(&format!("~ host {host} mac: ")),
+            "{changes}"
+        );
+        assert_eq!(changes.lines().count(), 1, "{changes}");
+        let inventory = super::load(&scene.path).unwrap().inventory;
+        assert_eq!(
+            inventory.hosts[host].macs[0].to_string(),
+            "52:54:00:00:99:99"
+        );
+    }
+    let scene = Scene::new(RANGES);
+    scene.edit(Verb::Set, "a3", &["serial=7XKQ2M3"]).unwrap();
+    assert!(
+        scene
+            .text()
+            .contains("profile: kvm, serials: {a3: 7XKQ2M3}}")
+    );
+    scene.edit(Verb::Set, "b2", &["mac="]).unwrap();
+    assert!(
+        super::load(&scene.path).unwrap().inventory.hosts["b2"]
+            .macs
+            .is_empty()
+    );
+    for (host, value) in [("a1", "rack=r1"), ("d1", "mac=")] {
+        let error = scene.edit(Verb::Set, host, &[value]).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("one of a[1-3]") || text.contains("by hand"),
+            "{text}"
+        );
+    }
+}
+
 /// Whatever the file looks like, an edit is exactly the one asked for, or none.
 #[test]
 fn every_valid_inventory_can_be_edited() {
