@@ -93,6 +93,7 @@ fn unsafe_stays_where_the_kernel_is_met() {
         "initrd",
         "dhcp",
         "explain",
+        "scribe",
     ]
     .into_iter()
     .flat_map(sources)

@@ -4,7 +4,7 @@ mod edit;
 mod list;
 mod show;
 
-pub(super) use edit::{failure as edit_failure, text as edit_text};
+pub(super) use edit::words as edit_words;
 
 use std::path::{Path, PathBuf};
 

@@ -43,10 +43,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         log.attempts.drain(..log.attempts.len().saturating_sub(1));
     }
     if arguments.json {
-        print_json(&log)
-    } else {
-        print(&text(&log))
+        return print_json(&log);
     }
+    if !arguments.all && !log.attempts.is_empty() {
+        log.strays.clear();
+    }
+    print(&text(&log))
 }
 
 /// What tells an event from every other: reports that waited for an address change their time afterwards.
@@ -115,7 +117,11 @@ fn text(log: &HostLog) -> String {
     if log.attempts.is_empty() && log.strays.is_empty() {
         text = format!("{} has not been seen yet\n", log.host);
     }
-    if let (Some(first), true) = (log.strays.first(), log.attempts.is_empty()) {
+    if let Some(first) = log.strays.first() {
+        if !log.attempts.is_empty() {
+            let began = first.at.strftime("%Y-%m-%d %H:%M:%S UTC");
+            text += &format!("Outside any boot, since {began}\n");
+        }
         text += &lines(first.at, &strays(log));
     }
     for attempt in &log.attempts {

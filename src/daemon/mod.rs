@@ -162,7 +162,10 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
         reload: Arc::new(ReloadState::default()),
         turns,
         live: Arc::default(),
-        read_token: http::ReadToken::new(&state::read_token(&options.state)?),
+        tokens: Arc::new(http::Tokens::new(
+            &state::token(&options.state, "read.token")?,
+            &state::token(&options.state, "write.token")?,
+        )),
     };
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
     let result = runtime.block_on(serve(options, sockets, app, roots, process));

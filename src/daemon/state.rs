@@ -92,10 +92,10 @@ fn signed(file: &mut File) -> Option<u32> {
     number.trim().parse().ok()
 }
 
-/// What lets somebody read over the network where reading is not open: 32 hexadecimal digits in `read.token`, made the
-/// first time. An operator may put another in its place.
-pub(super) fn read_token(state: &Path) -> Result<String, StateError> {
-    let path = state.join("read.token");
+/// What lets somebody read or write over the network: 32 hexadecimal digits in a file of this name (`read.token`,
+/// `write.token`), made the first time. An operator may put others in their place.
+pub(super) fn token(state: &Path, name: &str) -> Result<String, StateError> {
+    let path = state.join(name);
     match fs::read_to_string(&path) {
         Ok(text) if text.trim().len() >= LEAST_TOKEN => Ok(text.trim().to_owned()),
         Ok(_) => Err(failed("use", &path)(io::Error::other(
@@ -170,17 +170,19 @@ mod tests {
     }
 
     #[test]
-    fn the_read_token_is_made_once_and_is_private() {
+    fn a_token_is_made_once_and_is_private() {
         let dir = tempfile::tempdir().unwrap();
-        let token = read_token(dir.path()).unwrap();
-        assert_eq!((token.len(), read_token(dir.path()).unwrap()), (32, token));
+        let token = |name| super::token(dir.path(), name).unwrap();
+        let read = token("read.token");
+        assert_ne!(token("write.token"), read);
+        assert_eq!((read.len(), token("read.token")), (32, read));
         let path = dir.path().join("read.token");
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
         fs::write(&path, "short\n").unwrap();
-        let said = read_token(dir.path()).unwrap_err();
+        let said = super::token(dir.path(), "read.token").unwrap_err();
         assert!(said.to_string().contains("read.token"), "{said}");
     }
 }

@@ -111,7 +111,7 @@ fn status_of(denied: &Denied) -> StatusCode {
 
 pub(super) fn network(ends: Ends) -> Result<(Ipv4Addr, Ipv4Addr), (StatusCode, String)> {
     match ends {
-        Ends::Network { peer, local } => Ok((peer, local)),
+        Ends::Network { peer, local, .. } => Ok((peer, local)),
         Ends::Local => Err((
             StatusCode::BAD_REQUEST,
             "machines ask for this over the network\n".into(),

@@ -76,7 +76,13 @@ pub async fn serve_tcp(
         let (stream, ends) = match accepted {
             Ok((stream, peer)) => {
                 let (peer, local) = (v4(Ok(peer)), v4(stream.local_addr()));
-                (stream, Ends::Network { peer, local })
+                let sealed = server.keys.is_some();
+                let ends = Ends::Network {
+                    peer,
+                    local,
+                    sealed,
+                };
+                (stream, ends)
             }
             Err(error) => {
                 pause_after(&error).await;

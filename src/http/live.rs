@@ -345,6 +345,7 @@ mod tests {
         let from = |last| Ends::Network {
             peer: [10, 0, 0, last].into(),
             local: [10, 0, 0, 1].into(),
+            sealed: false,
         };
         let mut held: Vec<Place> = (0..OF_ADDRESS)
             .filter_map(|_| live.place(from(9)))

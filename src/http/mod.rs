@@ -1,6 +1,7 @@
 //! Boot files, loader scripts and the daemon's API over HTTP/1.1.
 
 mod addresses;
+mod approve;
 mod body;
 mod boot_api;
 mod conditions;
@@ -12,7 +13,7 @@ mod live;
 mod metrics;
 mod outlet;
 mod page;
-mod reader;
+mod rights;
 mod status;
 mod turns;
 mod watchers;
@@ -29,7 +30,7 @@ use crate::site::Site;
 
 pub use listen::{Keys, Trouble, serve_tcp, serve_unix};
 pub use live::Live;
-pub use reader::ReadToken;
+pub use rights::Tokens;
 pub use turns::Turns;
 use watchers::Watchers;
 
@@ -42,6 +43,8 @@ pub enum Ends {
         peer: Ipv4Addr,
         /// The daemon's address that it connected to.
         local: Ipv4Addr,
+        /// Whether nobody on the way can read it (TLS).
+        sealed: bool,
     },
     /// Over the daemon's own socket: whoever may open that file.
     Local,
@@ -70,8 +73,8 @@ pub struct App {
     pub turns: Arc<Turns>,
     /// What the page shows, and who watches it.
     pub live: Arc<Live>,
-    /// What lets somebody read, where reading is not open.
-    pub read_token: ReadToken,
+    /// What lets somebody read or write.
+    pub tokens: Arc<Tokens>,
 }
 
 /// Every route.
@@ -108,6 +111,9 @@ fn boot_routes() -> Router<App> {
 
 fn api_routes(app: &App) -> Router<App> {
     let watchers = Arc::new(Watchers::default());
+    let write = Router::new()
+        .route("/v1/discovered/{mac}/approve", post(approve::approve))
+        .route_layer(from_fn_with_state(app.clone(), rights::may_write));
     Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/discovered", get(status::discovered))
@@ -116,7 +122,8 @@ fn api_routes(app: &App) -> Router<App> {
         .route("/v1/hosts/{host}/why", get(status::host_why))
         .route("/metrics", get(metrics::metrics))
         .merge(page::routes())
-        .route_layer(from_fn_with_state(app.clone(), reader::gate))
+        .route_layer(from_fn_with_state(app.clone(), rights::may_read))
+        .merge(write)
         .route_layer(Extension(watchers.clone()))
         .route_layer(from_fn_with_state(watchers, watchers::limit))
 }

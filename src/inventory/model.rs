@@ -172,6 +172,8 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// Who may read the page, the API and the metrics over the network.
     pub read: Reading,
+    /// Who may change the inventory over the network.
+    pub write: Writing,
 }
 
 /// Who may read over the network how machines stand. The control socket is open to whom its file mode lets.
@@ -179,6 +181,16 @@ pub struct Server {
 pub enum Reading {
     /// Whoever can reach it.
     Open,
+    /// Who shows the token of the state directory.
+    Token,
+}
+
+/// Who may change the inventory over the network, and never in the clear. The control socket is open to whom its file
+/// mode lets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writing {
+    /// Nobody.
+    Off,
     /// Who shows the token of the state directory.
     Token,
 }
@@ -205,6 +217,7 @@ impl Default for Server {
             api_port: None,
             tls: None,
             read: Reading::Open,
+            write: Writing::Off,
         }
     }
 }

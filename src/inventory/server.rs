@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::faults::Faults;
 use super::fields::Fields;
-use super::model::{Reading, Server, Tls};
+use super::model::{Reading, Server, Tls, Writing};
 use super::scalars::{self, Bad};
 use super::tree::{At, Scalar, Span};
 
@@ -13,6 +13,9 @@ const DEFAULT_TLS_PORT: u16 = 443;
 
 /// Who may read the page and the API over the network.
 const READERS: &[(&str, Reading)] = &[("open", Reading::Open), ("token", Reading::Token)];
+
+/// Who may change the inventory over the network.
+const WRITERS: &[(&str, Writing)] = &[("off", Writing::Off), ("token", Writing::Token)];
 
 pub(super) fn read(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
     let default = Server::default();
@@ -33,6 +36,12 @@ pub(super) fn read(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
         READERS,
     );
     let read = server.get("read", faults, read);
+    let write = scalars::one_of(
+        "a way to decide who may write",
+        "inventory::bad_writing",
+        WRITERS,
+    );
+    let write = server.get("write", faults, write);
     let (tls, tls_port) = read_tls(&mut server, faults).unzip();
     let value = |at: Option<At<u16>>, default| at.map_or(default, |at| at.value);
     let ports = Server {
@@ -44,6 +53,7 @@ pub(super) fn read(top: &mut Fields<'_, '_>, faults: &mut Faults) -> Server {
         transfers: transfers.map_or(default.transfers, |at| usize::from(at.value)),
         tls: tls.flatten(),
         read: read.map_or(default.read, |at| at.value),
+        write: write.map_or(default.write, |at| at.value),
     };
     let place = server.place();
     let tls_port = tls_port.map(|at| {

@@ -36,6 +36,11 @@ impl UnknownPolicy {
         self != Self::Ignore
     }
 
+    /// Whether a machine that waits may be approved over the network.
+    pub fn is_open(self) -> bool {
+        !matches!(self, Self::Ignore | Self::Hold)
+    }
+
     /// Whether machines become hosts by themselves.
     pub fn enrols(self) -> bool {
         matches!(self, Self::NextFree | Self::BySerial | Self::ByPort)

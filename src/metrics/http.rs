@@ -123,6 +123,8 @@ pub struct HttpMetrics {
     pub connections: Gauge,
     /// Connections that were refused, because their address had too many.
     pub refused: Counter,
+    /// Tokens that were shown and are not the daemon's.
+    pub wrong_tokens: Counter,
     /// Large transfers that keep others waiting.
     pub transfers_running: Gauge,
     /// Large transfers that wait for their turn.
@@ -143,6 +145,8 @@ impl HttpMetrics {
         registry.register("http_connections", connections, self.connections.clone());
         let refused = "HTTP connections refused, because their address had too many";
         registry.register("http_refused_connections", refused, self.refused.clone());
+        let wrong = "Wrong tokens shown by HTTP";
+        registry.register("http_wrong_tokens", wrong, self.wrong_tokens.clone());
         let running = "Large transfers by HTTP that have their turn";
         registry.register(
             "http_transfers_running",

@@ -15,9 +15,9 @@ use super::{Done, Edit, Kind, LONGEST, Refusal, Reply, Request};
 
 /// Edits that wait for the one under way.
 const WAITING: usize = 16;
-/// How long somebody waits for an edit: less than a request by HTTP may take, more than the ten seconds that an edit
+/// How long somebody waits for an edit: with the time until it is served less than a request by HTTP may take, and more than the ten seconds that an edit
 /// waits for another one.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 type Outcome = Result<Done, Refusal>;
 
@@ -70,6 +70,11 @@ impl Scribe {
     /// Why there is none, if there is none.
     pub fn gone(&self) -> Option<&str> {
         self.gone.get().map(String::as_str)
+    }
+
+    /// Whether no edit is made any more.
+    pub fn is_closed(&self) -> bool {
+        self.jobs.is_closed()
     }
 
     /// How many edits wait for the one under way.

@@ -135,7 +135,7 @@ enum Reply {
 ///
 /// # Errors
 /// [`EditError`]: then nothing was written.
-pub fn perform(inventory: &Path, request: &Request) -> Result<(Edited, Option<String>), EditError> {
+fn perform(inventory: &Path, request: &Request) -> Result<(Edited, Option<String>), EditError> {
     let mut note = None;
     let dry_run = request.dry_run;
     let edited = match &request.edit {

@@ -3,6 +3,7 @@
 //!
 //! TFTP, HTTP and DHCP ask here; none of them knows of the others.
 
+pub mod approval;
 pub mod boot;
 pub mod discovery;
 pub mod handout;

@@ -6,6 +6,7 @@
 
 mod addressing;
 mod answers;
+mod approve;
 mod clients;
 mod dhcp;
 mod discover;

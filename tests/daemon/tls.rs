@@ -12,7 +12,7 @@ use crate::ok;
 const SERVER: &str = "server: {api: 8081, tls: {certificate: tls.pem, key: tls.key, port: 8443}}";
 
 /// Writes a new key and a certificate for the daemon's address that is its own CA.
-fn write_keys(dir: &Path) {
+pub(crate) fn write_keys(dir: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["10.77.0.1".to_owned()]);
     let made = made.unwrap_or_else(|error| panic!("{error}"));
     let (certificate, key) = (dir.join("tls.pem"), dir.join("tls.key"));

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridgehead::http::{App, ReadToken, Turns, router, serve_tcp};
+use bridgehead::http::{App, Tokens, Turns, router, serve_tcp};
 use bridgehead::leases::Journal;
 use bridgehead::metrics::HttpMetrics;
 use bridgehead::policy::event::MachineId;
@@ -165,7 +165,7 @@ fn app(dir: &Path, [loader, initrd]: &[Vec<u8>; 2]) -> App {
         reload: Arc::new(ReloadState::default()),
         turns: Arc::new(Turns::new(HttpMetrics::default())),
         live: Arc::default(),
-        read_token: ReadToken::new("secret"),
+        tokens: Arc::new(Tokens::new("secret", "another")),
     }
 }
 

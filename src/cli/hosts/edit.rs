@@ -29,25 +29,31 @@ pub(super) fn run(arguments: &Arguments, verb: Verb) -> Result<(), Failure> {
     print(&text(&edited, arguments.dry_run))
 }
 
-pub(in crate::cli) fn failure(error: EditError) -> Failure {
+fn failure(error: EditError) -> Failure {
     match &error {
         EditError::Faulty(found) | EditError::Refused(found) => faults(&error, found),
         _ => Failure::of(&error),
     }
 }
 
-pub(in crate::cli) fn text(edited: &Edited, dry_run: bool) -> String {
-    let file = edited.file.display();
-    let means = match edited.changes.is_empty() {
+/// What an edit does to the file, and to the inventory: a line for each change.
+pub(in crate::cli) fn words(file: &str, rewritten: bool, dry_run: bool, changes: &str) -> String {
+    let means = match changes.is_empty() {
         true => "; it means the same as before",
         false => ":",
     };
-    let said = match (edited.rewritten, dry_run) {
+    let said = match (rewritten, dry_run) {
         (false, _) => format!("{file}: nothing changes"),
         (true, true) => format!("{file} would change, and was not written{means}"),
         (true, false) => format!("{file} is written{means}"),
     };
-    let mut text = format!("{said}\n{}", edited.changes.lines(usize::MAX));
+    format!("{said}\n{changes}")
+}
+
+fn text(edited: &Edited, dry_run: bool) -> String {
+    let file = edited.file.display().to_string();
+    let changes = edited.changes.lines(usize::MAX);
+    let mut text = words(&file, edited.rewritten, dry_run, &changes);
     if !edited.warnings.is_empty() {
         let coloured = colour(&std::io::stdout());
         text += &render(&edited.warnings, &edited.sources, coloured);
