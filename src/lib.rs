@@ -17,11 +17,10 @@
 //!
 //! - [`policy`] and [`wire`] do no I/O and read no clock (`tests/architecture.rs` checks the imports).
 //! - A packet that gets no answer yields an event that says why.
-//! - The inventory is replaced whole or not at all; a boot under way keeps what it has fetched, and gets the rest of whatever
-//!   is served by then.
+//! - The inventory is replaced whole or not at all; a boot under way goes on with the one that it began with.
 //! - Nothing is rendered to disk per host.
 //! - In the initrd, nothing touches the bridge once the NFS root is mounted.
-//! - A host's secrets go to that host alone, once per boot attempt.
+//! - A host's secrets go to that host alone, in one boot attempt, until it has them.
 //! - No unbounded queue, no unbounded wait, no per-host metric label.
 
 // The protocol core: pure functions of bytes and state.

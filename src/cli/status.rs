@@ -217,6 +217,9 @@ fn story(machine: &MachineStatus) -> String {
     if !machine.note.is_empty() {
         text += &format!("  {}\n", machine.note);
     }
+    if machine.edit_waits {
+        text += "  hosts.yaml was changed since this boot began: that applies at its next boot\n";
+    }
     if let Some(attempt) = &machine.attempt {
         let entry = machine
             .entry
@@ -335,6 +338,7 @@ mod tests {
             for_s: Some(92),
             attempt: Some("0192".into()),
             entry: None,
+            edit_waits: false,
             note: "loader delivered, no script asked for".into(),
             rack: Some("r1".into()),
             unit: Some(4),

@@ -124,8 +124,10 @@ impl Source for Desk {
         if let Some(config) = Config::named(&request.name) {
             return self.config(config, v4(request.peer), local);
         }
-        let snapshot = self.site.snapshot();
-        let found = snapshot.assets.get_by_tftp(&request.name);
+        let kept = self.site.files_for(v4(request.peer));
+        let served = self.site.snapshot();
+        let kept = kept.assets.get_by_tftp(&request.name);
+        let found = kept.or_else(|| served.assets.get_by_tftp(&request.name));
         if found.is_none() && &*request.name == "autoexec.ipxe" {
             return Ok(self.site.autoexec(local).into());
         }

@@ -67,6 +67,7 @@ impl Reloader {
                 _ = hangup.recv() => true,
                 _ = look.tick() => false,
             };
+            self.app.site.unpin();
             let seen = self.fingerprint();
             // The same edit is tried again now and then: a file that it names may be there by now.
             let wait = refused
@@ -132,7 +133,8 @@ impl Reloader {
         }
         own::warn(&snapshot.inventory);
         let changes = self.changes(snapshot.clone()).await;
-        self.app.site.replace(snapshot);
+        let concerned = changes.under_way.keys().cloned().collect();
+        self.app.site.replace(snapshot, &concerned);
         self.app.reload.accept();
         tell(&changes);
         true

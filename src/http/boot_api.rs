@@ -17,6 +17,7 @@ use crate::policy::discovered::Identity;
 use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::hints;
 use crate::render::ConfigKind;
+use crate::site::Snapshot;
 use crate::site::boot::Denied;
 use crate::site::{host_config, posts};
 use crate::timeline::{Refusal, TokenKind};
@@ -160,12 +161,17 @@ impl Asker<'_> {
         authorized.map_err(|refusal| self.deny(refusal.to_string()))
     }
 
-    /// The host as the entry makes it that this attempt took from its menu.
-    pub(super) fn booted(&self, attempt: &AttemptId) -> Result<Arc<Host>, (StatusCode, String)> {
+    /// What this attempt boots by, and the host there as the entry makes it that it took from its menu.
+    pub(super) fn booted(
+        &self,
+        attempt: &AttemptId,
+    ) -> Result<(Arc<Snapshot>, Arc<Host>), (StatusCode, String)> {
         let id = MachineId(self.host.name.clone());
         let entry = self.app.site.timeline.entry(&id, attempt);
-        let booted = self.host.booted(entry.as_deref());
-        booted.map_err(|gone| self.deny(gone.to_string()))
+        let (snapshot, host) = self.app.site.boots_by(self.host, attempt);
+        let booted = host.booted(entry.as_deref());
+        let booted = booted.map_err(|gone| self.deny(gone.to_string()))?;
+        Ok((snapshot, booted))
     }
 
     /// Gives nothing, and leaves an event that says why.
@@ -207,10 +213,9 @@ pub(super) async fn config(
         stage: Stage::Config,
     };
     let (attempt, _) = asker.authorize(&headers)?;
-    let host = asker.booted(&attempt)?;
+    let (snapshot, host) = asker.booted(&attempt)?;
     let server = host.home.network.server.unwrap_or(local);
     let report_token = app.site.timeline.report_token(&attempt);
-    let snapshot = app.site.snapshot();
     let files = host_files::announce(&app, &snapshot, &host, &attempt, peer)?;
     let config = host_config::host_config(&snapshot, &host, server, &report_token, files.as_ref());
     app.site.note(
@@ -246,12 +251,18 @@ pub(super) async fn events(
     let count = events.len();
     for event in events {
         let (stage, state) = (event.stage, event.state.name());
+        let has_files = stage >= Stage::Overlay && event.state == StageState::Ok;
         if let Err(refusal) = app.site.timeline.report(event, token(&headers)) {
             let message = format!(
                 "{peer} reported {stage} {state} for {name} and was not believed: {refusal}"
             );
             app.site.note(peer, stage, StageState::Ignored, message);
             return Err(refused(refusal));
+        }
+        if let Ok((attempt, TokenKind::Report)) = app.site.timeline.authorize(&id, token(&headers))
+            && has_files
+        {
+            app.site.handout.received(&name, &attempt);
         }
     }
     let mut answer = format!("accepted={count}\n");

@@ -31,8 +31,10 @@ pub(super) async fn file(
     method: Method,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let snapshot = app.site.snapshot();
-    let Some((path, asset)) = snapshot.assets.get_by_http(&path) else {
+    let kept = app.site.files_for(ends.peer());
+    let served = app.site.snapshot();
+    let found = kept.assets.get_by_http(&path);
+    let Some((path, asset)) = found.or_else(|| served.assets.get_by_http(&path)) else {
         let message = format!("asked for /files/{path}, which is not served");
         if let Ends::Network { peer, .. } = ends {
             let stage = stage_of(&path);
@@ -48,7 +50,7 @@ pub(super) async fn file(
         ends,
         path,
         asset,
-        at_once: snapshot.inventory.server.transfers,
+        at_once: served.inventory.server.transfers,
     };
     asked.respond(&method, &headers)
 }

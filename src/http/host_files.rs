@@ -1,4 +1,4 @@
-//! `GET /v1/boot/NAME/files`: a host's own files, once per boot attempt.
+//! `GET /v1/boot/NAME/files`: a host's own files, until it says that it has them.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -66,8 +66,7 @@ pub(super) async fn files(
     if kind != TokenKind::Report {
         return Err(asker.deny("it takes the report token of the configuration".into()));
     }
-    let host = asker.booted(&attempt)?;
-    let snapshot = app.site.snapshot();
+    let (snapshot, host) = asker.booted(&attempt)?;
     let again = || snapshot.files.bundle(&snapshot.inventory, &host).ok()?;
     let delivery = app.site.handout.begin(&name, &attempt, again);
     let delivery = delivery.map_err(|why| asker.deny(why.to_string()))?;
@@ -162,7 +161,7 @@ impl Drop for Once {
 impl Handing {
     fn end(&self, whole: bool) {
         let (peer, total) = (self.peer, self.delivery.bytes.len());
-        self.site.handout.end(&self.delivery, whole);
+        self.site.handout.end(&self.delivery);
         let (state, message) = if whole {
             let message = format!("this host's files sent to {peer}, {total} bytes");
             (StageState::Info, message)

@@ -1,7 +1,7 @@
 //! An inventory in outline, and what differs between two of them: what a reload changed, and what
 //! an edit would change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ use super::model::{Boots, Host, Inventory, MenuEntry};
 const SCHEMA: u32 = 1;
 /// Hosts that are named where one change concerns many.
 const NAMED: usize = 5;
+/// Keys of a host by which a machine on the wire is that host.
+const IDENTITY: &[&str] = &["mac", "macs", "ip", "addresses."];
 /// A change is told in so many characters.
 const LINE: usize = 500;
 
@@ -87,8 +89,11 @@ pub struct Changes {
     pub schema: u32,
     /// Each entry, sorted by kind and name.
     pub changes: Vec<Change>,
-    /// Hosts that it concerns and that are booting: they get the new one of what they have not fetched yet.
+    /// Hosts that it concerns and that are booting: to them it applies at their next boot.
     pub under_way: BTreeMap<String, String>,
+    /// Of these, those that are removed or known by another MAC or address: the boot is not waited for.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub ended: BTreeSet<String>,
 }
 
 impl Inventory {
@@ -177,8 +182,12 @@ impl Outline {
             own.into_iter().chain(&change.hosts)
         });
         let booting = |host: &String| Some((host.clone(), self.under_way.get(host)?.clone()));
-        let under_way = concerned.filter_map(booting).collect();
+        let under_way: BTreeMap<_, _> = concerned.filter_map(booting).collect();
+        let ended = changes.iter().filter(|change| change.ends_boots());
+        let ended = ended.map(|change| change.name.clone());
+        let ended = ended.filter(|host| under_way.contains_key(host)).collect();
         Changes {
+            ended,
             schema: SCHEMA,
             changes,
             under_way,
@@ -218,7 +227,7 @@ type Section = BTreeMap<String, Entries>;
 
 fn compare(kind: &'static str, old: &Section, new: &Section) -> Vec<Change> {
     let nothing = Entries::new();
-    let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let change = |name: &String| {
         let (before, after) = (old.get(name), new.get(name));
         let fate = match (before, after) {
@@ -240,7 +249,7 @@ fn compare(kind: &'static str, old: &Section, new: &Section) -> Vec<Change> {
 }
 
 fn difference_of(old: &Entries, new: &Entries) -> Vec<Difference> {
-    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let difference = |key: &String| {
         let of = |entries: &Entries| entries.get(key).cloned().unwrap_or_default();
         let (old, new) = (of(old), of(new));
@@ -300,16 +309,30 @@ impl Changes {
             let _ = writeln!(text, "  and {more} more");
         }
         for (host, attempt) in self.under_way.iter().take(most) {
-            let _ = writeln!(
-                text,
-                "  {host} is booting (attempt {attempt}): it gets the new one of what it has not fetched yet"
-            );
+            let applies = match self.ended.contains(host) {
+                true => "removed or with another MAC or address, it gets no more of its boot",
+                false => "applies at its next boot",
+            };
+            let _ = writeln!(text, "  {host} is booting (attempt {attempt}): {applies}");
         }
         text
     }
 }
 
 impl Change {
+    /// Whether what is on the wire is no longer this host.
+    fn ends_boots(&self) -> bool {
+        let identity = |value: &Difference| {
+            let key = value.key.as_str();
+            IDENTITY.iter().any(|known| match known.ends_with('.') {
+                true => key.starts_with(known),
+                false => key == *known,
+            })
+        };
+        let other = self.fate == Fate::Removed || self.values.iter().any(identity);
+        self.kind == "host" && other
+    }
+
     fn line(&self) -> String {
         let sign = match self.fate {
             Fate::Added => '+',
@@ -457,8 +480,10 @@ hosts:
         let new = outline(&OLD.replace("a.pxe", "b.pxe"));
         let changes = old.changes(&new);
         assert_eq!(changes.under_way.keys().collect::<Vec<_>>(), ["x"]);
-        assert!(changes.lines(9).contains(
-            "x is booting (attempt 0197): it gets the new one of what it has not fetched yet"
-        ));
+        let told = changes.lines(9);
+        assert!(
+            told.contains("x is booting (attempt 0197): applies at its next boot"),
+            "{told}"
+        );
     }
 }

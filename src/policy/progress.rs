@@ -229,6 +229,14 @@ impl Machine {
         }
     }
 
+    /// Attempts that go on, whose machine keeps what it began with: the newest, or one that a forged DISCOVER hides.
+    /// What failed, or joined, is over for this: it tries on with what the operator has mended.
+    pub fn under_way(&self, now: Timestamp) -> impl Iterator<Item = &Attempt> {
+        let goes_on = matches!(self.standing(now), Standing::Running | Standing::Stalled);
+        let open = move |attempt: &&Attempt| goes_on && attempt.joined.is_none() && !attempt.failed;
+        self.believable().filter(open)
+    }
+
     /// Seconds to hold before a reboot: 60, doubled with each failure in a row, at most
     /// 600; and up to half of that on top, which is the machine's own, so that a rack that
     /// fails together does not come back together.

@@ -163,22 +163,22 @@ impl Site {
     fn boot_config(
         &self,
         kind: ConfigKind,
-        host: &Host,
+        host: &Arc<Host>,
         mac: MacAddr,
         entry: Option<&str>,
         local: Ipv4Addr,
     ) -> Result<LoaderConfig, Denied> {
-        let snapshot = self.snapshot();
         let id = MachineId(host.name.clone());
         let now = Timestamp::now();
         let attempt = match (host.network.dhcp, entry) {
             (DhcpMode::Off, None) => self.timeline.attempt_unseen(&id, now),
             _ => self.timeline.attempt(&id, now),
         };
+        let (snapshot, host) = self.boots_by(host, &attempt);
         let request = BootRequest {
             kind,
             inventory: &snapshot.inventory,
-            host,
+            host: &host,
             mac,
             local,
             attempt: &attempt,

@@ -1,7 +1,8 @@
-//! Who was announced which files, and who has taken them: once per boot attempt.
+//! Who was announced which files, and who has them: for one boot attempt, and until the host says that it has them.
 //!
-//! What was announced is what is delivered, also where a reload comes between; so it is
-//! kept from the announcement until it is taken, within bounds.
+//! What left whole may never have arrived: a host that saw its connection break asks again, and gets the same. What
+//! was announced is what is delivered, also where a reload comes between; so it is kept from the announcement until
+//! the host has it, within bounds.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,8 +32,8 @@ pub enum NotGiven {
     /// No configuration of this attempt named files, or the daemon was restarted since.
     #[error("no files were announced to this boot attempt")]
     NothingAnnounced,
-    /// Once is all.
-    #[error("the files of this boot attempt were taken already")]
+    /// The host has said that it has them.
+    #[error("the host has said that it has the files of this boot attempt")]
     Taken,
     /// They are kept no more, and would be others now.
     #[error("the files that were announced are kept no more, and have changed since")]
@@ -165,18 +166,23 @@ impl Handout {
         pin.is_some_and(|pin| pin.state == State::Sending(delivery.number))
     }
 
-    /// Ends a delivery: what was sent whole is taken, what was cut off may be asked for again.
-    pub fn end(&self, delivery: &Delivery, whole: bool) {
+    /// Ends a delivery; the host may ask for it again.
+    pub fn end(&self, delivery: &Delivery) {
         let mut inner = self.lock();
         let pin = inner.hosts.get_mut(&delivery.host);
         let Some(pin) = pin.filter(|pin| pin.state == State::Sending(delivery.number)) else {
             return;
         };
-        if whole {
+        pin.state = State::Waiting;
+    }
+
+    /// The host has its files, and says so with its token: nobody gets them any more in this attempt.
+    pub fn received(&self, host: &str, attempt: &AttemptId) {
+        let mut inner = self.lock();
+        let pin = inner.hosts.get_mut(host);
+        if let Some(pin) = pin.filter(|pin| pin.attempt == *attempt) {
             pin.bytes = None;
             pin.state = State::Taken;
-        } else {
-            pin.state = State::Waiting;
         }
     }
 }
@@ -227,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_announced_is_given_once_whatever_is_rendered_later() {
+    fn what_was_announced_is_given_until_it_is_received_whatever_is_rendered_later() {
         let handout = Handout::default();
         let (a, b) = (attempt("a"), attempt("b"));
         let first = handout.announce("kvm01", &a, Some(bundle("one"))).unwrap();
@@ -237,10 +243,16 @@ mod tests {
             Some(first)
         );
         let cut = handout.begin("kvm01", &a, nothing).unwrap();
-        handout.end(&cut, false);
+        handout.end(&cut);
         let whole = handout.begin("kvm01", &a, nothing).unwrap();
         assert_eq!(&whole.bytes[..], b"one");
-        handout.end(&whole, true);
+        handout.end(&whole);
+        let lost = handout.begin("kvm01", &a, nothing).unwrap();
+        assert_eq!(&lost.bytes[..], b"one", "sent is not received");
+        handout.end(&lost);
+        handout.received("kvm01", &b);
+        assert!(handout.begin("kvm01", &a, nothing).is_ok());
+        handout.received("kvm01", &a);
         assert_eq!(
             handout.begin("kvm01", &a, nothing).err(),
             Some(NotGiven::Taken)
@@ -268,7 +280,7 @@ mod tests {
         let stuck = handout.begin("kvm01", &a, nothing).unwrap();
         let newer = handout.begin("kvm01", &a, nothing).unwrap();
         assert!(!handout.is_current(&stuck) && handout.is_current(&newer));
-        handout.end(&stuck, true);
+        handout.end(&stuck);
         assert!(handout.is_current(&newer));
     }
 

@@ -16,6 +16,7 @@ mod on_link;
 pub mod others;
 mod outline;
 pub mod own;
+mod pins;
 pub mod posts;
 mod reload;
 pub mod report;
@@ -59,6 +60,8 @@ pub struct Site {
     /// Machines that boot and are not listed.
     pub discovery: discovery::Discovery,
     own: RwLock<Arc<OwnAddresses>>,
+    /// What boots under way keep over an edit.
+    pub pins: pins::Pins,
     /// Who edits the inventory's file.
     pub scribe: Scribe,
     /// What is counted.
@@ -92,6 +95,7 @@ impl Site {
             others: others::OtherServers::default(),
             discovery: discovery::Discovery::default(),
             own: RwLock::default(),
+            pins: pins::Pins::default(),
             scribe: Scribe::none("this site has nobody who edits its file"),
             metrics,
         }
@@ -109,8 +113,7 @@ impl Site {
         guard.clone()
     }
 
-    /// Serves another snapshot from now on.
-    pub fn replace(&self, snapshot: Arc<Snapshot>) {
+    fn serve(&self, snapshot: Arc<Snapshot>) {
         let mut guard = self
             .snapshot
             .write()

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use super::Site;
 use crate::inventory::outline::Outline;
-use crate::policy::progress::Standing;
+use crate::policy::event::MachineId;
+use crate::policy::progress::Machine;
 
 impl Site {
-    /// The inventory that is served, and who is booting by it: each keeps what it has fetched, and gets the rest
-    /// of whatever is served by then.
+    /// The inventory that is served, and who is booting: to each an edit applies at its next boot.
     pub fn outline(&self, now: Timestamp) -> Outline {
         let snapshot = self.snapshot();
         Outline {
@@ -21,14 +21,11 @@ impl Site {
 
     fn under_way(&self, now: Timestamp) -> BTreeMap<String, String> {
         self.timeline.read(|machines| {
-            let booting = machines.iter().filter(|(_, machine)| {
-                matches!(machine.standing(now), Standing::Running | Standing::Stalled)
-            });
-            let attempt = |(id, machine): (&_, &crate::policy::progress::Machine)| {
-                let id: &crate::policy::event::MachineId = id;
-                Some((id.0.clone(), machine.attempt()?.id.0.clone()))
+            let attempt = |(id, machine): (&MachineId, &Machine)| {
+                let attempt = machine.under_way(now).next()?;
+                Some((id.0.clone(), attempt.id.0.clone()))
             };
-            booting.filter_map(attempt).collect()
+            machines.iter().filter_map(attempt).collect()
         })
     }
 }

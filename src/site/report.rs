@@ -91,6 +91,9 @@ pub struct MachineStatus {
     /// The entry of its menu that it booted, if it has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub entry: Option<String>,
+    /// An edit of its inventory waits for the end of this boot.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub edit_waits: bool,
     /// The last thing known, and what to do where it is stuck.
     pub note: String,
     /// Rack and unit.
@@ -217,7 +220,7 @@ impl HostLog {
 pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
     let snapshot = site.snapshot();
     let inventory = &snapshot.inventory;
-    let (hosts, mut unknown) = site.timeline.read(|machines| {
+    let (mut hosts, mut unknown) = site.timeline.read(|machines| {
         (
             listed(inventory, machines, now),
             unlisted(inventory, machines, now),
@@ -225,6 +228,10 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
     });
     // Some 190 look-ups for each of them: every event waits for the timeline.
     // Of hosts that came, and were bought together, the MACs are as near.
+    for status in &mut hosts {
+        let attempt = status.attempt.clone().map(AttemptId);
+        status.edit_waits = attempt.is_some_and(|attempt| site.pins.is_concerned(&attempt));
+    }
     let unheard = hosts.iter().filter(|host| host.attempt.is_none());
     let unheard: HashSet<&str> = unheard.map(|host| &*host.host).collect();
     for status in &mut unknown {
@@ -314,6 +321,7 @@ pub(super) fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> M
         for_s: since.map(|since| (now.as_second() - since.as_second()).max(0)),
         attempt: attempt.map(|attempt| attempt.id.0.clone()),
         entry: attempt.and_then(|attempt| Some(attempt.choice.as_ref()?.entry.clone())),
+        edit_waits: false,
         note: note(standing, machine),
         rack: None,
         unit: None,

@@ -6,7 +6,8 @@ use nix::sys::signal::Signal;
 
 use crate::clients::{Program, lease};
 use crate::fake::INVENTORY;
-use crate::lab::{Namespace, Site, until};
+use crate::host_files::{Booting, KVM01};
+use crate::lab::{Namespace, Site, output, until};
 use crate::{ok, site, site_with};
 
 const MAC: &str = "52:54:00:00:00:44";
@@ -97,6 +98,7 @@ fn a_reload_says_what_changed_and_check_says_it_before() {
         "- host kvm03 ip 10.77.0.13",
         "+ host kvm04 ip 10.77.0.13",
         "kvm01 is booting (attempt ",
+        "): applies at its next boot",
     ];
     let told = text(&diff(&site, &file, &[]));
     let summary = "hosts: 1 added, 1 removed; profiles: 1 changed; site: 1 changed";
@@ -165,4 +167,101 @@ fn a_refused_edit_that_is_undone_is_no_longer_told() {
         .wait_for("the refused edit was undone", patience));
     let status = format!("{:?}", ok(site.daemon.verb("status", &[])));
     assert!(!status.contains("NOT served"), "{status}");
+}
+
+/// The firmware's DISCOVER, as the first thing of a boot.
+fn powers_on(host: &Booting) {
+    let firmware = "udhcpc -i eth0 -f -q -n -t 3 -T 1 -s /bin/true -V PXEClient:Arch:00000:UNDI:002001 -x 0x5d:0000";
+    let argv: Vec<_> = firmware.split(' ').collect();
+    ok(host.namespace.output(&argv));
+}
+
+/// A kernel of another name beside the first.
+fn add_kernel(site: &Site, name: &str) {
+    let (old, new) = (
+        site.data.join("kernels/debian"),
+        site.data.join("kernels").join(name),
+    );
+    let (old, new) = (old.display().to_string(), new.display().to_string());
+    ok(output(&["cp", "-r", &old, &new]));
+    let kernel = format!("{new}/vmlinuz");
+    ok(output(&["sh", "-c", &format!("echo other >> {kernel}")]));
+}
+
+fn wait_served(site: &Site, words: &str) {
+    ok(site.daemon.log().wait_for(words, Duration::from_secs(20)));
+}
+
+#[test]
+fn a_boot_under_way_goes_on_with_what_it_began_with_and_the_next_one_gets_the_edit() {
+    let Some(site) = site("pinned") else { return };
+    let kvm01 = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
+    let kvm02 = Booting::new(&site, "kvm02", "52:54:00:00:00:02", "10.77.0.12");
+    powers_on(&kvm01);
+    let boot = kvm01.boot_token();
+    assert_eq!(kvm01.get("/files/kernels/debian/vmlinuz", "", &[]), "200");
+    let first = kvm01.body();
+    // An edit between the script and the rest: another kernel, another overlay.
+    add_kernel(&site, "edge");
+    let edited = INVENTORY
+        .replace("overlay: 512M", "overlay: 1G")
+        .replace("kernel: debian", "kernel: edge");
+    ok(site.edit(&edited));
+    wait_served(&site, "): applies at its next boot");
+    let status = ok(site.daemon.verb("status", &["kvm01"]));
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("that applies at its next boot"), "{status}");
+    // Nobody else has that kernel any more.
+    let kernel = "/files/kernels/debian/vmlinuz";
+    assert_eq!(kvm02.get(kernel, "", &[]), "404");
+    assert_eq!(kvm01.get(kernel, "", &[]), "200");
+    assert_eq!(kvm01.body(), first);
+    // A script that is asked for again is the same one, and so is what DHCP begins nothing by.
+    assert_eq!(kvm01.boot_token(), boot);
+    assert!(kvm01.text().contains("kernels/debian/vmlinuz"));
+    let bytes = |mib: u64| (mib << 20).to_string();
+    assert_eq!(kvm01.config(&boot)("overlay_bytes"), bytes(512));
+    // Whoever begins now, begins with the edit.
+    powers_on(&kvm02);
+    let other = kvm02.boot_token();
+    assert!(kvm02.text().contains("kernels/edge/vmlinuz"));
+    assert_eq!(kvm02.config(&other)("overlay_bytes"), bytes(1024));
+    // A second edit does not bring the first one to the boot.
+    ok(site.edit(&edited.replace("overlay: 1G", "overlay: 2G")));
+    wait_served(&site, "1G -> 2G");
+    let report = kvm01.config(&boot);
+    assert_eq!(report("overlay_bytes"), bytes(512));
+    assert_eq!(kvm02.config(&other)("overlay_bytes"), bytes(1024));
+    // What has failed is mended by an edit.
+    let failed = [
+        "--data-binary",
+        "stage=root\nstate=fail\nmessage=no answer\nuptime_ms=9\n",
+    ];
+    let token = report("report_token");
+    assert_eq!(kvm01.get("/v1/boot/kvm01/events", &token, &failed), "200");
+    assert_eq!(kvm01.config(&token)("overlay_bytes"), bytes(2048));
+    // Switched on anew.
+    powers_on(&kvm02);
+    let other = kvm02.boot_token();
+    assert_eq!(kvm02.config(&other)("overlay_bytes"), bytes(2048));
+}
+
+#[test]
+fn a_host_that_is_removed_or_has_another_address_gets_no_more_of_its_boot() {
+    let Some(site) = site("unpinned") else { return };
+    let kvm01 = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
+    let kvm02 = Booting::new(&site, "kvm02", "52:54:00:00:00:02", "10.77.0.12");
+    powers_on(&kvm01);
+    powers_on(&kvm02);
+    let (one, two) = (kvm01.boot_token(), kvm02.boot_token());
+    let moved = INVENTORY.replace("10.77.0.12", "10.77.0.22");
+    let line = moved.lines().find(|line| line.contains("kvm01:"));
+    let without = moved.replace(line.unwrap_or_default(), "");
+    ok(site.edit(&without));
+    for host in ["kvm01", "kvm02"] {
+        wait_served(&site, &format!("{host} is booting (attempt "));
+    }
+    wait_served(&site, "it gets no more of its boot");
+    assert_eq!(kvm01.get("/v1/boot/kvm01/config", &one, &[]), "404");
+    assert_eq!(kvm02.get("/v1/boot/kvm02/config", &two, &[]), "403");
 }
