@@ -234,7 +234,7 @@ fn story(machine: &MachineStatus) -> String {
     }
     if matches!(
         machine.state.as_str(),
-        "failed" | "stalled" | "degraded" | "unseen"
+        "failed" | "stalled" | "degraded" | "refused" | "unseen"
     ) {
         text += &format!("\n`bridgehead why {}` says what to try.\n", machine.host);
     }
@@ -261,6 +261,13 @@ fn text(fleet: &FleetStatus) -> String {
     ];
     rows.extend(fleet.hosts.iter().map(row));
     let mut text = table(&rows);
+    if !fleet.troubles.is_empty() {
+        let told = fleet
+            .troubles
+            .iter()
+            .map(|trouble| format!("{}\n", trouble.message));
+        text = told.collect::<String>() + "\n" + &text;
+    }
     if !fleet.unknown.is_empty() {
         text += "\nNot listed in the inventory:\n";
         text += &table(&fleet.unknown.iter().map(row).collect::<Vec<_>>());

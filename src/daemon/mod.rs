@@ -3,6 +3,7 @@
 mod bindings;
 mod config_names;
 mod interfaces;
+mod links;
 mod neighbours;
 pub(crate) mod observe;
 mod own;
@@ -33,6 +34,7 @@ use crate::http::{self, App};
 use crate::leases::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::nfs;
+use crate::site::trouble::Part;
 use crate::site::{Paths, RENEW, ReloadState, Site, Snapshot};
 use crate::syslog;
 use crate::tftp;
@@ -156,6 +158,9 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
         interfaces.into_iter().flat_map(|at| at.addresses).collect(),
         sockets.hear_ipxe,
     );
+    for (interface, why) in &sockets.refused {
+        site.troubles.set(Part::Port, interface, Some(why.clone()));
+    }
     let app = App {
         site,
         consoles: Arc::new(Consoles::new(&options.state)),
@@ -186,14 +191,14 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
-    let bound = sockets.bound.clone();
+    let (bound, served) = (sockets.bound.clone(), sockets.served.clone());
     start(sockets, &app, &roots.exports(), &mut services, &shutdown).await?;
     if let Some(scribe) = scribe {
         services.spawn_fallible("the scribe", scribe.serve(shutdown.clone()));
     }
     let reloader = reload::Reloader::new(options, app.clone(), roots, bound);
     services.spawn("reload", reloader.run(hangup, shutdown.clone()));
-    let addresses = own::follow(app.site.clone(), shutdown.clone());
+    let addresses = own::follow(app.site.clone(), served, shutdown.clone());
     services.spawn("the look at our own addresses", addresses);
     remind_of_certificate(&app, &mut services, &shutdown);
     watch_journal(&app, &mut services, &shutdown);

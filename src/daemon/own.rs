@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::links::{self, Served};
 use crate::inventory::model::{DhcpMode, Host, Inventory, Network};
 use crate::site::{Site, own};
 
@@ -18,7 +19,8 @@ use crate::site::{Site, own};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Knows of every address that comes, also while a reload hashes files for minutes.
-pub(super) async fn follow(site: Arc<Site>, shutdown: CancellationToken) {
+pub(super) async fn follow(site: Arc<Site>, served: Vec<Served>, shutdown: CancellationToken) {
+    let served = Arc::new(served);
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -26,9 +28,13 @@ pub(super) async fn follow(site: Arc<Site>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = look.tick() => {}
         }
-        let site = site.clone();
+        let (site, served) = (site.clone(), served.clone());
         // Asks the kernel for every interface and waits for it.
-        let looked = tokio::task::spawn_blocking(move || site.look_at_own()).await;
+        let looked = tokio::task::spawn_blocking(move || {
+            site.look_at_own();
+            links::look(&served, &site);
+        });
+        let looked = looked.await;
         if let Err(panic) = looked.map_err(tokio::task::JoinError::try_into_panic)
             && let Ok(panic) = panic
         {
@@ -134,7 +140,7 @@ hosts:
         let site = Arc::new(crate::explain::testing::site(dir.path()));
         assert!(site.own().all.is_empty());
         let shutdown = CancellationToken::new();
-        let following = tokio::spawn(follow(site.clone(), shutdown.clone()));
+        let following = tokio::spawn(follow(site.clone(), Vec::new(), shutdown.clone()));
         let known = async {
             while !site.own().all.contains(&Ipv4Addr::LOCALHOST) {
                 tokio::task::yield_now().await;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use super::interfaces::{self, Askers};
-use super::{Options, ServeError, bindings, port_holder, state};
+use super::{Options, ServeError, bindings, links, port_holder, state};
 use crate::dhcp::{Bound, Interface};
 use crate::inventory::model::Inventory;
 use crate::metrics::{Metrics, UdpService};
@@ -13,9 +13,14 @@ use crate::tftp;
 /// Connections that the kernel keeps until they are taken; it takes `net.core.somaxconn` if that is less.
 const BACKLOG: i32 = 4096;
 
+/// Interfaces that DHCP could not be had on, and why.
+type Refused = Vec<(String, String)>;
+
 /// What is served by.
 pub(super) struct Sockets {
     pub(super) dhcp: Vec<Bound>,
+    pub(super) refused: Refused,
+    pub(super) served: Vec<links::Served>,
     pub(super) bound: bindings::Bound,
     pub(super) tftp: tftp::Server,
     pub(super) http: Vec<TcpListener>,
@@ -38,7 +43,7 @@ impl Sockets {
     ) -> Result<Self, ServeError> {
         let server = &inventory.server;
         let mut tftp = Vec::new();
-        let dhcp = bind_all_dhcp(interfaces, inventory)?;
+        let (dhcp, refused) = bind_all_dhcp(interfaces, inventory)?;
         let (mut http, mut nfs) = (Vec::new(), Vec::new());
         let (mut api, mut https) = (Vec::new(), Vec::new());
         for interface in interfaces {
@@ -63,6 +68,8 @@ impl Sockets {
         let bound = bindings::Bound::new(interfaces, with_dhcp);
         Ok(Self {
             dhcp,
+            refused,
+            served: links::served(interfaces),
             bound,
             tftp,
             http,
@@ -92,7 +99,10 @@ impl Sockets {
 /// DHCP wherever it is wanted. Where relays alone would ask, a port that another process has costs
 /// that interface alone, as long as relays can ask by another one: a container's or libvirt's
 /// DHCP server on a bridge of its own is no reason to serve nobody.
-fn bind_all_dhcp(all: &[Interface], inventory: &Inventory) -> Result<Vec<Bound>, ServeError> {
+fn bind_all_dhcp(
+    all: &[Interface],
+    inventory: &Inventory,
+) -> Result<(Vec<Bound>, Refused), ServeError> {
     let (mut bound, mut refused) = (Vec::new(), Vec::new());
     for interface in all {
         let Some(askers) = interfaces::askers(interface, all, inventory) else {
@@ -111,12 +121,14 @@ fn bind_all_dhcp(all: &[Interface], inventory: &Inventory) -> Result<Vec<Bound>,
     {
         return Err(error);
     }
-    for (name, error) in &refused {
-        tracing::warn!(
-            "DHCP is not served on {name}, where no client of ours is and relays alone would ask; they can by the other interfaces. {error}"
+    let told = |(name, error): (String, ServeError)| {
+        let message = format!(
+            "DHCP is not served on {name}, where no client of ours is and relays alone would ask; they can by the other interfaces: {error}"
         );
-    }
-    Ok(bound)
+        tracing::warn!("{message}");
+        (name, message)
+    };
+    Ok((bound, refused.into_iter().map(told).collect()))
 }
 
 /// Syslog wherever it can be had: a machine that collects logs has that port already, and boots as well without ours.

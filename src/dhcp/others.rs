@@ -1,8 +1,8 @@
 //! Other DHCP servers on the networks that we serve.
 //!
 //! The usual reason why a machine does not boot from the network is that somebody else gave
-//! it its address. So the daemon asks, as a PXE client would, at its start and every five
-//! minutes, and `bridgehead check --live` does. The DISCOVER comes from a fixed locally
+//! it its address. So the daemon asks, as a PXE client would, at its start, every five
+//! minutes and when a machine took another server's offer, and `bridgehead check --live` does. The DISCOVER comes from a fixed locally
 //! administered MAC and is never followed by a REQUEST: a server that holds an address for it
 //! holds the same one each time, for as long as an offer lives.
 
@@ -31,6 +31,8 @@ pub(crate) const PROBE_MAC: MacAddr = MacAddr([0x02, 0x62, 0x68, 0x64, 0x68, 0x7
 static PROBE_XID: LazyLock<u32> = LazyLock::new(rand::random);
 /// How often the daemon looks.
 const EVERY: Duration = Duration::from_secs(300);
+/// How long after a look the next begins at the earliest, where a machine took another server's offer.
+const PAUSE: Duration = Duration::from_secs(10);
 /// How long it listens, from each of two questions: dnsmasq pings an address for 3 s before
 /// it offers it.
 const LISTEN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(4)];
@@ -159,6 +161,7 @@ struct Said {
 /// Looks at the start and by timer, until `shutdown`.
 pub(super) async fn watch(interface: Interface, site: &Site, shutdown: CancellationToken) {
     let mut said = Said::default();
+    let mut suspected = site.others.suspected();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -167,6 +170,8 @@ pub(super) async fn watch(interface: Interface, site: &Site, shutdown: Cancellat
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
+            // Anybody can give reason, so not at once again.
+            () = async { tokio::time::sleep(PAUSE).await; let _ = suspected.changed().await; } => {}
         }
     }
 }

@@ -112,13 +112,16 @@ pub(super) async fn host_why(
     told.map(Json).ok_or_else(|| nobody(&id))
 }
 
-/// Ready to boot machines: 200, or 503 with the part that is not.
+/// Ready to boot machines: 200, or 503 with each part that is not.
 pub(super) async fn ready(State(app): State<App>) -> Response {
-    match app.reload.refused() {
-        None => "ready\n".into_response(),
-        Some(why) => {
-            let text = format!("inventory: the last edit is not served\n{why}\n");
-            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-        }
+    let troubles = app.site.troubles().into_iter();
+    let stopped = troubles.filter(|trouble| trouble.part.stops_boots());
+    let told = stopped.map(|trouble| format!("{}: {}\n", trouble.part.name(), trouble.message));
+    let refused = app.reload.refused();
+    let refused = refused.map(|why| format!("inventory: the last edit is not served\n{why}\n"));
+    let text: String = told.chain(refused).collect();
+    if text.is_empty() {
+        return "ready\n".into_response();
     }
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }

@@ -3,6 +3,7 @@
 use super::{Each, Gauge, Label, Registry};
 use crate::policy::event::Stage;
 use crate::policy::progress::Standing;
+use crate::site::trouble::Part;
 
 impl Label for Stage {
     const NAME: &'static str = "stage";
@@ -22,6 +23,15 @@ impl Label for Standing {
     }
 }
 
+impl Label for Part {
+    const NAME: &'static str = "part";
+    const ALL: &'static [Self] = Self::ALL;
+
+    fn value(self) -> &'static str {
+        self.name()
+    }
+}
+
 /// How many hosts are where, as [`crate::site::Site::measure`] last found it.
 #[derive(Debug, Clone, Default)]
 pub struct FleetMetrics {
@@ -31,6 +41,8 @@ pub struct FleetMetrics {
     pub standing: Each<Standing, Gauge>,
     /// Machines that are not listed.
     pub unlisted: Gauge,
+    /// What is wrong with the daemon itself, by part.
+    pub troubles: Each<Part, Gauge>,
     /// 1: the last edit of the inventory is served.
     pub reload_success: Gauge,
     /// 1: there is a process that edits the inventory's file.
@@ -49,6 +61,8 @@ impl FleetMetrics {
         registry.register("hosts_standing", standing, self.standing.clone());
         let unlisted = "Machines that were seen and are not listed";
         registry.register("unlisted_machines", unlisted, self.unlisted.clone());
+        let troubles = "What is wrong with the daemon itself now, by part";
+        registry.register("troubles", troubles, self.troubles.clone());
         let reload = "1: the last edit of the inventory is served, 0: it was refused";
         registry.register(
             "inventory_reload_success",

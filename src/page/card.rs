@@ -57,7 +57,12 @@ impl Card {
 
     /// Whether somebody should look at it.
     pub fn needs_attention(machine: &MachineStatus) -> bool {
-        let states = [Standing::Stalled, Standing::Failed, Standing::Degraded];
+        let states = [
+            Standing::Stalled,
+            Standing::Failed,
+            Standing::Degraded,
+            Standing::Refused,
+        ];
         states.iter().any(|state| state.name() == machine.state)
     }
 
@@ -65,6 +70,7 @@ impl Card {
     pub const fn state_words(standing: Standing) -> &'static str {
         match standing {
             Standing::Unseen => "not seen yet",
+            Standing::Refused => "refused",
             Standing::Running => "on their way",
             Standing::Done => "joined",
             Standing::Away => "on their own disk",
@@ -80,6 +86,7 @@ fn words(machine: &MachineStatus) -> String {
     let stage = machine.stage.as_deref().unwrap_or("its first packet");
     match machine.state.as_str() {
         "unseen" => "not seen yet".to_owned(),
+        "refused" => "gets no answer".to_owned(),
         "done" => "joined".to_owned(),
         "away" => "on its own disk".to_owned(),
         "degraded" => format!("fault: {stage}"),

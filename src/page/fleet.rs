@@ -98,16 +98,16 @@ fn counts(hosts: &[MachineStatus]) -> Vec<Count> {
 
 /// What somebody should know who looks at no host.
 pub fn warnings(fleet: &FleetStatus) -> Vec<String> {
+    let troubles = fleet.troubles.iter();
+    let mut warnings: Vec<String> = troubles.map(|trouble| trouble.message.clone()).collect();
     let others = fleet.dhcp_servers.iter().filter(|other| !other.expected);
-    let mut warnings: Vec<String> = others
-        .map(|other| {
-            let (interface, network) = (&other.interface, &other.network);
-            format!(
-                "Another DHCP server is on {interface} (network {network}): {}",
-                other.note
-            )
-        })
-        .collect();
+    warnings.extend(others.map(|other| {
+        let (interface, network) = (&other.interface, &other.network);
+        format!(
+            "Another DHCP server is on {interface} (network {network}): {}",
+            other.note
+        )
+    }));
     // Numbers would be old at once; `bridgehead status` has them.
     if fleet.transfers.waiting > 0 {
         warnings.push("Large transfers wait for their turn".to_owned());

@@ -100,6 +100,7 @@ mod tests {
 
     fn fleet_of(hosts: Vec<MachineStatus>, unknown: Vec<MachineStatus>) -> FleetStatus {
         FleetStatus {
+            troubles: Vec::new(),
             schema: 1,
             site: "lab".to_owned(),
             refused_edit: None,

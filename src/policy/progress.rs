@@ -49,12 +49,20 @@ const CHAINLOAD_PATIENCE_S: i64 = 300;
 /// order, seconds: EDK2 tries PXE by IPv6 for two minutes before it comes to HTTP boot.
 const BOOT_ORDER_S: i64 = 300;
 
+/// So long a machine may ask for addresses before it comes for something else, seconds.
+const ASKS_ON_S: i64 = 2 * Stage::Dhcp.patience_s();
+
+/// After so many boots that ended alike one is stuck, and was not just switched off.
+const LOOP: usize = 2;
+
 /// How an attempt stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// Nothing is known yet.
     Unseen,
+    /// It asked, and got no answer.
+    Refused,
     /// On its way.
     Running,
     /// Joined.
@@ -73,6 +81,7 @@ impl Standing {
     /// Every one.
     pub const ALL: &[Self] = &[
         Self::Unseen,
+        Self::Refused,
         Self::Running,
         Self::Done,
         Self::Away,
@@ -85,6 +94,7 @@ impl Standing {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unseen => "unseen",
+            Self::Refused => "refused",
             Self::Running => "running",
             Self::Done => "done",
             Self::Away => "away",
@@ -126,6 +136,16 @@ impl Machine {
     pub fn believable(&self) -> impl Iterator<Item = &Attempt> {
         let open = self.attempt().is_some_and(|attempt| !attempt.claimed);
         self.attempts.iter().rev().take(if open { 2 } else { 1 })
+    }
+
+    /// What it asked last and was not answered, where it never got as far as a boot.
+    pub fn refusal(&self) -> Option<&BootEvent> {
+        let mut strays = self
+            .strays
+            .iter()
+            .rev()
+            .filter(|_| self.attempts.is_empty());
+        strays.find(|event| event.state == StageState::Ignored)
     }
 
     /// A report of the attempt before proves that the machine was not switched off: the
@@ -217,14 +237,18 @@ impl Machine {
     /// How the machine stands at `now`.
     pub fn standing(&self, now: Timestamp) -> Standing {
         let Some(attempt) = self.attempt() else {
-            return Standing::Unseen;
+            return match self.refusal() {
+                Some(_) => Standing::Refused,
+                None => Standing::Unseen,
+            };
         };
         match attempt.current() {
             Some(event) if event.state == StageState::Fail => Standing::Failed,
             Some(event) if event.state == StageState::Degraded => Standing::Degraded,
             _ if attempt.joined.is_some() => Standing::Done,
             _ if attempt.is_away() => Standing::Away,
-            Some(event) if silence(event, now) > event.stage.patience_s() => Standing::Stalled,
+            Some(event) if is_silent(event, now) => Standing::Stalled,
+            _ if asks_on(attempt, now) || self.fruitless() >= LOOP => Standing::Stalled,
             _ => Standing::Running,
         }
     }
@@ -235,6 +259,29 @@ impl Machine {
         let goes_on = matches!(self.standing(now), Standing::Running | Standing::Stalled);
         let open = move |attempt: &&Attempt| goes_on && attempt.joined.is_none() && !attempt.failed;
         self.believable().filter(open)
+    }
+
+    /// How many boots in a row, the newest not counted, ended without a word where the newest is, or later: each began
+    /// anew before its stage's time was up, and so none was ever silent for long.
+    pub fn fruitless(&self) -> usize {
+        let mut newest_first = self.attempts.iter().rev();
+        let stage = |attempt: &Attempt| {
+            let current = attempt.current()?;
+            let waits = current.stage.patience_s() == 0;
+            let silent = !attempt.claimed && !attempt.failed && attempt.reports() && !waits;
+            (silent && current.state != StageState::Fail).then_some(current.stage)
+        };
+        let Some(now) = newest_first.next().and_then(stage) else {
+            return 0;
+        };
+        let mut before = newest_first.map(stage);
+        let Some(Some(end)) = before.next() else {
+            return 0;
+        };
+        if now > end {
+            return 0;
+        }
+        1 + before.take_while(|stage| *stage == Some(end)).count()
     }
 
     /// Seconds to hold before a reboot: 60, doubled with each failure in a row, at most
@@ -313,16 +360,23 @@ fn push_bounded(events: &mut VecDeque<BootEvent>, event: BootEvent, most: usize)
     events.push_back(event);
 }
 
+/// Whether it asks for an address again and again and comes no further: firmware begins anew before its silence is long.
+fn asks_on(attempt: &Attempt, now: Timestamp) -> bool {
+    let newest = attempt.events.iter().rev();
+    let asked = newest.filter(|event| event.state != StageState::Info);
+    let first = asked.take_while(|event| event.stage == Stage::Dhcp).last();
+    first
+        .is_some_and(|first| now.as_second() - first.at.as_second() > ASKS_ON_S && !attempt.claimed)
+}
+
 fn age(attempt: &Attempt, now: Timestamp) -> i64 {
     now.as_second() - attempt.began.as_second()
 }
 
-/// Seconds since the event; the clock may have jumped, so never below zero.
-fn silence(event: &BootEvent, now: Timestamp) -> i64 {
-    match event.stage.patience_s() {
-        0 => -1,
-        _ => (now.as_second() - event.at.as_second()).max(0),
-    }
+/// Whether nothing came for longer than the event's stage may take; the clock may have jumped.
+pub(super) fn is_silent(event: &BootEvent, now: Timestamp) -> bool {
+    let patience = event.stage.patience_s();
+    patience > 0 && now.as_second() - event.at.as_second() > patience
 }
 
 #[cfg(test)]
@@ -356,6 +410,53 @@ mod tests {
         first.begins = Some(AttemptId(format!("attempt-{second}")));
         machine.fold(first);
         machine
+    }
+
+    /// Boots that each come to `stage`, a minute apart.
+    fn boots(stages: &[Stage]) -> Machine {
+        let mut machine = Machine::default();
+        for (number, stage) in (0..).zip(stages) {
+            let mut first = event(60 * number, Stage::Dhcp, StageState::Ok);
+            first.begins = Some(AttemptId(format!("attempt-{number}")));
+            machine.fold(first);
+            machine.fold(event(60 * number + 5, *stage, StageState::Ok));
+        }
+        machine
+    }
+
+    #[test]
+    fn boots_that_end_alike_again_and_again_are_stuck_though_none_is_silent_for_long() {
+        use Stage::{Dhcp, Identity, Initrd, Kernel};
+        for (stages, fruitless, standing) in [
+            (&[Initrd][..], 0, Standing::Running),
+            (&[Initrd, Initrd], 1, Standing::Running),
+            (&[Initrd, Initrd, Initrd], 2, Standing::Stalled),
+            (&[Initrd, Initrd, Dhcp], 2, Standing::Stalled),
+            (&[Kernel, Initrd, Initrd], 1, Standing::Running),
+            // It is past it now.
+            (&[Initrd, Initrd, Identity], 0, Standing::Running),
+            (&[Kernel, Kernel, Initrd], 0, Standing::Running),
+            (&[Identity, Identity, Initrd], 0, Standing::Running),
+        ] {
+            let machine = boots(stages);
+            let now = at(60 * i64::try_from(stages.len()).unwrap() - 50);
+            assert_eq!(machine.fruitless(), fruitless, "{stages:?}");
+            assert_eq!(machine.standing(now), standing, "{stages:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_addresses_for_minutes_is_stuck() {
+        let mut machine = began(0);
+        for second in (30..=120).step_by(30) {
+            machine.fold(event(second, Stage::Dhcp, StageState::Ok));
+        }
+        assert_eq!(machine.standing(at(120)), Standing::Running);
+        assert_eq!(machine.standing(at(121)), Standing::Stalled);
+        // A loader that was loaded asks anew.
+        machine.fold(event(122, Stage::Loader, StageState::Ok));
+        machine.fold(event(125, Stage::Dhcp, StageState::Ok));
+        assert_eq!(machine.standing(at(140)), Standing::Running);
     }
 
     #[test]

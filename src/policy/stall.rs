@@ -1,23 +1,84 @@
 //! Why a machine fell silent, most likely, and what to try next.
 
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
 use crate::policy::event::{BootEvent, Evidence, Stage, StageState};
-use crate::policy::progress::Attempt;
+use crate::policy::progress::{Attempt, Machine, is_silent};
+use crate::policy::verdict::TOOK_ANOTHER;
 
 /// The most likely reason of a silence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Likely {
     /// What happened, as far as silence tells.
-    pub cause: &'static str,
+    pub cause: Cow<'static, str>,
     /// The next thing to try.
     pub next: &'static str,
 }
 
 const fn likely(cause: &'static str, next: &'static str) -> Likely {
-    Likely { cause, next }
+    Likely {
+        cause: Cow::Borrowed(cause),
+        next,
+    }
+}
+
+/// What the machine asked by DHCP since `event`, and was not answered: no silence, and it says why by itself.
+pub fn refused<'a>(attempt: &'a Attempt, event: &BootEvent) -> Option<&'a BootEvent> {
+    let asks = event.stage == Stage::Dhcp && !attempt.claimed;
+    let mut newest = attempt.events.iter().rev().filter(|_| asks);
+    let newest = newest.find(|known| known.stage == Stage::Dhcp && known.state != StageState::Info);
+    newest.filter(|known| known.state == StageState::Ignored)
+}
+
+/// What comes of a refusal.
+fn after_refusal(refused: &BootEvent) -> Likely {
+    let took_another = refused.message.contains(TOOK_ANOTHER);
+    Likely {
+        cause: Cow::Owned(refused.message.clone()),
+        next: match took_another {
+            true => {
+                "stop that DHCP server, or set `dhcp: proxy` where it is to give the addresses (`bridgehead check --live` shows who answers)"
+            }
+            false => {
+                "`bridgehead explain HOST` shows what it is answered, and which line of hosts.yaml says so"
+            }
+        },
+    }
+}
+
+/// Why a machine is stuck: by its newest boot, or by where those before it ended that ended alike.
+pub fn stuck(machine: &Machine, now: Timestamp) -> Option<Likely> {
+    let attempt = machine.attempt()?;
+    let event = attempt.current()?;
+    let fruitless = machine.fruitless();
+    let before = machine.attempts.iter().rev().nth(1);
+    let before = before.filter(|_| fruitless > 0);
+    let Some((before, end)) = before.and_then(|before| Some((before, before.current()?))) else {
+        return Some(stall(attempt, event));
+    };
+    let boots = match fruitless {
+        1 => "the boot before ended there, too".to_owned(),
+        more => format!("the {more} boots before ended there, too"),
+    };
+    let with_boots = |likely: Likely| Likely {
+        cause: Cow::Owned(format!("{} ({boots})", likely.cause)),
+        ..likely
+    };
+    match (event.stage == end.stage, is_silent(event, now)) {
+        (true, _) => Some(with_boots(stall(attempt, event))),
+        // This time it did not even come so far.
+        (false, true) => Some(stall(attempt, event)),
+        (false, false) => Some(with_boots(stall(before, end))),
+    }
 }
 
 /// Why nothing came after this event of the attempt.
 pub fn stall(attempt: &Attempt, event: &BootEvent) -> Likely {
+    if let Some(refused) = refused(attempt, event) {
+        return after_refusal(refused);
+    }
     // What the initrd says of itself, by its stages; the daemon may have noted something for one of them, too.
     if event.stage >= Stage::Early && event.evidence == Evidence::Reported {
         return inside(event);
@@ -136,11 +197,8 @@ fn inside(event: &BootEvent) -> Likely {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::policy::event::{AttemptId, MachineId};
-    use crate::policy::progress::Machine;
 
     fn event(second: i64, stage: Stage, state: StageState, evidence: Evidence) -> BootEvent {
         let at = Timestamp::from_second(second).unwrap();
@@ -151,7 +209,7 @@ mod tests {
     }
 
     /// The cause after the last of these events.
-    fn cause(events: &[(Stage, StageState, Evidence)]) -> &'static str {
+    fn cause(events: &[(Stage, StageState, Evidence)]) -> String {
         let mut machine = Machine::default();
         for (second, (stage, state, evidence)) in (0..).zip(events) {
             let mut event = event(second, *stage, *state, *evidence);
@@ -159,7 +217,75 @@ mod tests {
             machine.fold(event);
         }
         let attempt = machine.attempt().unwrap();
-        stall(attempt, attempt.current().unwrap()).cause
+        stall(attempt, attempt.current().unwrap())
+            .cause
+            .into_owned()
+    }
+
+    #[test]
+    fn what_was_refused_since_is_no_silence() {
+        let mut machine = Machine::default();
+        let mut offer = event(0, Stage::Dhcp, StageState::Ok, Evidence::Sent);
+        offer.begins = Some(AttemptId("a".into()));
+        machine.fold(offer);
+        let mut took = event(1, Stage::Dhcp, StageState::Ignored, Evidence::Sent);
+        took.message = format!("no answer to Request: {TOOK_ANOTHER} 10.77.0.9");
+        machine.fold(took);
+        let likely = |machine: &Machine| {
+            let attempt = machine.attempt().unwrap();
+            stall(attempt, attempt.current().unwrap())
+        };
+        assert!(
+            likely(&machine)
+                .cause
+                .ends_with("another DHCP server, 10.77.0.9")
+        );
+        assert!(likely(&machine).next.contains("stop that DHCP server"));
+        // It came to us in the end.
+        machine.fold(event(
+            2,
+            Stage::Dhcp,
+            StageState::Ok,
+            Evidence::Acknowledged,
+        ));
+        assert!(likely(&machine).cause.contains("no loader asked for"));
+        machine.fold(event(3, Stage::Dhcp, StageState::Ignored, Evidence::Sent));
+        assert!(likely(&machine).next.contains("explain HOST"));
+    }
+
+    #[test]
+    fn where_boots_end_alike_the_cause_is_that_of_their_end() {
+        let mut machine = Machine::default();
+        let boot = |machine: &mut Machine, second, stages: &[Stage]| {
+            let mut first = event(second, Stage::Dhcp, StageState::Ok, Evidence::Sent);
+            first.begins = Some(AttemptId(second.to_string()));
+            machine.fold(first);
+            for (after, stage) in (1..).zip(stages) {
+                machine.fold(event(
+                    second + after,
+                    *stage,
+                    StageState::Ok,
+                    Evidence::Sent,
+                ));
+            }
+        };
+        let whole = [Stage::Script, Stage::Kernel, Stage::Initrd];
+        boot(&mut machine, 0, &whole);
+        boot(&mut machine, 150, &whole);
+        boot(&mut machine, 300, &[]);
+        let cause = |machine: &Machine, second| {
+            let now = Timestamp::from_second(second).unwrap();
+            stuck(machine, now).unwrap().cause.into_owned()
+        };
+        let told = cause(&machine, 301);
+        assert!(
+            told.contains("no word from the initrd") && told.contains("the 2 boots before"),
+            "{told}"
+        );
+        // It is silent at an earlier stage now.
+        assert!(cause(&machine, 400).contains("did not take it"));
+        boot(&mut machine, 450, &whole);
+        assert!(cause(&machine, 700).contains("no word from the initrd"));
     }
 
     #[test]

@@ -205,6 +205,9 @@ impl Because {
     }
 }
 
+/// How [`Because::OtherServer`] begins, by which a stall knows it again.
+pub(super) const TOOK_ANOTHER: &str = "it took the offer of another DHCP server,";
+
 impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -223,7 +226,7 @@ impl fmt::Display for Because {
                 f,
                 "half of the pool rests because somebody has its addresses without a lease, and {address} does not rest as well: look for who answers ARP for it (arping {address})"
             ),
-            Self::OtherServer(server) => write!(f, "it took the offer of {server}"),
+            Self::OtherServer(server) => write!(f, "{TOOK_ANOTHER} {server}"),
             Self::NoNetwork(address) => {
                 write!(f, "no network in the inventory covers {address}")
             }

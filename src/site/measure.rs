@@ -30,6 +30,11 @@ impl Site {
         fleet
             .certificate_end
             .set(end.map_or(0, Timestamp::as_second));
+        let mut troubles = Count::new();
+        for trouble in self.troubles() {
+            *troubles.entry(trouble.part).or_default() += 1;
+        }
+        set(&fleet.troubles, &troubles);
         set(&self.metrics.leases.leases, &self.count_leases());
     }
 

@@ -23,6 +23,7 @@ pub mod report;
 pub mod secrets;
 pub mod snapshot;
 mod tls;
+pub mod trouble;
 pub mod why;
 
 use std::collections::HashMap;
@@ -62,6 +63,8 @@ pub struct Site {
     own: RwLock<Arc<OwnAddresses>>,
     /// What boots under way keep over an edit.
     pub pins: pins::Pins,
+    /// What is wrong with the daemon itself.
+    pub troubles: trouble::Troubles,
     /// Who edits the inventory's file.
     pub scribe: Scribe,
     /// What is counted.
@@ -96,6 +99,7 @@ impl Site {
             discovery: discovery::Discovery::default(),
             own: RwLock::default(),
             pins: pins::Pins::default(),
+            troubles: trouble::Troubles::default(),
             scribe: Scribe::none("this site has nobody who edits its file"),
             metrics,
         }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::inventory::model::{DhcpMode, MacAddr, Network};
 
@@ -102,12 +103,25 @@ pub struct Known {
 
 /// Every server that answers, by interface.
 #[derive(Debug, Default)]
-pub struct OtherServers(Mutex<BTreeMap<(String, Ipv4Addr, MacAddr), Known>>);
+pub struct OtherServers {
+    known: Mutex<BTreeMap<(String, Ipv4Addr, MacAddr), Known>>,
+    suspected: watch::Sender<()>,
+}
 
 impl OtherServers {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Ipv4Addr, MacAddr), Known>> {
         // Every change is one call.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A machine took another server's offer: it is time to look.
+    pub fn suspect(&self) {
+        self.suspected.send_replace(());
+    }
+
+    /// Changes when there is reason to look.
+    pub fn suspected(&self) -> watch::Receiver<()> {
+        self.suspected.subscribe()
     }
 
     /// All of them, with the interface each was heard on.

@@ -91,7 +91,9 @@ fn event(
 fn message(fields: &BTreeMap<&str, &str>) -> String {
     let get = |key| fields.get(key).copied().filter(|value| !value.is_empty());
     let mut text = get("message").unwrap_or("").to_owned();
-    if let Some(number) = get("try").filter(|number| *number != "1") {
+    // Of a retry the words say it already.
+    let new = |number: &&str| *number != "1" && !text.contains(&format!("(try {number}"));
+    if let Some(number) = get("try").filter(new) {
         text += &format!(" (try {number})");
     }
     if text.is_empty() {

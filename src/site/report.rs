@@ -1,6 +1,6 @@
 //! Where every machine stands, as `status` and `log` tell it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -8,13 +8,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::others::Known;
+use super::trouble::Trouble;
 use super::{ReloadState, Site};
 use crate::inventory::model::{Host, Inventory};
 use crate::policy::enrol::awaits;
 use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
 use crate::policy::near::near_misses;
 use crate::policy::progress::{Attempt, Machine, Standing};
-use crate::policy::stall::stall;
+use crate::policy::stall::{refused, stuck};
 use crate::timeline::SyslogLine;
 
 /// Version of the JSON; a change that could break a reader makes it 2.
@@ -38,6 +39,9 @@ pub struct FleetStatus {
     pub site: String,
     /// Why the last edit is not served, if it is not.
     pub refused_edit: Option<String>,
+    /// What is wrong with the daemon itself.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
     /// Listed hosts, by name.
     pub hosts: Vec<MachineStatus>,
     /// Machines that are not listed.
@@ -80,7 +84,7 @@ pub struct MachineStatus {
     pub host: String,
     /// The stage it is in; `None` before it was ever seen.
     pub stage: Option<String>,
-    /// `unseen`, `running`, `done`, `away`, `degraded`, `failed` or `stalled`.
+    /// `unseen`, `refused`, `running`, `done`, `away`, `degraded`, `failed` or `stalled`.
     pub state: String,
     /// Since when it is there.
     pub since: Option<Timestamp>,
@@ -232,16 +236,18 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
         let attempt = status.attempt.clone().map(AttemptId);
         status.edit_waits = attempt.is_some_and(|attempt| site.pins.is_concerned(&attempt));
     }
-    let unheard = hosts.iter().filter(|host| host.attempt.is_none());
-    let unheard: HashSet<&str> = unheard.map(|host| &*host.host).collect();
+    let unheard = hosts.iter_mut().filter(|host| host.attempt.is_none());
+    let mut unheard: BTreeMap<String, &mut MachineStatus> =
+        unheard.map(|host| (host.host.clone(), host)).collect();
     for status in &mut unknown {
-        add_near_miss(status, inventory, &unheard);
+        add_near_miss(status, inventory, &mut unheard);
     }
     site.discovery.describe(&mut unknown);
     FleetStatus {
         schema: SCHEMA,
         site: inventory.site.clone(),
         refused_edit: reload.refused(),
+        troubles: site.troubles(),
         hosts,
         unknown,
         suppressed: site.timeline.suppressed(),
@@ -289,13 +295,25 @@ fn unlisted(inventory: &Inventory, machines: &Machines, now: Timestamp) -> Vec<M
         .collect()
 }
 
-/// A host that does not come and a stranger that does are often one machine, and a typing mistake.
-fn add_near_miss(status: &mut MachineStatus, inventory: &Inventory, unheard: &HashSet<&str>) {
-    let mac = MachineId(status.host.clone()).unlisted_mac();
-    let near = mac.map(|mac| near_misses(mac, &inventory.by_mac));
-    let mut near = near.unwrap_or_default().into_iter();
-    if let Some(near) = near.find(|near| unheard.contains(&*near.host)) {
+/// A host that does not come and a stranger that does are often one machine, and a typing mistake: both are told so.
+fn add_near_miss(
+    status: &mut MachineStatus,
+    inventory: &Inventory,
+    unheard: &mut BTreeMap<String, &mut MachineStatus>,
+) {
+    let Some(mac) = MachineId(status.host.clone()).unlisted_mac() else {
+        return;
+    };
+    let near = near_misses(mac, &inventory.by_mac).into_iter();
+    for near in near {
+        let Some(host) = unheard.get_mut(&near.host) else {
+            continue;
+        };
+        if host.note.is_empty() {
+            host.note = format!("{mac} asks, {near}: a typing mistake?");
+        }
         status.note = format!("{near}: a typing mistake? {}", status.note);
+        return;
     }
 }
 
@@ -311,7 +329,9 @@ pub(super) fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> M
     let current = attempt.and_then(Attempt::current);
     let since = match (standing, attempt.and_then(|attempt| attempt.joined)) {
         (Standing::Done, Some(joined)) => Some(joined),
-        _ => current.map(|event| since(attempt, event)),
+        _ => current
+            .map(|event| since(attempt, event))
+            .or_else(|| Some(machine.refusal()?.at)),
     };
     MachineStatus {
         host: name.to_owned(),
@@ -322,7 +342,7 @@ pub(super) fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> M
         attempt: attempt.map(|attempt| attempt.id.0.clone()),
         entry: attempt.and_then(|attempt| Some(attempt.choice.as_ref()?.entry.clone())),
         edit_waits: false,
-        note: note(standing, machine),
+        note: note(standing, machine, now),
         rack: None,
         unit: None,
         stages: attempt.map(stages).unwrap_or_default(),
@@ -340,7 +360,7 @@ fn since(attempt: Option<&Attempt>, current: &BootEvent) -> Timestamp {
     attempt.map_or(first.at, |attempt| attempt.time_of(first))
 }
 
-fn note(standing: Standing, machine: &Machine) -> String {
+fn note(standing: Standing, machine: &Machine, now: Timestamp) -> String {
     let attempt = machine.attempt();
     let Some((attempt, event)) = attempt.and_then(|known| Some((known, known.current()?))) else {
         // What was refused is all that there is to say.
@@ -353,10 +373,15 @@ fn note(standing: Standing, machine: &Machine) -> String {
     let hint: String = hint.map(|hint| format!("{hint}; ")).collect();
     match standing {
         Standing::Stalled => {
-            let cause = stall(attempt, event).cause;
-            format!("{hint}{cause} (last: {})", event.message)
+            let cause = stuck(machine, now).map(|likely| likely.cause);
+            format!(
+                "{hint}{} (last: {})",
+                cause.unwrap_or_default(),
+                event.message
+            )
         }
         Standing::Failed => format!("{hint}{}", event.message),
+        Standing::Running => refused(attempt, event).unwrap_or(event).message.clone(),
         _ => event.message.clone(),
     }
 }

@@ -10,7 +10,7 @@ use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::{Hint, hints};
 use crate::policy::near::near_misses;
 use crate::policy::progress::{Attempt, Machine, Standing};
-use crate::policy::stall::stall;
+use crate::policy::stall::{Likely, refused, stall, stuck};
 use crate::timeline::SyslogLine;
 
 /// Version of the JSON.
@@ -27,7 +27,7 @@ pub struct Why {
     pub schema: u32,
     /// Its name, or `mac-…`.
     pub host: String,
-    /// `unseen`, `running`, `done`, `away`, `degraded`, `failed` or `stalled`.
+    /// `unseen`, `refused`, `running`, `done`, `away`, `degraded`, `failed` or `stalled`.
     pub state: String,
     /// The stage that it is in.
     pub stage: Option<String>,
@@ -104,11 +104,12 @@ pub fn why(site: &Site, id: &MachineId, words: &Words, now: Timestamp) -> Option
     let machine = known.unwrap_or_default();
     let status = report::machine_status(&id.0, &machine, now);
     let (cause, next) = match (id.unlisted_mac(), host) {
-        (Some(mac), None) => stranger(site, &machine, mac),
+        (Some(mac), None) => stranger(site, &machine, mac, now),
         _ => reason(site, host.map(AsRef::as_ref), &machine, now),
     };
     let hints = words.hints(&machine);
     let known = hints.iter().rev().map(|hint| hint.next.clone());
+    let ours = ours(site, &status.state);
     Some(Why {
         schema: SCHEMA,
         host: id.0.clone(),
@@ -118,10 +119,21 @@ pub fn why(site: &Site, id: &MachineId, words: &Words, now: Timestamp) -> Option
         attempt: status.attempt,
         last: last_words(&machine),
         cause,
-        next: known.chain(next).collect(),
+        next: ours.into_iter().chain(known).chain(next).collect(),
         syslog: words.syslog[words.syslog.len().saturating_sub(LAST)..].to_vec(),
         hints,
     })
+}
+
+/// What is wrong with the daemon itself comes first: then the host is not to blame.
+fn ours(site: &Site, state: &str) -> Vec<String> {
+    let waits = [Standing::Unseen, Standing::Refused, Standing::Stalled];
+    if waits.iter().all(|one| one.name() != state) {
+        return Vec::new();
+    }
+    let troubles = site.troubles().into_iter();
+    let stopped = troubles.filter(|trouble| trouble.part.stops_boots());
+    stopped.map(|trouble| trouble.message).collect()
 }
 
 fn last_words(machine: &Machine) -> Vec<Said> {
@@ -153,7 +165,7 @@ fn said(event: &BootEvent, at: Timestamp) -> Said {
 }
 
 /// Of a machine that is not listed, or was not when it asked.
-fn stranger(site: &Site, machine: &Machine, mac: MacAddr) -> Reason {
+fn stranger(site: &Site, machine: &Machine, mac: MacAddr, now: Timestamp) -> Reason {
     let snapshot = site.snapshot();
     let inventory = &snapshot.inventory;
     if let Some(host) = inventory.by_mac.get(&mac) {
@@ -174,7 +186,7 @@ fn stranger(site: &Site, machine: &Machine, mac: MacAddr) -> Reason {
                 "{mac} is not in the inventory, and `unknown: {{policy: ignore}}` leaves such machines without an answer"
             )
         }
-        None => format!("{mac} is not in the inventory, so it waits at its loader"),
+        None => stands(machine, mac, now),
     };
     let near = near_misses(mac, &inventory.by_mac).into_iter();
     let mut next: Vec<_> = near
@@ -186,10 +198,35 @@ fn stranger(site: &Site, machine: &Machine, mac: MacAddr) -> Reason {
             )
         })
         .collect();
+    next.extend(before_its_loader(machine, now).map(|likely| likely.next.to_owned()));
     next.push(format!(
-        "list it: `NAME: {{mac: \"{mac}\", ip: …, profile: …}}` under `hosts`; it goes on by itself"
+        "list it: `bridgehead discover approve {mac} --name NAME --profile PROFILE`, or a line under `hosts`; it goes on by itself"
     ));
     (cause, next)
+}
+
+/// Why it does not even come to wait, if it fell silent before.
+fn before_its_loader(machine: &Machine, now: Timestamp) -> Option<Likely> {
+    stuck(machine, now).filter(|_| machine.standing(now) == Standing::Stalled)
+}
+
+/// How far a machine came that is not listed.
+fn stands(machine: &Machine, mac: MacAddr, now: Timestamp) -> String {
+    let held = machine.attempt().and_then(Attempt::current);
+    let held = held.is_some_and(|event| event.stage >= Stage::Script);
+    match before_its_loader(machine, now) {
+        Some(_) if held => {
+            format!("{mac} is not in the inventory; it waited at its loader, and fell silent")
+        }
+        Some(likely) => format!(
+            "{mac} is not in the inventory, and it did not come to its loader: {}",
+            likely.cause
+        ),
+        None if held => format!("{mac} is not in the inventory, so it waits at its loader"),
+        None => format!(
+            "{mac} is not in the inventory: it gets an address of the pool, and will wait at its loader"
+        ),
+    }
 }
 
 fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -> Reason {
@@ -198,7 +235,7 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
     let Some((attempt, event)) = attempt.and_then(|known| Some((known, known.current()?))) else {
         return unheard(site, host, machine);
     };
-    let likely = stall(attempt, event);
+    let likely = stuck(machine, now).unwrap_or_else(|| stall(attempt, event));
     let waited = now.as_second() - event.at.as_second();
     match standing {
         Standing::Done => ("nothing is wrong: it has joined".to_owned(), Vec::new()),
@@ -206,6 +243,13 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
             "it runs what does not report: its local disk, or a kernel alone".to_owned(),
             Vec::new(),
         ),
+        Standing::Running if event.state == StageState::Retry => (
+            format!("{} is tried again: {}", event.stage, event.message),
+            vec![likely.next.to_owned()],
+        ),
+        Standing::Running if refused(attempt, event).is_some() => {
+            (likely.cause.into_owned(), vec![likely.next.to_owned()])
+        }
         Standing::Running if event.stage.patience_s() == 0 => (
             format!(
                 "nothing is wrong: at {} it stays until somebody acts there, and has for {waited} s",
@@ -213,7 +257,7 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
             ),
             Vec::new(),
         ),
-        Standing::Running | Standing::Unseen => (
+        Standing::Running | Standing::Unseen | Standing::Refused => (
             format!(
                 "it is on its way; after {} it may be silent for {} s, and has been for {waited} s",
                 event.stage,
@@ -229,7 +273,7 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
             if event.stage == Stage::Dhcp {
                 next.splice(0..0, rivals(site));
             }
-            (likely.cause.to_owned(), next)
+            (likely.cause.into_owned(), next)
         }
     }
 }
@@ -256,7 +300,8 @@ fn unheard(site: &Site, host: Option<&Host>, machine: &Machine) -> Reason {
         .rev()
         .find(|event| event.state == StageState::Ignored);
     if let Some(event) = refused {
-        return (event.message.clone(), Vec::new());
+        let next = "`bridgehead explain HOST` shows what it is answered, and which line of hosts.yaml says so";
+        return (event.message.clone(), vec![next.to_owned()]);
     }
     if let Some(host) = host.filter(|host| host.waits_for_hardware()) {
         return (
@@ -277,11 +322,20 @@ fn unheard(site: &Site, host: Option<&Host>, machine: &Machine) -> Reason {
         "switch it on, with network boot first in its firmware's boot order".to_owned(),
         "look at its cable, the switch port's VLAN, and the relay if it is in another network"
             .to_owned(),
-        "compare the MAC on its screen or BMC with hosts.yaml".to_owned(),
+        format!("compare the MAC on its screen or BMC with {}", place(host)),
     ]);
     (
         format!("nothing was ever heard of its {}", listed.join(", ")),
         next,
+    )
+}
+
+/// Where it is listed.
+fn place(host: Option<&Host>) -> String {
+    let origin = host.map(|host| &host.origin);
+    origin.map_or_else(
+        || "hosts.yaml".to_owned(),
+        |at| format!("{}:{}", at.file, at.line),
     )
 }
 
@@ -299,9 +353,9 @@ fn mistyped(site: &Site, host: Option<&Host>) -> Vec<String> {
     let miss = |mac: MacAddr| {
         let near = near_misses(mac, &snapshot.inventory.by_mac);
         let near = near.into_iter().find(|near| near.host == host.name)?;
-        let (file, line) = (&host.origin.file, host.origin.line);
+        let place = place(Some(host));
         Some(format!(
-            "{mac} asks, {near}: if it is this host, correct `mac` ({file}:{line})"
+            "{mac} asks, {near}: if it is this host, correct `mac` ({place})"
         ))
     };
     asking.into_iter().filter_map(miss).collect()
@@ -371,8 +425,17 @@ mod tests {
         assert!(
             told(&site, name, "", 6)
                 .cause
-                .contains("waits at its loader")
+                .contains("will wait at its loader")
         );
+        let stuck = told(&site, name, "", 200);
+        assert!(
+            stuck
+                .cause
+                .contains("did not come to its loader: address offered"),
+            "{}",
+            stuck.cause
+        );
+        assert_eq!(stuck.next.len(), 3, "{:?}", stuck.next);
         // The host that it is near has come: it is another machine.
         let asks = event("kvm01", 7, Stage::Dhcp, StageState::Ok);
         site.timeline.record_asking(asks, Asker::PxeRom);

@@ -91,6 +91,16 @@ impl EventLog {
         !self.broken
     }
 
+    /// What is wrong with it now: what comes is kept in memory alone.
+    pub fn fault(&self) -> Option<String> {
+        self.broken.then(|| {
+            format!(
+                "boot events are kept in memory alone, {} can't be written: make room on the disk, or look at it",
+                self.path.display()
+            )
+        })
+    }
+
     fn try_append(
         &mut self,
         event: &BootEvent,

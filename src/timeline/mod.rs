@@ -314,6 +314,11 @@ impl Timeline {
         look(&self.lock().machines)
     }
 
+    /// Why events are not on disk, if they are not.
+    pub fn unwritten(&self) -> Option<String> {
+        self.lock().log.fault()
+    }
+
     /// Seconds a machine should hold before it reboots.
     pub fn hold_s(&self, machine: &MachineId) -> u32 {
         self.lock()

@@ -7,6 +7,7 @@
 mod addressing;
 mod answers;
 mod approve;
+mod broken;
 mod clients;
 mod dhcp;
 mod discover;

@@ -59,6 +59,11 @@ fn a_mistyped_mac_is_named_and_captured_packets_are_answered_as_they_were() {
         status.contains("one digit off kvm01's 52:54:00:00:00:01"),
         "{status}"
     );
+    let host = status.lines().find(|line| line.starts_with("kvm01 "));
+    assert!(
+        host.is_some_and(|line| line.contains(&format!("{STRANGER} asks, one digit off"))),
+        "{status}"
+    );
     let why = said("why", &["kvm01"]);
     assert!(
         why.contains(&format!("1. {STRANGER} asks, one digit off")),

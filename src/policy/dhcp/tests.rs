@@ -286,7 +286,7 @@ fn release_and_decline_are_believed_of_the_senders_own_address_alone() {
     release.options.insert(54, vec![10, 77, 0, 99]);
     let (believed, words) = told(&release);
     assert!(
-        !believed && words.contains("it took the offer of 10.77.0.99"),
+        !believed && words.contains("it took the offer of another DHCP server, 10.77.0.99"),
         "{words}"
     );
 }
