@@ -144,6 +144,9 @@ fn heading(told: &Explanation) -> String {
         let near: Vec<_> = told.near.iter().map(ToString::to_string).collect();
         let _ = write!(text, ": a slip of the hand? It is {}", near.join(", "));
     }
+    if let Some(policy) = &told.policy {
+        let _ = write!(text, "\nIf it boots, {policy}");
+    }
     let server = &told.server;
     let (address, network, why) = (server.address, &server.network, server.why);
     let place = server.relay.map_or("in".to_owned(), |relay| {

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod config_names;
+mod enrolment;
 mod interfaces;
 mod links;
 mod neighbours;
@@ -198,6 +199,8 @@ async fn serve(
     }
     let reloader = reload::Reloader::new(options, app.clone(), roots, bound);
     services.spawn("reload", reloader.run(hangup, shutdown.clone()));
+    let enrolment = enrolment::run(app.site.clone(), shutdown.clone());
+    services.spawn("the enrolment of new machines", enrolment);
     let addresses = own::follow(app.site.clone(), served, shutdown.clone());
     services.spawn("the look at our own addresses", addresses);
     remind_of_certificate(&app, &mut services, &shutdown);

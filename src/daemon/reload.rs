@@ -66,6 +66,7 @@ impl Reloader {
                 () = shutdown.cancelled() => return,
                 _ = hangup.recv() => true,
                 _ = look.tick() => false,
+                () = self.app.site.enrolment.written.notified() => false,
             };
             self.app.site.unpin();
             let seen = self.fingerprint();

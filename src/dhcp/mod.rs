@@ -130,9 +130,23 @@ impl Desk {
                 None => std::future::pending().await,
             }
         };
+        let answer = async {
+            let mut questions = self.site.enrolment.link();
+            while let (Some(question), Some(prober)) = (questions.recv().await, &self.prober) {
+                let found = prober.probe(question.address, self.now()).await;
+                let holder = match found {
+                    Found::Taken(mac) => Some(mac),
+                    Found::Free | Found::Skipped => None,
+                };
+                // Who asked may have gone.
+                let _ = question.answer.send(holder);
+            }
+            std::future::pending::<()>().await;
+        };
         let watch = others::watch(self.socket.interface.clone(), &self.site, shutdown);
         tokio::select! {
             () = hear => {}
+            () = answer => {}
             () = watch => {}
         }
     }

@@ -24,6 +24,7 @@ use crate::dhcp::decide;
 use crate::inventory::model::{Boots, Firmware, Host, MacAddr};
 use crate::policy::client::{Asker, Client};
 use crate::policy::dhcp::{Port, Received};
+use crate::policy::enrol::promise;
 use crate::policy::event::{AttemptId, MachineId};
 use crate::policy::lease::LeaseTable;
 use crate::policy::near::{NearMiss, near_misses};
@@ -81,6 +82,8 @@ pub struct Explanation {
     pub listed: bool,
     /// Listed MACs that may have been meant, where it is not.
     pub near: Vec<NearMiss>,
+    /// What the network's policy makes of it, where it is not.
+    pub policy: Option<String>,
     /// Where the daemon stands.
     pub server: Stand,
     /// What is asked and answered, in order.
@@ -318,6 +321,10 @@ impl Play<'_> {
             mac,
             listed: self.host.is_some(),
             near,
+            policy: self
+                .host
+                .is_none()
+                .then(|| promise(inventory, &self.server.network)),
             cmdline,
             values: booted
                 .as_deref()

@@ -48,8 +48,11 @@ pub(super) async fn ipxe_script(
 ) -> Reply {
     let reply = loader_config(&state, *ends, ConfigKind::Ipxe, &mac, None)?;
     // Whoever has its script has the machine's own address.
-    if let (Some(query), Ok(mac)) = (query, mac.parse()) {
-        state.site.discovery.told(mac, Identity::of_query(&query));
+    if let Ok(mac) = mac.parse() {
+        if let Some(query) = query {
+            state.site.discovery.told(mac, Identity::of_query(&query));
+        }
+        state.site.enrolment.consider(mac);
     }
     Ok(reply)
 }

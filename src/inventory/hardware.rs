@@ -14,12 +14,14 @@ pub struct Plug {
     pub switch: Sourced<String>,
     /// What the switch calls the port.
     pub port: Sourced<String>,
+    /// What is compared.
+    pub key: PlugKey,
 }
 
 impl Plug {
-    /// What is compared.
-    pub fn key(&self) -> PlugKey {
-        PlugKey::new(&self.switch, &self.port)
+    pub(super) fn new(switch: Sourced<String>, port: Sourced<String>) -> Self {
+        let key = PlugKey::new(&switch, &port);
+        Self { switch, port, key }
     }
 }
 

@@ -163,9 +163,8 @@ impl Check<'_> {
         let Some(ip) = seed.ip else {
             return;
         };
-        let plug = seed.plug.map(|(switch, port)| Plug {
-            switch: faults.sourced(switch, layer),
-            port: faults.sourced(port, layer),
+        let plug = seed.plug.map(|(switch, port)| {
+            Plug::new(faults.sourced(switch, layer), faults.sourced(port, layer))
         });
         let Some(home) = home.or_else(|| home_at(ip.value, &network)) else {
             return;

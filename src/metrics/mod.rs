@@ -12,6 +12,7 @@
 //! fill the memory of the daemon and of whoever reads this.
 
 mod dhcp;
+mod enrol;
 mod fleet;
 mod http;
 mod label;
@@ -24,6 +25,7 @@ mod timeline;
 mod udp;
 
 pub use dhcp::{DhcpMessage, DhcpMetrics, OtherServer, PacketResult, ProbeResult, Silence};
+pub use enrol::{EnrolMetrics, EnrolResult};
 pub use fleet::FleetMetrics;
 pub use http::{HttpMetrics, HttpRoute, StatusClass};
 pub use label::{Each, Label};
@@ -54,6 +56,8 @@ pub struct Metrics {
     pub http: HttpMetrics,
     /// DHCP.
     pub dhcp: DhcpMetrics,
+    /// Machines that become hosts by themselves.
+    pub enrol: EnrolMetrics,
     /// Leases; set when somebody asks.
     pub leases: LeaseMetrics,
     /// NFS.
@@ -81,8 +85,10 @@ impl Metrics {
         let (timeline, sockets) = (TimelineMetrics::default(), WatchedSockets::default());
         let (http, tftp) = (HttpMetrics::default(), TftpMetrics::default());
         let syslog = SyslogMetrics::default();
+        let enrol = EnrolMetrics::default();
         let (dhcp, nfs) = (DhcpMetrics::default(), NfsMetrics::default());
         dhcp.register(own);
+        enrol.register(own);
         fleet.register(own);
         http.register(own);
         tftp.register(own);
@@ -93,6 +99,7 @@ impl Metrics {
         own.register_collector(Box::new(sockets.clone()));
         Self {
             dhcp,
+            enrol,
             fleet,
             http,
             leases,

@@ -89,10 +89,8 @@ fn uuid(request: &Request, asker: Asker) -> Option<String> {
 }
 
 /// Where a relay heard the machine (option 82, RFC 3046): its port (82.1) and who the relay or switch is (82.2).
-fn port(request: &Request) -> Option<String> {
-    let circuit = request.relay_info(1).filter(|id| !id.is_empty());
-    let remote = request.relay_info(2).filter(|id| !id.is_empty());
-    match (circuit.map(identifier), remote.map(identifier)) {
+fn port(circuit: Option<String>, remote: Option<String>) -> Option<String> {
+    match (circuit, remote) {
         (Some(circuit), Some(remote)) => Some(format!("{circuit} of {remote}")),
         (Some(one), None) => Some(one),
         (None, Some(remote)) => Some(format!("a port of {remote}")),
@@ -141,6 +139,12 @@ pub struct Discovered {
     pub relay: Option<Ipv4Addr>,
     /// The port that the relay heard it on.
     pub port: Option<String>,
+    /// That port alone: option 82's circuit ID.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub circuit_id: Option<String>,
+    /// Who the relay or switch is: option 82's remote ID.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub remote_id: Option<String>,
     /// When it was first heard.
     pub first_seen: Timestamp,
     /// When it was last heard.
@@ -166,13 +170,17 @@ impl Discovered {
             uuid: uuid(request, client.asker),
             ..Identity::default()
         };
+        let id = |code| request.relay_info(code).filter(|id| !id.is_empty());
+        let (circuit_id, remote_id) = (id(1).map(identifier), id(2).map(identifier));
         Self {
             mac: client.mac,
             network,
             architecture: client.architecture(),
             identity,
             relay: (!request.giaddr.is_unspecified()).then_some(request.giaddr),
-            port: port(request),
+            port: port(circuit_id.clone(), remote_id.clone()),
+            circuit_id,
+            remote_id,
             first_seen: now,
             last_seen: now,
             discovers: 1,

@@ -1,28 +1,354 @@
 //! Machines that become hosts by themselves: which host, and why not.
+//!
+//! Decided of a machine that waits at its loader, at the address that it was given: a bare DISCOVER can be forged by
+//! anybody. What a machine says of itself proves nothing either, so a host that has a machine loses it to nobody while
+//! there is any sign of that machine's life.
 
-use crate::inventory::model::{Host, UnknownPolicy};
+mod words;
 
-/// What a host waits for that has no MAC.
-pub fn awaits(host: &Host) -> String {
-    let network = &host.network;
-    let policy = network.unknown.policy;
-    let what = match (policy, &host.serial, &host.plug) {
-        (UnknownPolicy::BySerial, Some(serial), _) => {
-            format!("the machine with the serial number {}", **serial)
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::inventory::hardware::{PlugKey, serial_key};
+use crate::inventory::model::{Host, Inventory, MacAddr, UnknownPolicy};
+use crate::policy::discovered::Discovered;
+use crate::policy::near::near_misses;
+
+pub use words::{awaits, promise};
+
+/// So long must a host be silent until another machine takes its place, seconds: a server's firmware may take most of
+/// it, and a host that runs renews its lease within.
+pub const SILENCE_S: i64 = 600;
+
+/// A sign of life of a host's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sign {
+    /// When.
+    pub at: Timestamp,
+    /// What it was.
+    pub kind: SignKind,
+}
+
+/// What tells that a machine lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignKind {
+    /// It asked for something, or reported.
+    Heard,
+    /// It holds its lease.
+    Lease,
+    /// Somebody has its address.
+    Answered,
+    /// None: it may be restarting since another machine first claimed to be it.
+    Claimed,
+}
+
+/// What becomes of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It becomes a host.
+    Enrol(Enrol),
+    /// It waits.
+    Wait(Because),
+}
+
+/// A host that a machine becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrol {
+    /// The host.
+    pub host: Arc<Host>,
+    /// The MAC that the host has until then.
+    pub replaces: Option<MacAddr>,
+    /// Why this one.
+    pub because: Evidence,
+}
+
+/// What makes a machine a certain host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// It is the next that is free.
+    NextFree,
+    /// It has the machine's serial number.
+    Serial(String),
+    /// The machine is plugged into its switch port.
+    Port(Plugged),
+}
+
+/// A switch port, as somebody says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugged {
+    /// The switch.
+    pub switch: String,
+    /// Its port.
+    pub port: String,
+}
+
+/// Why a machine waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Because {
+    /// It asked for an address, and not for what its loader should do.
+    NotHeld,
+    /// It asks where no network is.
+    NoNetwork,
+    /// The policy of its network lists none by itself.
+    ByHand(String, UnknownPolicy),
+    /// It looks like a virtual machine.
+    Virtual(String),
+    /// Its MAC is a slip away from that of a host that was never heard of.
+    Near(String),
+    /// No host of its network waits for any machine.
+    NoFreeHost(String),
+    /// It has not said its serial number.
+    NoSerial,
+    /// It says a serial number that many have.
+    JunkSerial(String),
+    /// No host has its serial number.
+    StrangeSerial(String),
+    /// Nobody says where it is plugged in.
+    NoPort,
+    /// No host is plugged in there.
+    StrangePort(Plugged),
+    /// The host is of another network.
+    Elsewhere {
+        /// The host.
+        host: String,
+        /// Its network.
+        network: String,
+        /// What makes the machine that host.
+        evidence: Evidence,
+    },
+    /// Which of the host's MACs would go?
+    SeveralMacs(String, Evidence),
+    /// The host has a machine, and that is alive.
+    Alive {
+        /// The host.
+        host: String,
+        /// How that is known.
+        sign: Sign,
+        /// What the other machine says.
+        evidence: Evidence,
+        /// When that was decided.
+        now: Timestamp,
+    },
+}
+
+impl Because {
+    /// Whether the operator should look: a machine says that it is a host that is alive.
+    pub fn is_suspicious(&self) -> bool {
+        matches!(self, Self::Alive { .. })
+    }
+}
+
+/// What becomes of a machine now. `life` is the last sign of life of a host's machine; none: it was never heard of.
+pub fn decide(
+    inventory: &Inventory,
+    machine: &Discovered,
+    life: impl Fn(&Host) -> Option<Sign>,
+    now: Timestamp,
+) -> Decision {
+    let hindrance = |enrol: &Enrol| {
+        let near = near_miss(inventory, machine.mac, enrol, &life);
+        near.or_else(|| alive(enrol, &life, now))
+    };
+    match claim(inventory, machine) {
+        Err(because) => Decision::Wait(because),
+        Ok(enrol) => match hindrance(&enrol) {
+            Some(because) => Decision::Wait(because),
+            None => Decision::Enrol(enrol),
+        },
+    }
+}
+
+/// The host that a machine would be, whoever is that host now.
+///
+/// # Errors
+/// None, and why.
+pub fn claim(inventory: &Inventory, machine: &Discovered) -> Result<Enrol, Because> {
+    let name = machine.network.as_ref().ok_or(Because::NoNetwork)?;
+    let network = inventory.networks.get(name).ok_or(Because::NoNetwork)?;
+    let unknown = &network.unknown;
+    if !unknown.policy.enrols() {
+        return Err(Because::ByHand(name.clone(), unknown.policy));
+    }
+    if machine.held.is_none() {
+        return Err(Because::NotHeld);
+    }
+    if let Some(why) = machine
+        .virtual_because()
+        .filter(|_| !unknown.allows_virtual)
+    {
+        return Err(Because::Virtual(why));
+    }
+    let (host, because) = match unknown.policy {
+        UnknownPolicy::BySerial => by_serial(inventory, machine)?,
+        UnknownPolicy::ByPort => by_port(inventory, machine)?,
+        _ => next_free(inventory, name)?,
+    };
+    if host.network.name != *name {
+        return Err(Because::Elsewhere {
+            host: host.name.clone(),
+            network: host.network.name.clone(),
+            evidence: because,
+        });
+    }
+    let replaces = match host.macs.as_slice() {
+        [] => None,
+        [mac] => Some(**mac),
+        _ => return Err(Because::SeveralMacs(host.name.clone(), because)),
+    };
+    let host = host.clone();
+    Ok(Enrol {
+        host,
+        replaces,
+        because,
+    })
+}
+
+/// A machine that comes and a host that does not are often one, and a typing mistake; serial numbers and ports say more.
+fn near_miss(
+    inventory: &Inventory,
+    mac: MacAddr,
+    enrol: &Enrol,
+    life: impl Fn(&Host) -> Option<Sign>,
+) -> Option<Because> {
+    if enrol.because != Evidence::NextFree {
+        return None;
+    }
+    let awaited = |name: &str| {
+        let host = inventory.hosts.get(name);
+        host.is_some_and(|host| life(host).is_none())
+    };
+    let mut near = near_misses(mac, &inventory.by_mac).into_iter();
+    let near = near.find(|near| awaited(&near.host))?;
+    Some(Because::Near(near.to_string()))
+}
+
+fn alive(enrol: &Enrol, life: impl Fn(&Host) -> Option<Sign>, now: Timestamp) -> Option<Because> {
+    enrol.replaces?;
+    let sign = life(&enrol.host)?;
+    let lives = now.as_second() - sign.at.as_second() < SILENCE_S;
+    lives.then(|| Because::Alive {
+        host: enrol.host.name.clone(),
+        sign,
+        evidence: enrol.because.clone(),
+        now,
+    })
+}
+
+type Found<'a> = (&'a Arc<Host>, Evidence);
+
+/// The first by rack, unit and name that has neither MAC, nor serial number, nor port.
+fn next_free<'a>(inventory: &'a Inventory, network: &str) -> Result<Found<'a>, Because> {
+    let host = free_host(inventory, network);
+    let host = host.ok_or_else(|| Because::NoFreeHost(network.to_owned()))?;
+    Ok((host, Evidence::NextFree))
+}
+
+/// The host that the next machine of a network becomes.
+pub fn free_host<'a>(inventory: &'a Inventory, network: &str) -> Option<&'a Arc<Host>> {
+    let waits = |host: &&Arc<Host>| {
+        let fits = host.is_filled_by(UnknownPolicy::NextFree);
+        host.network.name == network && host.waits_for_hardware() && fits
+    };
+    let hosts = inventory.hosts.values().filter(waits);
+    hosts.min_by_key(|host| {
+        let rack = host.rack.as_deref();
+        let place = (
+            rack.is_none(),
+            rack.map(natural),
+            host.unit.is_none(),
+            host.unit,
+        );
+        (place, natural(&host.name))
+    })
+}
+
+/// By which `r2` comes before `r10`.
+fn natural(text: &str) -> Vec<(String, u64)> {
+    let mut parts = vec![(String::new(), 0_u64)];
+    let mut in_number = false;
+    for c in text.chars() {
+        if !c.is_ascii_digit() && in_number {
+            parts.push((String::new(), 0));
         }
-        (UnknownPolicy::ByPort, _, Some(plug)) => {
-            format!("the machine at port {} of {}", *plug.port, *plug.switch)
+        in_number = c.is_ascii_digit();
+        let Some((word, number)) = parts.last_mut() else {
+            break;
+        };
+        match c.to_digit(10) {
+            Some(digit) => *number = number.saturating_mul(10).saturating_add(digit.into()),
+            None => word.push(c),
         }
-        (UnknownPolicy::NextFree, None, None) => {
-            format!(
-                "the next machine that is not listed, in network {}",
-                network.name
+    }
+    parts
+}
+
+fn by_serial<'a>(inventory: &'a Inventory, machine: &Discovered) -> Result<Found<'a>, Because> {
+    let said = machine.identity.serial.clone().ok_or(Because::NoSerial)?;
+    if serial_key(&said).is_none() {
+        return Err(Because::JunkSerial(said));
+    }
+    let has = |host: &&Arc<Host>| {
+        let serial = host.serial.as_ref();
+        serial.is_some_and(|serial| serial.trim().eq_ignore_ascii_case(said.trim()))
+    };
+    match inventory.hosts.values().find(has) {
+        Some(host) => Ok((host, Evidence::Serial(said))),
+        None => Err(Because::StrangeSerial(said)),
+    }
+}
+
+fn by_port<'a>(inventory: &'a Inventory, machine: &Discovered) -> Result<Found<'a>, Because> {
+    let plugs = plugs(machine);
+    let first = plugs.first().cloned().ok_or(Because::NoPort)?;
+    for plug in plugs {
+        let key = PlugKey::new(&plug.switch, &plug.port);
+        let has = |host: &&Arc<Host>| host.plug.as_ref().is_some_and(|plug| plug.key == key);
+        if let Some(host) = inventory.hosts.values().find(has) {
+            return Ok((host, Evidence::Port(plug)));
+        }
+    }
+    Err(Because::StrangePort(first))
+}
+
+/// Every way to say where a machine is plugged in. What a relay or switch adds to its packets (option 82) goes before
+/// what the machine heard by LLDP, which a guest on the wire can forge.
+fn plugs(machine: &Discovered) -> Vec<Plugged> {
+    let (switches, ports) = match (&machine.circuit_id, machine.neighbour()) {
+        (Some(circuit), _) => {
+            let relay = machine.relay.map(|relay| relay.to_string());
+            let switches = machine.remote_id.clone().into_iter().chain(relay);
+            let short = module_and_port(circuit);
+            (
+                switches.collect::<Vec<_>>(),
+                vec![Some(circuit.clone()), short],
             )
         }
-        _ => format!(
-            "add its `mac`; with the policy `{policy}` of network {} no machine becomes it by itself",
-            network.name
-        ),
+        (None, Some(heard)) => {
+            let ports = vec![Some(heard.port.clone()), heard.port_description.clone()];
+            (vec![heard.switch.clone()], ports)
+        }
+        (None, None) => return Vec::new(),
     };
-    format!("waits for its hardware: {what}")
+    let ports: Vec<String> = ports.into_iter().flatten().collect();
+    let at = |switch: String| {
+        let ports = ports.iter().cloned();
+        let plugged = move |port| Plugged {
+            switch: switch.clone(),
+            port,
+        };
+        ports.map(plugged).collect::<Vec<_>>()
+    };
+    switches.into_iter().flat_map(at).collect()
 }
+
+/// `1/3` of `VLAN 10 module 1 port 3`: the VLAN may change.
+fn module_and_port(circuit: &str) -> Option<String> {
+    let rest = circuit.strip_prefix("VLAN ")?;
+    let (_, rest) = rest.split_once(" module ")?;
+    let (module, port) = rest.split_once(" port ")?;
+    Some(format!("{module}/{port}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -202,6 +202,10 @@ impl Site {
         );
         self.timeline.attempt(&id, now);
         self.discovery.held(mac);
+        // iPXE tells who it is with the same question.
+        if kind != ConfigKind::Ipxe {
+            self.enrolment.consider(mac);
+        }
         hold(&snapshot, kind, host, mac, local)
     }
 }

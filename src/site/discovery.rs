@@ -41,6 +41,11 @@ impl Discovery {
         self.lock().told(mac, said);
     }
 
+    /// What is known of a machine.
+    pub fn machine(&self, mac: MacAddr) -> Option<Discovered> {
+        self.lock().get(mac).cloned()
+    }
+
     /// The network that a machine asks on.
     pub(super) fn network_of(&self, mac: MacAddr) -> Option<String> {
         self.lock().get(mac)?.network.clone()
@@ -88,6 +93,12 @@ pub struct DiscoveredStatus {
     pub waiting: bool,
     /// Why it is taken for a virtual machine, if it is.
     pub r#virtual: Option<String>,
+    /// The policy of its network.
+    #[serde(default)]
+    pub policy: String,
+    /// What that makes of it: `becomes kvm03, …` or `waits: …`.
+    #[serde(default)]
+    pub verdict: String,
     /// Listed hosts whose MAC is one slip away, in words.
     pub near: Vec<String>,
 }
@@ -109,12 +120,25 @@ impl Site {
 
     /// Machines that boot and are not listed.
     pub fn discovered(&self, now: Timestamp) -> DiscoveredList {
-        let by_mac = &self.snapshot().inventory.by_mac;
+        let inventory = &self.snapshot().inventory;
+        let by_mac = &inventory.by_mac;
+        let waits = |held: Timestamp| now.as_second() - held.as_second() < WAITS_S;
+        let verdict = |seen: &Discovered| {
+            let held = seen.held.filter(|held| waits(*held));
+            let machine = Discovered {
+                held,
+                ..seen.clone()
+            };
+            self.verdict(&machine, now).to_string()
+        };
         let status = |seen: Discovered| DiscoveredStatus {
-            waiting: seen
-                .held
-                .is_some_and(|held| now.as_second() - held.as_second() < WAITS_S),
+            waiting: seen.held.is_some_and(waits),
             r#virtual: seen.virtual_because(),
+            policy: inventory
+                .unknown_on(seen.network.as_deref())
+                .policy
+                .to_string(),
+            verdict: verdict(&seen),
             near: near_misses(seen.mac, by_mac)
                 .iter()
                 .map(NearMiss::to_string)

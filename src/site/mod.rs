@@ -6,6 +6,7 @@
 pub mod approval;
 pub mod boot;
 pub mod discovery;
+pub mod enrol;
 pub mod handout;
 pub mod host_config;
 pub mod host_files;
@@ -60,6 +61,8 @@ pub struct Site {
     pub others: others::OtherServers,
     /// Machines that boot and are not listed.
     pub discovery: discovery::Discovery,
+    /// Machines that become hosts by themselves.
+    pub enrolment: enrol::Enrolment,
     own: RwLock<Arc<OwnAddresses>>,
     /// What boots under way keep over an edit.
     pub pins: pins::Pins,
@@ -97,6 +100,7 @@ impl Site {
             handout: handout::Handout::default(),
             others: others::OtherServers::default(),
             discovery: discovery::Discovery::default(),
+            enrolment: enrol::Enrolment::default(),
             own: RwLock::default(),
             pins: pins::Pins::default(),
             troubles: trouble::Troubles::default(),

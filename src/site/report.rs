@@ -243,6 +243,11 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
         add_near_miss(status, inventory, &mut unheard);
     }
     site.discovery.describe(&mut unknown);
+    for status in &mut unknown {
+        let mac = MachineId(status.host.clone()).unlisted_mac();
+        let said = mac.and_then(|mac| site.enrolment.said(mac));
+        status.note.extend(said.map(|said| format!("; {said}")));
+    }
     FleetStatus {
         schema: SCHEMA,
         site: inventory.site.clone(),

@@ -30,6 +30,11 @@ impl<'a> Stranger<'a> {
 
     /// DISCOVER to ACK as iPXE does it; it takes the address.
     pub(crate) fn dhcp(&self) -> String {
+        self.dhcp_with(&[])
+    }
+
+    /// The same with further options.
+    pub(crate) fn dhcp_with(&self, more: &[&str]) -> String {
         let file = |kind: &str| self.site.lab.dir().join(format!("{}.{kind}", self.mac));
         let (script, answer) = (file("sh"), file("answer"));
         let text = format!(
@@ -45,6 +50,7 @@ impl<'a> Stranger<'a> {
                 .split(' ')
                 .collect();
         argv.push(&script);
+        argv.extend(more);
         ok(self.namespace.run(&argv));
         let address = ok(fs::read_to_string(&answer).map_err(io_error("read", &answer)));
         let address = address.trim().to_owned();
@@ -54,7 +60,7 @@ impl<'a> Stranger<'a> {
         address
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let url = format!("http://{APPLIANCE}{path}");
         let done = ok(self.namespace.output(&["curl", "-s", "-m", "20", &url]));
         String::from_utf8_lossy(&done.stdout).into_owned()
@@ -66,7 +72,7 @@ impl<'a> Stranger<'a> {
 }
 
 /// `bridgehead discover …`: whether it did it, and what it said.
-fn discover(site: &Site, args: &[&str]) -> (bool, String) {
+pub(crate) fn discover(site: &Site, args: &[&str]) -> (bool, String) {
     let state = site.lab.dir().join("state").display().to_string();
     let argv = [&[bridgehead(), "discover"], args, &["--state", &state]].concat();
     let done = ok(output(&argv));

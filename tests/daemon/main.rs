@@ -11,6 +11,7 @@ mod broken;
 mod clients;
 mod dhcp;
 mod discover;
+mod enrol;
 mod fake;
 mod files;
 mod host_files;

@@ -85,7 +85,14 @@ fn more(machine: &DiscoveredStatus) -> Vec<String> {
     });
     let parts = parts.filter(|words| !words.is_empty());
     let whereabouts = uuid.chain(place).chain(parts);
-    whereabouts.chain(near).chain(guest).collect()
+    // By hand, where nothing is said.
+    let by_itself = !matches!(machine.policy.as_str(), "" | "hold" | "approve" | "ignore");
+    let verdict = by_itself.then(|| format!("{}: {}", machine.policy, machine.verdict));
+    whereabouts
+        .chain(near)
+        .chain(guest)
+        .chain(verdict)
+        .collect()
 }
 
 #[cfg(test)]
@@ -119,6 +126,8 @@ mod tests {
             },
             relay: Some([10, 88, 0, 254].into()),
             port: Some("Gi1/0/3 of sw-r1".into()),
+            circuit_id: Some("Gi1/0/3".into()),
+            remote_id: Some("sw-r1".into()),
             first_seen: at(0),
             last_seen: at(92),
             discovers: 7,
@@ -137,6 +146,8 @@ mod tests {
         let status = |seen: Discovered, waiting, near: &[&str]| DiscoveredStatus {
             waiting,
             r#virtual: seen.virtual_because(),
+            policy: if waiting { "next-free" } else { "hold" }.into(),
+            verdict: "waits: no free host in network boot".into(),
             near: near.iter().map(|&near| near.into()).collect(),
             seen,
         };

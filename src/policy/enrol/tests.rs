@@ -1,0 +1,306 @@
+use super::*;
+use crate::policy::discovered::{Hardware, HardwareNic, Identity, Neighbour};
+
+const INVENTORY: &str = r#"
+networks:
+  boot: {subnet: 10.77.0.0/24, pool: 10.77.0.200-10.77.0.250, unknown: {policy: next-free}}
+  serials: {subnet: 10.78.0.0/24, pool: 10.78.0.200-10.78.0.250, unknown: {policy: by-serial}}
+  ports: {subnet: 10.79.0.0/24, pool: 10.79.0.200-10.79.0.250, unknown: {policy: by-port}}
+  guests: {subnet: 10.80.0.0/24, pool: 10.80.0.200-10.80.0.250, unknown: {policy: next-free, virtual: true}}
+  hand: {subnet: 10.81.0.0/24, pool: 10.81.0.200-10.81.0.250}
+profiles: {kvm: {kernel: debian, initrd: default, root: {nfs: "/roots/kvm"}}}
+hosts:
+  alone: {ip: 10.77.0.9, profile: kvm}
+  low: {ip: 10.77.0.10, profile: kvm, rack: r10, unit: 1}
+  n[1-3]: {ip: 10.77.0.11, profile: kvm, rack: r2, unit: 8}
+  n10: {ip: 10.77.0.20, profile: kvm, rack: r2}
+  never: {mac: "3c:ec:ef:00:00:99", ip: 10.77.0.30, profile: kvm}
+  picky: {serial: NOT-YOURS, ip: 10.77.0.31, profile: kvm, rack: r1}
+  s1: {serial: 7XKQ2M3, ip: 10.78.0.11, profile: kvm}
+  s2: {serial: 7XKQ2M4, mac: "3c:ec:ef:00:02:02", ip: 10.78.0.12, profile: kvm}
+  s3: {serial: 7XKQ2M5, macs: ["3c:ec:ef:00:02:03", "3c:ec:ef:00:02:13"], ip: 10.78.0.13, profile: kvm}
+  p1: {switch: sw-r1, port: Gi1/0/1, ip: 10.79.0.11, profile: kvm}
+  p2: {switch: sw-r1, port: Gi1/0/2, mac: "3c:ec:ef:00:03:02", ip: 10.79.0.12, profile: kvm}
+  p3: {switch: 10.79.0.254, port: 1/3, ip: 10.79.0.13, profile: kvm}
+  g1: {ip: 10.80.0.11, profile: kvm}
+"#;
+
+fn inventory() -> Inventory {
+    let parsed = crate::inventory::parse("hosts.yaml", INVENTORY);
+    parsed.unwrap_or_else(|faults| panic!("{faults}")).0
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn machine(network: &str) -> Discovered {
+    Discovered {
+        mac: "3c:ec:ef:77:00:01".parse().unwrap(),
+        network: Some(network.into()),
+        architecture: "x64 UEFI".into(),
+        identity: Identity::default(),
+        relay: None,
+        port: None,
+        circuit_id: None,
+        remote_id: None,
+        first_seen: at(0),
+        last_seen: at(0),
+        discovers: 1,
+        held: Some(at(0)),
+        hardware: None,
+    }
+}
+
+fn with_serial(network: &str, serial: &str) -> Discovered {
+    let mut machine = machine(network);
+    machine.identity.serial = Some(serial.into());
+    machine
+}
+
+fn plugged(circuit: &str, remote: Option<&str>) -> Discovered {
+    Discovered {
+        circuit_id: Some(circuit.into()),
+        remote_id: remote.map(str::to_owned),
+        ..machine("ports")
+    }
+}
+
+/// What the switch says by LLDP, to the NIC that it boots from.
+fn neighbour(machine: Discovered, switch: &str, port: &str) -> Discovered {
+    let nic = HardwareNic {
+        name: "eth0".into(),
+        mac: machine.mac,
+        driver: None,
+        speed_mbps: None,
+        link: true,
+        neighbour: Some(Neighbour {
+            switch: switch.into(),
+            port: port.into(),
+            port_description: None,
+        }),
+    };
+    let nics = vec![nic];
+    let hardware = Some(Hardware {
+        nics,
+        ..Hardware::default()
+    });
+    Discovered {
+        hardware,
+        ..machine
+    }
+}
+
+/// The decision in words; all that has a machine was last heard of so many seconds ago.
+fn said_after(machine: &Discovered, silent_s: i64) -> String {
+    let heard = Sign {
+        at: at(0),
+        kind: SignKind::Heard,
+    };
+    let life = |_: &Host| Some(heard);
+    decide(&inventory(), machine, life, at(silent_s)).to_string()
+}
+
+fn said(machine: &Discovered) -> String {
+    said_after(machine, SILENCE_S)
+}
+
+#[test]
+fn the_next_free_host_is_by_rack_unit_and_name_as_people_count() {
+    let mut inventory = inventory();
+    let mut order = Vec::new();
+    while let Some(host) = free_host(&inventory, "boot").cloned() {
+        inventory.hosts.remove(&host.name);
+        order.push(host.name.clone());
+    }
+    // One that wants a serial number is free for nobody else.
+    assert_eq!(order, ["n1", "n2", "n3", "n10", "low", "alone"]);
+    assert_eq!(
+        said(&machine("boot")),
+        "becomes n1, the next free host of network boot"
+    );
+    let none = said(&machine("serials"));
+    assert!(
+        none.starts_with("waits: it has not said its serial number"),
+        "{none}"
+    );
+}
+
+#[test]
+fn only_a_machine_that_waits_where_the_policy_says_so_becomes_a_host() {
+    let asked = Discovered {
+        held: None,
+        ..machine("boot")
+    };
+    assert!(
+        said(&asked).starts_with("waits: it has not come as far"),
+        "{}",
+        said(&asked)
+    );
+    let by_hand = said(&machine("hand"));
+    assert_eq!(
+        by_hand,
+        "waits: the policy of network hand is `hold`, so it is listed by hand"
+    );
+    let nowhere = Discovered {
+        network: None,
+        ..machine("boot")
+    };
+    assert_eq!(
+        said(&nowhere),
+        "waits: it asks on no network of the inventory"
+    );
+}
+
+#[test]
+fn a_guest_becomes_a_host_only_where_that_is_said() {
+    let guest = |network| Discovered {
+        mac: "52:54:00:77:00:01".parse().unwrap(),
+        ..machine(network)
+    };
+    assert!(
+        said(&guest("boot")).contains("virtual machine (QEMU/KVM gives"),
+        "{}",
+        said(&guest("boot"))
+    );
+    assert_eq!(
+        said(&guest("guests")),
+        "becomes g1, the next free host of network guests"
+    );
+    // By a real NIC's MAC, and its own words.
+    let mut words = with_serial("serials", "7XKQ2M3");
+    words.identity.manufacturer = Some("QEMU".into());
+    assert!(said(&words).contains("virtual machine"), "{}", said(&words));
+}
+
+#[test]
+fn a_slip_of_the_hand_is_asked_about_and_neighbours_that_came_are_not() {
+    let near = Discovered {
+        mac: "3c:ec:ef:00:00:98".parse().unwrap(),
+        ..machine("boot")
+    };
+    let decided = decide(&inventory(), &near, |_| None, at(0));
+    assert!(
+        matches!(decided, Decision::Wait(Because::Near(_))),
+        "{decided}"
+    );
+    let words = decided.to_string();
+    assert!(
+        words.contains("one digit off never's 3c:ec:ef:00:00:99, which was never heard of"),
+        "{words}"
+    );
+    assert!(said(&near).starts_with("becomes n1"), "{}", said(&near));
+}
+
+#[test]
+fn a_serial_number_is_its_hosts_in_any_case_and_junk_is_nobodys() {
+    let of = |serial| said(&with_serial("serials", serial));
+    assert_eq!(
+        of(" 7xkq2m3 "),
+        "becomes s1, which has its serial number  7xkq2m3 "
+    );
+    assert_eq!(
+        of("7XKQ2M9"),
+        "waits: no host has its serial number 7XKQ2M9"
+    );
+    for junk in [
+        "To be filled by O.E.M.",
+        "Not Specified",
+        "0",
+        "None",
+        "Default string",
+    ] {
+        assert!(of(junk).ends_with("which is nobody's"), "{}", of(junk));
+    }
+    assert_eq!(
+        of("NOT-YOURS"),
+        "waits: its serial number NOT-YOURS is that of picky, which is of network boot"
+    );
+    assert!(
+        of("7XKQ2M5").contains("s3, which has several MACs"),
+        "{}",
+        of("7XKQ2M5")
+    );
+}
+
+#[test]
+fn a_host_that_is_alive_is_not_replaced() {
+    let liar = with_serial("serials", "7XKQ2M4");
+    assert_eq!(
+        said_after(&liar, 20),
+        "waits: s2 is alive (last sign 20s ago): a machine that says its serial number 7XKQ2M4 is held"
+    );
+    let decided = decide(
+        &inventory(),
+        &liar,
+        |_| {
+            Some(Sign {
+                at: at(0),
+                kind: SignKind::Heard,
+            })
+        },
+        at(20),
+    );
+    assert!(matches!(decided, Decision::Wait(because) if because.is_suspicious()));
+    assert!(said_after(&liar, SILENCE_S - 1).starts_with("waits: s2 is alive"));
+    // A clock that was set back proves nothing.
+    assert!(said_after(&liar, -3600).starts_with("waits: s2 is alive"));
+    let replaced = "becomes s2, which has its serial number 7XKQ2M4, in place of 3c:ec:ef:00:02:02";
+    assert_eq!(said_after(&liar, SILENCE_S), replaced);
+    // One that has no machine is not alive, whatever was heard of its name.
+    assert!(said_after(&with_serial("serials", "7XKQ2M3"), 1).starts_with("becomes s1"));
+}
+
+#[test]
+fn a_replaced_server_takes_its_predecessors_name_by_its_port() {
+    let of = |circuit, remote| said(&plugged(circuit, remote));
+    assert_eq!(
+        of("GigabitEthernet1/0/2", Some("SW-R1")),
+        "becomes p2, which is at port GigabitEthernet1/0/2 of SW-R1, in place of 3c:ec:ef:00:03:02"
+    );
+    assert_eq!(
+        of("Gi1/0/1", Some("sw-r1")),
+        "becomes p1, which is at port Gi1/0/1 of sw-r1"
+    );
+    assert_eq!(
+        of("Gi1/0/11", Some("sw-r1")),
+        "waits: no host is at its port Gi1/0/11 of sw-r1"
+    );
+    assert_eq!(
+        of("Gi1/0/1", Some("sw-r2")),
+        "waits: no host is at its port Gi1/0/1 of sw-r2"
+    );
+    let alive = said_after(&plugged("Gi1/0/2", Some("sw-r1")), 3);
+    assert!(
+        alive.ends_with("a machine at its port Gi1/0/2 of sw-r1 is held"),
+        "{alive}"
+    );
+    assert!(
+        said(&machine("ports")).contains("no option 82"),
+        "{}",
+        said(&machine("ports"))
+    );
+}
+
+#[test]
+fn a_relay_is_a_switch_by_its_address_and_goes_before_what_was_heard() {
+    let relay = Some([10, 79, 0, 254].into());
+    let relayed = Discovered {
+        relay,
+        ..plugged("VLAN 10 module 1 port 3", None)
+    };
+    assert!(
+        said(&relayed).starts_with("becomes p3"),
+        "{}",
+        said(&relayed)
+    );
+    let heard = neighbour(machine("ports"), "sw-r1", "Gi1/0/1");
+    assert!(said(&heard).starts_with("becomes p1"), "{}", said(&heard));
+    // Anybody on the wire can send LLDP.
+    let both = neighbour(plugged("Gi1/0/11", Some("sw-r1")), "sw-r1", "Gi1/0/1");
+    assert!(
+        said(&both).starts_with("waits: no host is at its port Gi1/0/11"),
+        "{}",
+        said(&both)
+    );
+}
