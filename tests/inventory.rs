@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use bridgehead::diagnostic::{Severity, render};
 use bridgehead::inventory::model::{
     Boots, Inventory, Loader, Menu, NfsVersion, OnFailure, PoolKind, RootSource, Unknown,
+    UnknownPolicy,
 };
 use bridgehead::inventory::{Loaded, artefacts, load, parse};
 use proptest::prelude::*;
@@ -302,6 +303,8 @@ fn the_examples_in_its_comments_load_too() {
                 .replace("    # authoritative:", "    authoritative:")
                 .replace("    # reply_delay:", "    reply_delay:")
                 .replace("    # ipxe_ipv6:", "    ipxe_ipv6:")
+                .replace("    # unknown:", "    unknown:")
+                .replace("  # virtual:", "  virtual:")
                 .replace("    # loader:", "    loader:")
                 .replace("    # on_failure:", "    on_failure:")
                 .replace("    # files: [", "    files: [")
@@ -311,7 +314,11 @@ fn the_examples_in_its_comments_load_too() {
         .collect();
     let (inventory, _) =
         parse("hosts.yaml", &uncommented.join("\n")).unwrap_or_else(|faults| panic!("{faults}"));
-    assert_eq!(inventory.hosts.len(), 15);
+    assert_eq!(inventory.hosts.len(), 31);
+    let plug = inventory.hosts["kvm32"].plug.as_ref().unwrap();
+    assert_eq!((&**plug.switch, &**plug.port), ("sw2", "Gi1/0/8"));
+    let unknown = &inventory.networks["boot"].unknown;
+    assert!(unknown.policy == UnknownPolicy::NextFree && unknown.allows_virtual);
     assert_eq!(inventory.hosts["kvm15"].ip.to_string(), "10.77.0.25");
     assert_eq!(inventory.hosts["kvm15"].unit, Some(18));
     let files = &inventory.hosts["kvm15"].profile.files;
