@@ -1,11 +1,11 @@
-//! Packet captures (pcap, pcapng): the IPv4 UDP datagrams in them.
+//! Packet captures (pcap, pcapng): the IPv4 UDP datagrams in them, and who says by ARP which address is its own.
 //!
 //! Captures come from anywhere. A block may have at most [`BUFFER`] bytes, and what can't be read ends the reading
 //! with a word, never with a panic.
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, TransportSlice};
@@ -13,6 +13,8 @@ use jiff::Timestamp;
 use pcap_parser::{
     Block, InterfaceDescriptionBlock, Linktype, PcapBlockOwned, PcapError, create_reader,
 };
+
+use crate::inventory::model::MacAddr;
 
 /// The longest block that is read, bytes.
 const BUFFER: usize = 1 << 20;
@@ -50,6 +52,17 @@ pub(super) struct Datagram<'a> {
     pub payload: &'a [u8],
     /// The capture kept less of it than there was.
     pub is_cut: bool,
+    /// The MAC that it came from, where the capture has it.
+    pub sender: Option<MacAddr>,
+}
+
+/// A packet that tells something.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seen<'a> {
+    /// A datagram.
+    Datagram(Datagram<'a>),
+    /// By ARP, who has an address.
+    Neighbour(Ipv4Addr, MacAddr),
 }
 
 /// How the reading ended.
@@ -69,12 +82,12 @@ struct Frame<'a> {
     is_cut: bool,
 }
 
-/// Hands every IPv4 UDP datagram to `each`, in the capture's order. Fragments are left out: neither DHCP nor a TFTP
+/// Hands every IPv4 UDP datagram and what ARP says to `each`, in the capture's order. Fragments are left out: neither DHCP nor a TFTP
 /// request comes in several.
 ///
 /// # Errors
 /// [`CaptureError`] where nothing can be read.
-pub(super) fn read(path: &Path, mut each: impl FnMut(Datagram<'_>)) -> Result<End, CaptureError> {
+pub(super) fn read(path: &Path, mut each: impl FnMut(Seen<'_>)) -> Result<End, CaptureError> {
     let file = File::open(path).map_err(|source| CaptureError::Open {
         path: path.to_owned(),
         source,
@@ -87,8 +100,8 @@ pub(super) fn read(path: &Path, mut each: impl FnMut(Datagram<'_>)) -> Result<En
             Ok((length, block)) => {
                 if let Some(frame) = links.frame(&block) {
                     end.packets += 1;
-                    if let Some(datagram) = datagram(end.packets, &frame) {
-                        each(datagram);
+                    if let Some(seen) = seen(end.packets, &frame) {
+                        each(seen);
                     }
                 }
                 reader.consume(length);
@@ -205,23 +218,42 @@ fn time(seconds: i64, nanoseconds: u32) -> Timestamp {
     Timestamp::new(seconds, nanoseconds).unwrap_or_default()
 }
 
-fn datagram<'a>(number: u64, frame: &Frame<'a>) -> Option<Datagram<'a>> {
+fn seen<'a>(number: u64, frame: &Frame<'a>) -> Option<Seen<'a>> {
     let packet = sliced(frame)?;
-    let Some(LaxNetSlice::Ipv4(ip)) = packet.net else {
-        return None;
+    let ip = match packet.net? {
+        LaxNetSlice::Ipv4(ip) => ip,
+        LaxNetSlice::Arp(arp) => return neighbour(arp.slice()),
+        LaxNetSlice::Ipv6(_) => return None,
     };
     let Some(TransportSlice::Udp(udp)) = packet.transport else {
         return None;
     };
     let (from, to) = (ip.header().source_addr(), ip.header().destination_addr());
-    Some(Datagram {
+    let sender = match frame.link {
+        Linktype::ETHERNET => frame.bytes.get(6..12).and_then(mac),
+        _ => None,
+    };
+    Some(Seen::Datagram(Datagram {
         number,
         at: frame.at,
         from: SocketAddrV4::new(from, udp.source_port()),
         to: SocketAddrV4::new(to, udp.destination_port()),
         payload: udp.payload(),
         is_cut: frame.is_cut,
-    })
+        sender,
+    }))
+}
+
+/// The sender of an ARP packet of IPv4 over Ethernet (RFC 826); a probe (RFC 5227) has no address yet.
+fn neighbour<'a>(arp: &[u8]) -> Option<Seen<'a>> {
+    let of_ethernet = arp.get(..6)? == [0, 1, 8, 0, 6, 4];
+    let address = Ipv4Addr::from(<[u8; 4]>::try_from(arp.get(14..18)?).ok()?);
+    let mac = mac(arp.get(8..14)?)?;
+    (of_ethernet && !address.is_unspecified()).then_some(Seen::Neighbour(address, mac))
+}
+
+fn mac(bytes: &[u8]) -> Option<MacAddr> {
+    <[u8; 6]>::try_from(bytes).ok().map(MacAddr)
 }
 
 /// Ethernet, Linux' cooked captures (`tcpdump -i any`), and packets without a link header.

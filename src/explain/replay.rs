@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::capture::{self, CaptureError, Datagram, End};
+use super::capture::{self, CaptureError, Datagram, End, Seen};
 use super::{DhcpStep, scene};
 use crate::daemon::observe::Desk;
 use crate::dhcp::{PROBE_MAC, decide, tell};
@@ -23,11 +23,11 @@ use crate::metrics::Metrics;
 use crate::policy::client::Client;
 use crate::policy::dhcp::{Port, Received};
 use crate::policy::event::MachineId;
-use crate::site::{Site, Snapshot};
+use crate::site::{Neighbours, Site, Snapshot};
 use crate::tftp::{self, Source};
 use crate::timeline::{Timeline, TimelineError, clean};
 use crate::wire::dhcp::Request;
-use crate::wire::offer::Offer;
+use crate::wire::offer::{self, Offer};
 use crate::wire::tftp::Packet;
 
 /// Names of files in requests are cut to this, characters.
@@ -128,9 +128,12 @@ pub fn replay(
     mut each: impl FnMut(Replayed),
 ) -> Result<End, ReplayError> {
     let stage = Stage::set(snapshot, server)?;
-    let end = capture::read(capture, |datagram| {
-        if let Some(replayed) = stage.take(&datagram) {
-            each(replayed);
+    let end = capture::read(capture, |seen| match seen {
+        Seen::Neighbour(address, mac) => stage.site.neighbours.heard(address, mac),
+        Seen::Datagram(datagram) => {
+            if let Some(replayed) = stage.take(&datagram) {
+                each(replayed);
+            }
         }
     })?;
     Ok(end)
@@ -157,7 +160,9 @@ impl Stage {
         let journal = Journal::open(scratch.path())?;
         let timeline = Timeline::open(scratch.path())?;
         let metrics = Arc::new(Metrics::default());
-        let site = Arc::new(Site::new(snapshot, journal, timeline, metrics));
+        let site = Site::new(snapshot, journal, timeline, metrics);
+        // This machine's own neighbours may have had other addresses then, or be others.
+        let site = Arc::new(site.beside(Neighbours::told()));
         Ok(Self {
             desk: Desk::new(&site),
             site,
@@ -167,6 +172,10 @@ impl Stage {
     }
 
     fn take(&self, datagram: &Datagram<'_>) -> Option<Replayed> {
+        let from = *datagram.from.ip();
+        if let Some(sender) = datagram.sender.filter(|_| !from.is_unspecified()) {
+            self.site.neighbours.heard(from, sender);
+        }
         let (machine, what) = match datagram.to.port() {
             // Answers go to relays and PXE clients by these, too.
             67 | 68 | 4011 if datagram.payload.first() == Some(&2) => self.offered(datagram)?,
@@ -225,6 +234,9 @@ impl Stage {
     }
 
     fn offered(&self, datagram: &Datagram<'_>) -> Option<(MachineId, What)> {
+        if let Some((address, mac)) = offer::given(datagram.payload) {
+            self.site.neighbours.heard(address, mac);
+        }
         let offer = Offer::parse(datagram.payload)?;
         let octets = <[u8; 6]>::try_from(datagram.payload.get(28..34)?).ok()?;
         let what = What::Offered {

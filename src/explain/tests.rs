@@ -57,6 +57,84 @@ fn replayed(file: &[u8]) -> (Vec<Replayed>, End) {
     (all, end.unwrap())
 }
 
+/// An ARP reply of IPv4 over Ethernet.
+fn arp(mac: [u8; 6], address: [u8; 4]) -> Vec<u8> {
+    let head = [&[0xff; 6][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]].concat();
+    [&head[..], &mac, &address, &[2; 6], &[10, 77, 0, 1]].concat()
+}
+
+/// As if it came from this NIC.
+fn sent_by(mac: [u8; 6], mut frame: Vec<u8>) -> Vec<u8> {
+    frame[6..12].copy_from_slice(&mac);
+    frame
+}
+
+/// Where another server gives the addresses, who has one is told by the capture, and not by this machine.
+#[test]
+fn beside_another_server_the_capture_says_who_has_an_address() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(testing::snapshot(dir.path()));
+    let inventory = dir.path().join("hosts.yaml");
+    let text = fs::read_to_string(&inventory).unwrap();
+    let text = text.replace("    pool: 10.77.0.100-10.77.0.199\n", "    dhcp: proxy\n");
+    fs::write(&inventory, text).unwrap();
+    let read = |name: &str| [b"\0\x01", name.as_bytes(), b"\0octet\0"].concat();
+    let (kvm02, stranger) = ([0x52, 0x54, 0, 0, 0, 2], [0x52, 0x54, 0, 0, 0, 0x77]);
+    let ask = |last| {
+        frame(
+            ([10, 77, 0, last], 2070),
+            ([10, 77, 0, 1], 69),
+            &read("grub/grub.cfg"),
+        )
+    };
+    // What came through a router, or was written by hand: its own MAC says nothing.
+    let ack = |mac: [u8; 6], last| {
+        let mut bytes = vec![0; 240];
+        bytes[..3].copy_from_slice(&[2, 1, 6]);
+        bytes[16..20].copy_from_slice(&[10, 77, 0, last]);
+        bytes[28..34].copy_from_slice(&mac);
+        bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
+        bytes.extend([53, 1, 5, 255]);
+        frame(([10, 77, 0, 254], 67), ([255; 4], 68), &bytes)
+    };
+    let raw = |frames: &[Vec<u8>]| {
+        let frames: Vec<_> = frames.iter().map(|frame| frame[14..].to_vec()).collect();
+        let mut file = pcap(&frames);
+        file[20..24].copy_from_slice(&228_u32.to_le_bytes());
+        file
+    };
+    let asked = |file: Vec<u8>| {
+        let path = dir.path().join("boot.pcap");
+        fs::write(&path, file).unwrap();
+        let paths = crate::site::Paths {
+            inventory: inventory.clone(),
+            data: dir.path().join("data"),
+            templates: None,
+        };
+        let (snapshot, _) = Snapshot::load(&paths, None).unwrap();
+        let mut last = None;
+        let server = Some(Ipv4Addr::new(10, 77, 0, 1));
+        replay(snapshot, &path, server, |one| last = Some(one)).unwrap();
+        let last = last.unwrap();
+        (last.machine.clone(), story(&[last]).remove(0))
+    };
+    // By ARP, by the other server's ACK, by the request itself.
+    for file in [
+        pcap(&[arp(kvm02, [10, 77, 0, 200]), sent_by(kvm02, ask(200))]),
+        raw(&[ack(kvm02, 201), ask(201)]),
+        pcap(&[sent_by(kvm02, ask(202))]),
+    ] {
+        let (machine, story) = asked(file);
+        assert_eq!(machine, "kvm02", "{story}");
+        assert!(story.contains("grub/grub.cfg Some("), "{story}");
+    }
+    // Another has the address that is listed for the host; nobody is known to have it.
+    let (machine, _) = asked(pcap(&[sent_by(stranger, ask(12))]));
+    assert_eq!(machine, "mac-525400000077");
+    let (_, story) = asked(raw(&[ask(12)]));
+    assert!(!story.contains("mac-"), "{story}");
+}
+
 const NOBODY: ([u8; 4], u16) = ([0; 4], 68);
 const ALL: ([u8; 4], u16) = ([255; 4], 67);
 
@@ -206,9 +284,11 @@ proptest! {
         let path = dir.path().join("x.pcap");
         fs::write(&path, &file).unwrap();
         let mut seen = 0;
-        let _ = capture::read(&path, |datagram| {
+        let _ = capture::read(&path, |one| {
             seen += 1;
-            let _ = Request::parse(datagram.payload);
+            if let capture::Seen::Datagram(datagram) = one {
+                let _ = Request::parse(datagram.payload);
+            }
         });
         prop_assert!(seen <= 2);
     }

@@ -42,6 +42,7 @@ use crate::policy::lease::LeaseTable;
 use crate::scribe::Scribe;
 use crate::timeline::Timeline;
 
+pub use on_link::Neighbours;
 pub use reload::ReloadState;
 pub use snapshot::{Paths, RootImage, Snapshot};
 pub(crate) use tls::RENEW;
@@ -64,6 +65,8 @@ pub struct Site {
     /// Machines that become hosts by themselves.
     pub enrolment: enrol::Enrolment,
     own: RwLock<Arc<OwnAddresses>>,
+    /// Who has which address where another server gives them.
+    pub neighbours: Neighbours,
     /// What boots under way keep over an edit.
     pub pins: pins::Pins,
     /// What is wrong with the daemon itself.
@@ -102,6 +105,7 @@ impl Site {
             discovery: discovery::Discovery::default(),
             enrolment: enrol::Enrolment::default(),
             own: RwLock::default(),
+            neighbours: Neighbours::default(),
             pins: pins::Pins::default(),
             troubles: trouble::Troubles::default(),
             scribe: Scribe::none("this site has nobody who edits its file"),
@@ -113,6 +117,12 @@ impl Site {
     #[must_use]
     pub fn written_by(self, scribe: Scribe) -> Self {
         Self { scribe, ..self }
+    }
+
+    /// The same with other neighbours than the kernel's.
+    #[must_use]
+    pub fn beside(self, neighbours: Neighbours) -> Self {
+        Self { neighbours, ..self }
     }
 
     /// What is served now. It is replaced whole, never changed.

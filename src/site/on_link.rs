@@ -1,12 +1,52 @@
 //! Who has an address where another server gave it: the MAC that answers ARP for it.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
 
 use super::Site;
 use crate::inventory::model::{DhcpMode, MacAddr};
 
 /// The kernel's table of neighbours; an entry is there once a peer has asked for our MAC.
 const ARP: &str = "/proc/net/arp";
+
+/// Addresses that a capture is believed to tell of; the rest of a larger one is left out.
+const MAX_TOLD: usize = 1 << 16;
+
+/// Who knows which MAC has an address on the link.
+#[derive(Debug, Default)]
+pub struct Neighbours {
+    /// `None`: the kernel does.
+    told: Option<Mutex<HashMap<Ipv4Addr, MacAddr>>>,
+}
+
+impl Neighbours {
+    /// Those that are told of, as by a capture, and none of this machine.
+    pub fn told() -> Self {
+        Self {
+            told: Some(Mutex::default()),
+        }
+    }
+
+    /// Tells that a MAC has an address; the kernel knows better and needs no telling.
+    pub fn heard(&self, address: Ipv4Addr, mac: MacAddr) {
+        let Some(told) = &self.told else { return };
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < MAX_TOLD || told.contains_key(&address) {
+            told.insert(address, mac);
+        }
+    }
+
+    fn mac_of(&self, address: Ipv4Addr) -> Option<MacAddr> {
+        match &self.told {
+            None => on_link(&std::fs::read_to_string(ARP).ok()?, address),
+            Some(told) => {
+                let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                told.get(&address).copied()
+            }
+        }
+    }
+}
 
 impl Site {
     /// The MAC that has the address now: by our lease, or on the link of a network with
@@ -15,7 +55,7 @@ impl Site {
     /// There an address says nothing by itself: the other server may give a host's to a guest.
     pub(super) fn holder(&self, address: Ipv4Addr) -> Option<MacAddr> {
         match self.is_beside(address) {
-            true => on_link(&std::fs::read_to_string(ARP).ok()?, address),
+            true => self.neighbours.mac_of(address),
             false => self.lease_holder(address),
         }
     }

@@ -55,18 +55,7 @@ pub struct Offer {
 impl Offer {
     /// Reads a datagram to port 68; `None` where it is no OFFER.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let fixed = bytes.get(..OPTIONS)?;
-        if fixed[0] != 2 || fixed[236..] != MAGIC {
-            return None;
-        }
-        let mut options: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
-        for option in DhcpOptionIterator::new(&bytes[OPTIONS..]) {
-            let joined = options.entry(option.code().into()).or_default();
-            joined.extend_from_slice(option.data());
-        }
-        if options.get(&53).map(Vec::as_slice) != Some(&[2]) {
-            return None;
-        }
+        let (fixed, options) = reply(bytes, 2)?;
         let address = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from);
         let class = options
             .get(&60)
@@ -78,6 +67,32 @@ impl Offer {
             pxe: class || fixed[108] != 0 || options.contains_key(&67),
         })
     }
+}
+
+/// The address that an ACK gives, and to whom (Ethernet); `None` where it is none, or gives no address.
+pub fn given(bytes: &[u8]) -> Option<(Ipv4Addr, MacAddr)> {
+    let (fixed, _) = reply(bytes, 5)?;
+    let address = Ipv4Addr::from(<[u8; 4]>::try_from(&fixed[16..20]).ok()?);
+    let mac = MacAddr(<[u8; 6]>::try_from(&fixed[28..34]).ok()?);
+    let fits = fixed[1..3] == [1, 6] && !address.is_unspecified();
+    fits.then_some((address, mac))
+}
+
+type Parts<'a> = (&'a [u8], BTreeMap<u8, Vec<u8>>);
+
+/// The fixed fields and the options of a reply of this type (option 53).
+fn reply(bytes: &[u8], message_type: u8) -> Option<Parts<'_>> {
+    let fixed = bytes.get(..OPTIONS)?;
+    if fixed[0] != 2 || fixed[236..] != MAGIC {
+        return None;
+    }
+    let mut options: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
+    for option in DhcpOptionIterator::new(&bytes[OPTIONS..]) {
+        let joined = options.entry(option.code().into()).or_default();
+        joined.extend_from_slice(option.data());
+    }
+    let said = options.get(&53).map(Vec::as_slice);
+    (said == Some(&[message_type])).then_some((fixed, options))
 }
 
 #[cfg(test)]
@@ -113,6 +128,10 @@ mod tests {
         assert_eq!(Offer::parse(&reply.encode(&request)), Some(pxe));
         reply.message_type = MessageType::Ack;
         assert_eq!(Offer::parse(&reply.encode(&request)), None);
+        let gives = (plain.yiaddr, MAC);
+        assert_eq!(given(&reply.encode(&request)), Some(gives));
+        reply.yiaddr = Ipv4Addr::UNSPECIFIED;
+        assert_eq!(given(&reply.encode(&request)), None);
     }
 
     #[test]
