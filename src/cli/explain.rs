@@ -8,7 +8,7 @@ use clap::Args;
 use super::table::table;
 use super::{Failure, Files, colour, print, print_json};
 use crate::explain::{
-    Answer, ConfigStep, DhcpStep, Explanation, OptionLine, Posing, Question, Step, explain,
+    Answer, ConfigStep, DhcpStep, Explanation, OptionLine, Posing, Question, Step, Value, explain,
 };
 use crate::inventory::model::{Inventory, MacAddr};
 use crate::inventory::suggest::did_you_mean;
@@ -117,21 +117,28 @@ fn text(told: &Explanation) -> String {
         let _ = write!(text, "\nThe kernel's command line:\n   {line}\n");
     }
     if !told.values.is_empty() {
-        let row = |value: &crate::explain::Value| {
-            let place = value.place.clone().unwrap_or_else(|| "-".to_owned());
-            let layer = value.layer.clone();
-            vec![
-                format!("   {}", value.key),
-                value.value.clone(),
-                place,
-                layer,
-            ]
-        };
         text += "\nWhere it is written:\n";
-        text += &table(&told.values.iter().map(row).collect::<Vec<_>>());
-        text += "\nATTEMPT and TOKEN are made anew for each boot. No packet was sent; leases were not looked at.\n";
+        text += &table(&told.values.iter().flat_map(written).collect::<Vec<_>>());
+        text += "\nATTEMPT and TOKEN are made anew for each boot. No packet was sent, and leases were not looked at.\nNo daemon was asked: `bridgehead status HOST` tells of a boot that is under way.\n";
     }
     text
+}
+
+/// A value a line, and below it what it superseded, as `hosts show` has it.
+fn written(value: &Value) -> Vec<Vec<String>> {
+    let place = value.place.clone().unwrap_or_else(|| "-".to_owned());
+    let layer = value.layer.clone();
+    let key = format!("   {}", value.key);
+    let mut rows = vec![vec![key, value.value.clone(), place, layer]];
+    rows.extend(value.superseded.iter().map(|old| {
+        let text = match old.key == value.key {
+            true => format!("  not {}", old.value),
+            false => format!("  not {}: {}", old.key, old.value),
+        };
+        let text = crate::timeline::clean(&text, 200);
+        vec![String::new(), text, old.place.clone(), old.layer.clone()]
+    }));
+    rows
 }
 
 fn heading(told: &Explanation) -> String {
@@ -251,6 +258,11 @@ mod tests {
             .filter_map(|value| value.place.as_mut());
         let dir = format!("{}/", dir.path().display());
         places.for_each(|place| *place = place.replace(&dir, ""));
+        let superseded = told
+            .values
+            .iter_mut()
+            .flat_map(|value| &mut value.superseded);
+        superseded.for_each(|old| old.place = old.place.replace(&dir, ""));
         text(&told)
     }
 

@@ -209,6 +209,12 @@ fn story(machine: &MachineStatus) -> String {
     text += &machine
         .for_s
         .map_or_else(String::new, |seconds| format!(", for {}", span(seconds)));
+    if let (Some(deadline), "running") = (machine.deadline, machine.state.as_str()) {
+        text += &format!(
+            "; stalled if silent until {} UTC",
+            deadline.strftime("%H:%M:%S")
+        );
+    }
     if let Some(rack) = &machine.rack {
         let unit = machine.unit.map(|unit| format!(", unit {unit}"));
         text += &format!("; rack {rack}{}", unit.unwrap_or_default());
@@ -345,6 +351,7 @@ mod tests {
             for_s: Some(92),
             attempt: Some("0192".into()),
             entry: None,
+            deadline: None,
             edit_waits: false,
             note: "loader delivered, no script asked for".into(),
             rack: Some("r1".into()),

@@ -37,7 +37,7 @@ use crate::wire::dhcp::Request;
 pub use capture::{CaptureError, End};
 pub use options::OptionLine;
 pub use posing::{BadPosing, Posing};
-pub use provenance::Value;
+pub use provenance::{Superseded, Value};
 pub use replay::{ReplayError, Replayed, What, replay};
 pub use scene::Stand;
 
@@ -328,7 +328,7 @@ impl Play<'_> {
             cmdline,
             values: booted
                 .as_deref()
-                .map(|host| provenance::of(host, mac))
+                .map(|host| provenance::of(inventory, host, mac))
                 .unwrap_or_default(),
             server: self.server,
             steps: self.steps,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::inventory::model::{
-    Host, ImagePool, Loader, MacAddr, Origin, PoolKind, RootSource, Sourced,
+    Host, ImagePool, Inventory, Loader, MacAddr, Origin, PoolKind, RootSource, Setting, Sourced,
 };
 
 /// A value and its place.
@@ -17,6 +17,36 @@ pub struct Value {
     pub place: Option<String>,
     /// `profile base`, `host kvm07`, or `default`.
     pub layer: String,
+    /// What farther layers say of it, and does not hold; nearest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub superseded: Vec<Superseded>,
+}
+
+/// A value that a nearer layer superseded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Superseded {
+    /// Its key, which may be that of a map around: `root`, `root.nfs`.
+    pub key: String,
+    /// What stands there.
+    pub value: String,
+    /// `hosts.yaml:12`.
+    pub place: String,
+    /// `profile base`.
+    pub layer: String,
+}
+
+impl Superseded {
+    fn new(setting: &Setting) -> Self {
+        let Origin {
+            file, line, layer, ..
+        } = &setting.origin;
+        Self {
+            key: setting.key.clone(),
+            value: setting.value.clone(),
+            place: format!("{file}:{line}"),
+            layer: layer.to_string(),
+        }
+    }
 }
 
 impl Value {
@@ -26,6 +56,7 @@ impl Value {
             value: value.into(),
             place: origin.map(|origin| format!("{}:{}", origin.file, origin.line)),
             layer: origin.map_or_else(|| "default".to_owned(), |origin| origin.layer.to_string()),
+            superseded: Vec::new(),
         }
     }
 
@@ -34,8 +65,21 @@ impl Value {
     }
 }
 
-/// Of a host as it boots, asking with this MAC.
-pub(super) fn of(host: &Host, mac: MacAddr) -> Vec<Value> {
+/// Of a host as it boots, asking with this MAC, with what does not hold of it.
+pub(super) fn of(inventory: &Inventory, host: &Host, mac: MacAddr) -> Vec<Value> {
+    let mut values = holding(host, mac);
+    for written in inventory.values_of(host) {
+        let top = written.key.split('.').next().unwrap_or_default();
+        let Some(value) = values.iter_mut().find(|value| value.key == top) else {
+            continue;
+        };
+        let old = written.superseded.iter().map(Superseded::new);
+        value.superseded.extend(old);
+    }
+    values
+}
+
+fn holding(host: &Host, mac: MacAddr) -> Vec<Value> {
     let profile = &host.profile;
     let mut values = vec![Value::new("host", &*host.name, Some(&host.origin))];
     let macs = host.macs.iter().filter(|listed| ***listed == mac);

@@ -20,7 +20,7 @@ networks:
 profiles:
   base: {cmdline: [console=ttyS0]}
   kvm: {extends: base, kernel: debian, initrd: default, root: {nfs: "/roots/kvm"}}
-  signed: {extends: kvm, loader: grub, cmdline: [quiet]}
+  signed: {extends: kvm, loader: grub, root: {nfs: "10.77.0.5:/srv/kvm"}, cmdline: [quiet]}
 hosts:
   kvm01: {mac: "52:54:00:00:00:01", ip: 10.77.0.11, profile: kvm}
   kvm02: {mac: "52:54:00:00:00:02", ip: 10.77.0.12, profile: signed}

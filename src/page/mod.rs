@@ -84,6 +84,7 @@ mod tests {
             for_s: Some(92),
             attempt: None,
             entry: None,
+            deadline: None,
             edit_waits: false,
             note: note.to_owned(),
             rack: None,

@@ -179,6 +179,10 @@ fn inside(event: &BootEvent) -> Likely {
             "the root's server is silent, or was left half-way",
             "look whether the NFS server of `root` runs and is reached from the host's bridge",
         ),
+        Stage::Overlay | Stage::Verify => likely(
+            "the initrd fell silent while it laid the overlay with this host's own files over the root: too little memory, or its root's server went away",
+            "look at the console; lower `overlay` of its profile, and look whether the root's server answers",
+        ),
         Stage::Switch => likely(
             "the root was switched to and its systemd has not reported",
             "look at the host's console: a unit may hang",
@@ -288,10 +292,26 @@ mod tests {
         assert!(cause(&machine, 700).contains("no word from the initrd"));
     }
 
+    /// A stage that may be silent for so long only has words of its own for it.
+    #[test]
+    fn no_stage_with_a_deadline_is_left_without_words() {
+        for stage in Stage::ALL.iter().filter(|stage| stage.patience_s() > 0) {
+            let evidence = match *stage >= Stage::Early {
+                true => Evidence::Reported,
+                false => Evidence::Sent,
+            };
+            let cause = cause(&[(*stage, StageState::Ok, evidence)]);
+            assert_ne!(cause, "the initrd fell silent", "{stage}");
+        }
+    }
+
     #[test]
     fn each_silence_has_its_likely_cause() {
         use Evidence::{Acknowledged as Acked, Reported, Sent};
-        use Stage::{Bridge, Dhcp, Initrd, Kernel, Loader, Pool, Root, Script};
+        use Stage::{
+            Address, Bridge, Config, Dhcp, Drivers, Early, Identity, Initrd, Kernel, Link, Loader,
+            Nic, Online, Overlay, Pool, Root, Script, StorageNet, Switch, Verify,
+        };
         use StageState::{Ok, Retry};
         let offer = (Dhcp, Ok, Sent);
         let given = (Dhcp, Ok, Acked);
@@ -309,7 +329,22 @@ mod tests {
             (&[offer, (Kernel, Ok, Sent)], "no initrd asked for"),
             (&[offer, (Initrd, Ok, Sent)], "no word from the initrd"),
             (&[offer, (Initrd, Retry, Sent)], "did not go through whole"),
+            (&[offer, (Kernel, Retry, Sent)], "kernel did not go through"),
+            // OACK sent and no ACK: the transfer is given up with nothing of it acknowledged.
+            (&[offer, given, (Initrd, Retry, Sent)], "initrd did not go"),
+            (&[offer, (Early, Ok, Reported)], "looked for drivers"),
+            (&[offer, (Drivers, Ok, Reported)], "looked for drivers"),
+            (&[offer, (Nic, Ok, Reported)], "at its NIC"),
+            (&[offer, (Link, Ok, Reported)], "at its NIC"),
             (&[offer, (Bridge, Ok, Reported)], "switch port"),
+            (&[offer, (Address, Ok, Reported)], "switch port"),
+            (&[offer, (Config, Ok, Reported)], "has its configuration"),
+            (&[offer, (Identity, Ok, Reported)], "has its configuration"),
+            (&[offer, (StorageNet, Ok, Reported)], "root's server"),
+            (&[offer, (Overlay, Ok, Reported)], "laid the overlay"),
+            (&[offer, (Verify, Ok, Reported)], "laid the overlay"),
+            (&[offer, (Switch, Ok, Reported)], "its systemd has not"),
+            (&[offer, (Online, Ok, Reported)], "pool is not yet mounted"),
             (&[offer, (Root, Ok, Reported)], "root's server"),
             (&[offer, (Pool, Retry, Reported)], "pool is not mounted"),
         ] {

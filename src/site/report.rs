@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::others::Known;
@@ -90,6 +90,9 @@ pub struct MachineStatus {
     pub since: Option<Timestamp>,
     /// Seconds since then.
     pub for_s: Option<i64>,
+    /// When it counts as stalled, or did, if nothing more is heard of it; `None` where it may stay for ever.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deadline: Option<Timestamp>,
     /// The boot attempt.
     pub attempt: Option<String>,
     /// The entry of its menu that it booted, if it has one.
@@ -344,6 +347,9 @@ pub(super) fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> M
         state: standing.name().to_owned(),
         since,
         for_s: since.map(|since| (now.as_second() - since.as_second()).max(0)),
+        deadline: current
+            .filter(|_| matches!(standing, Standing::Running | Standing::Stalled))
+            .and_then(deadline),
         attempt: attempt.map(|attempt| attempt.id.0.clone()),
         entry: attempt.and_then(|attempt| Some(attempt.choice.as_ref()?.entry.clone())),
         edit_waits: false,
@@ -352,6 +358,12 @@ pub(super) fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> M
         unit: None,
         stages: attempt.map(stages).unwrap_or_default(),
     }
+}
+
+fn deadline(current: &BootEvent) -> Option<Timestamp> {
+    let patience = current.stage.patience_s();
+    let until = current.at.checked_add(SignedDuration::from_secs(patience));
+    until.ok().filter(|_| patience > 0)
 }
 
 /// When the attempt came to the stage that it is in.
