@@ -135,7 +135,10 @@ enum Reply {
 ///
 /// # Errors
 /// [`EditError`]: then nothing was written.
-fn perform(inventory: &Path, request: &Request) -> Result<(Edited, Option<String>), EditError> {
+pub(crate) fn perform(
+    inventory: &Path,
+    request: &Request,
+) -> Result<(Edited, Option<String>), EditError> {
     let mut note = None;
     let dry_run = request.dry_run;
     let edited = match &request.edit {

@@ -210,3 +210,171 @@ fn last_event(machine: &Machine) -> Option<Timestamp> {
         .map(|event| event.at)
         .max()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::explain::testing;
+    use crate::inventory::load;
+    use crate::inventory::model::Inventory;
+    use crate::policy::discovered::Identity;
+    use crate::policy::enrol::Enrol;
+    use crate::policy::event::{BootEvent, Stage, StageState};
+    use crate::scribe::{Edit, Request, perform};
+
+    const INVENTORY: &str = "\
+networks: {boot: {subnet: 10.77.0.0/24, pool: 10.77.0.100-10.77.0.199, unknown: {policy: POLICY}}}
+profiles: {kvm: {kernel: debian, initrd: default, root: {nfs: /roots/kvm}}}
+hosts:
+  a[1-2]: {MANY ip: 10.77.0.11, profile: kvm}
+  b1: {ONE ip: 10.77.0.21, profile: kvm}
+";
+
+    fn mac(last: u8) -> MacAddr {
+        MacAddr([0x3c, 0xec, 0xef, 0, last.wrapping_mul(37), last])
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn machine(last: u8, serial: u8) -> Discovered {
+        Discovered {
+            mac: mac(last),
+            network: Some("boot".into()),
+            architecture: String::new(),
+            identity: Identity {
+                serial: Some(format!("SERIAL{serial}")),
+                ..Identity::default()
+            },
+            relay: None,
+            port: None,
+            circuit_id: None,
+            remote_id: None,
+            first_seen: at(0),
+            last_seen: at(0),
+            discovers: 1,
+            held: Some(at(0)),
+            hardware: None,
+        }
+    }
+
+    fn write(path: &std::path::Path, mac: MacAddr, enrol: &Enrol) -> bool {
+        let edit = Edit::SetMac {
+            host: enrol.host.name.clone(),
+            mac,
+            replacing: enrol.replaces,
+        };
+        let dry_run = false;
+        perform(path, &Request { edit, dry_run }).is_ok()
+    }
+
+    /// Whose MAC is where; each host has one at most, and each MAC one host.
+    fn owners(inventory: &Inventory) -> HashMap<String, MacAddr> {
+        let hosts = inventory.hosts.values();
+        let owners: HashMap<_, _> = hosts
+            .filter_map(|host| Some((host.name.clone(), host.first_mac()?)))
+            .collect();
+        assert_eq!(owners.len(), inventory.by_mac.len());
+        owners
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Whoever decides may know an inventory that is long gone, and may write late: no host that has a machine
+        /// gets another one, and no machine two hosts.
+        #[test]
+        fn two_machines_never_get_one_name(
+            by_serial: bool,
+            steps in prop::collection::vec((1_u8..6, 1_u8..4, 0_usize..4), 1..24),
+        ) {
+            let (policy, several, one) = match by_serial {
+                true => ("by-serial", "serials: [SERIAL1, SERIAL2], ", "serial: SERIAL3, "),
+                false => ("next-free", "", ""),
+            };
+            let text = INVENTORY.replace("POLICY", policy);
+            let text = text.replace("MANY", several).replace("ONE", one);
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("hosts.yaml");
+            fs::write(&path, text).unwrap();
+            let mut known = vec![load(&path).unwrap().inventory];
+            for (who, serial, age) in steps {
+                let stale = &known[known.len().saturating_sub(1 + age)];
+                let alive = |_: &Host| Some(Sign { at: at(0), kind: SignKind::Heard });
+                let decision = decide(stale, &machine(who, serial), alive, at(1));
+                let Decision::Enrol(enrol) = decision else { continue };
+                write(&path, mac(who), &enrol);
+                let now = load(&path).unwrap().inventory;
+                let before = owners(known.last().unwrap());
+                let after = owners(&now);
+                for (host, mac) in &before {
+                    prop_assert_eq!(after.get(host), Some(mac));
+                }
+                known.push(now);
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_that_may_be_restarting_is_not_taken_by_who_first_claims_it_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let snapshot = site.snapshot();
+        let host = snapshot.inventory.hosts.values().next().unwrap();
+        let life = |now| site.life(host, mac(1), at(now));
+        site.enrolment.claims(mac(1), host, at(1000));
+        assert_eq!(life(1000), None, "it was never heard of");
+        let id = MachineId(host.name.clone());
+        let (stage, state) = (Stage::Joined, StageState::Ok);
+        site.timeline
+            .record(BootEvent::sent(at(10), id, stage, state, String::new()));
+        let claimed = |at| {
+            Some(Sign {
+                at,
+                kind: SignKind::Claimed,
+            })
+        };
+        assert_eq!(life(1200), claimed(at(1000)));
+        site.enrolment.claims(mac(1), host, at(1200));
+        assert_eq!(life(1200), claimed(at(1000)), "it goes on");
+        site.enrolment
+            .claims(mac(1), host, at(1200 + CLAIM_RESTS_S));
+        assert_eq!(
+            life(1600),
+            claimed(at(1200 + CLAIM_RESTS_S)),
+            "it is a new one"
+        );
+        site.enrolment.answered(host, at(1700));
+        let kind = SignKind::Answered;
+        assert_eq!(life(1701), Some(Sign { at: at(1700), kind }));
+        assert_eq!(site.life(host, mac(2), at(1701)), life(1701));
+    }
+
+    #[test]
+    fn a_reason_is_said_when_it_changes() {
+        let enrolment = Enrolment::default();
+        let says = |words| enrolment.says(mac(1), words);
+        assert!(says("waits: kvm01 is alive (last sign 20s ago): held"));
+        assert!(!says("waits: kvm01 is alive (last sign 35s ago): held"));
+        assert!(says("waits: no free host"));
+        assert_eq!(
+            enrolment.said(mac(1)).as_deref(),
+            Some("waits: no free host")
+        );
+        enrolment.done(mac(1));
+        assert_eq!(enrolment.said(mac(1)), None);
+        for n in 0..=u8::MAX {
+            for m in 0..4 {
+                enrolment.says(MacAddr([m, 0, 0, 0, 0, n]), "waits");
+                enrolment.consider(MacAddr([m, 0, 0, 0, 0, n]));
+            }
+        }
+        assert!(lock(&enrolment.memory).said.len() <= MOST);
+        assert_eq!(lock(&enrolment.wanted).len(), MOST);
+    }
+}
