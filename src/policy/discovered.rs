@@ -156,6 +156,9 @@ pub struct Discovered {
     /// What its inventory boot found.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hardware: Option<Hardware>,
+    /// What last came from its address by syslog; anybody who can forge that can have sent it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub said: Option<String>,
 }
 
 impl Discovered {
@@ -186,6 +189,7 @@ impl Discovered {
             discovers: 1,
             held: None,
             hardware: None,
+            said: None,
         }
     }
 
@@ -259,6 +263,7 @@ impl Discoveries {
                 discovers: known.discovers.saturating_add(1),
                 held: known.held,
                 hardware: known.hardware.take(),
+                said: known.said.take(),
                 ..seen
             };
             return;
@@ -289,6 +294,12 @@ impl Discoveries {
         if let Some(known) = self.machines.get_mut(&mac) {
             known.hardware = Some(hardware);
         }
+    }
+
+    /// What came from a machine's address by syslog; false where it is not one of them.
+    pub fn heard(&mut self, mac: MacAddr, said: String) -> bool {
+        let known = self.machines.get_mut(&mac);
+        known.map(|known| known.said = Some(said)).is_some()
     }
 
     /// One of them.

@@ -51,6 +51,11 @@ impl Discovery {
         self.lock().get(mac)?.network.clone()
     }
 
+    /// What came from a machine's address by syslog; false where it is listed, or never asked.
+    pub fn heard(&self, mac: MacAddr, said: String) -> bool {
+        self.lock().heard(mac, said)
+    }
+
     /// Adds who it is to what is known of each.
     pub(super) fn describe(&self, machines: &mut [MachineStatus]) {
         let known = self.lock();

@@ -260,6 +260,7 @@ hosts:
             discovers: 1,
             held: Some(at(0)),
             hardware: None,
+            said: None,
         }
     }
 

@@ -26,6 +26,8 @@ const MAX_DATAGRAM: usize = 2048;
 const BATCH: usize = 64;
 /// Lines of one address in a second; iPXE says some forty in a boot.
 const LINES_PER_SECOND: u32 = 50;
+/// Hints of one boot: what anybody can forge must not push out what happened.
+const MAX_HINTS: usize = 6;
 /// After the socket failed.
 const REST: Duration = Duration::from_millis(100);
 
@@ -43,6 +45,8 @@ struct Boot {
     attempt: AttemptId,
     stage: Stage,
     hint: Option<String>,
+    /// Hints that came by syslog.
+    hints: usize,
 }
 
 /// Takes lines in until told to end.
@@ -114,6 +118,12 @@ impl Desk {
         let Some(found) = self.site.machine_at(peer) else {
             return SyslogFate::Unknown;
         };
+        if let Some(mac) = found.id.unlisted_mac() {
+            return match self.site.discovery.heard(mac, message.to_string()) {
+                true => SyslogFate::Kept,
+                false => SyslogFate::NoBoot,
+            };
+        }
         let Some(boot) = self.boot_of(found.id) else {
             return SyslogFate::NoBoot;
         };
@@ -132,17 +142,16 @@ impl Desk {
         }
     }
 
-    /// The boot of a listed host that has not come to its end: of anybody else nothing is written to the disk.
+    /// The boot of a listed host that has not come to its end.
     fn boot_of(&self, machine: MachineId) -> Option<Boot> {
-        if machine.unlisted_mac().is_some() {
-            return None;
-        }
         self.site.timeline.read(|machines| {
             let attempt = machines.get(&machine).and_then(Machine::attempt)?;
             if attempt.joined.is_some() {
                 return None;
             }
+            let unproven = |event: &&BootEvent| event.evidence == Evidence::Unproven;
             Some(Boot {
+                hints: attempt.events.iter().filter(unproven).count(),
                 attempt: attempt.id.clone(),
                 stage: attempt.current().map_or(Stage::Dhcp, |event| event.stage),
                 hint: attempt.hint.clone(),
@@ -151,11 +160,11 @@ impl Desk {
         })
     }
 
-    /// Known failures in it, once each.
+    /// Known failures in it; one that is repeated is told once.
     fn tell_hints(&self, boot: &Boot, line: &SyslogLine) {
         for hint in hints(&line.text) {
             let means = format!("{} (by syslog)", hint.means);
-            if boot.hint.as_ref() == Some(&means) {
+            if boot.hint.as_ref() == Some(&means) || boot.hints >= MAX_HINTS {
                 continue;
             }
             let message = format!("its console says: {}", hint.line);

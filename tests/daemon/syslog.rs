@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use crate::host_files::{Booting, KVM01};
-use crate::lab::{APPLIANCE, Daemon, Lab, Namespace, Site, io_error, until};
+use crate::lab::{APPLIANCE, Daemon, Lab, Namespace, Site, bridgehead, io_error, output, until};
 use crate::{fake, ok, site};
 
 /// As iPXE says it: no time, and the host's name of DHCP.
@@ -89,6 +89,33 @@ fn a_loaders_lines_are_told_with_its_boot_and_move_nothing() {
     ok(stranger.ip(&["addr", "add", "10.77.0.99/24", "dev", "eth0"]));
     send(&stranger, &[TIMED_OUT.as_bytes()]);
     wait_for("1", || counted(&kvm01, "unknown"));
+    // One that asked for its address, and is not listed, is told of where it waits.
+    let asks = "busybox udhcpc -i eth0 -f -q -n -t 5 -s /bin/true -V PXEClient:Arch:00007:UNDI:003016 -x 0x5d:0007";
+    ok(stranger.run(&asks.split(' ').collect::<Vec<_>>()));
+    let list = || -> serde_json::Value {
+        let state = site.lab.dir().join("state").display().to_string();
+        let argv = [
+            bridgehead(),
+            "discover",
+            "list",
+            "--json",
+            "--state",
+            &state,
+        ];
+        serde_json::from_slice(&ok(output(&argv)).stdout).unwrap_or_default()
+    };
+    let address = said(&site, "log", &["mac-525400000099"]);
+    let address = address
+        .split("gave ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let address = address.unwrap_or_else(|| panic!("no address"));
+    ok(stranger.ip(&["addr", "flush", "dev", "eth0"]));
+    ok(stranger.ip(&["addr", "add", &format!("{address}/24"), "dev", "eth0"]));
+    send(&stranger, &[b"<6>ipxe: it waits"]);
+    wait_for("ipxe: it waits", || {
+        list()["machines"][0]["said"].to_string()
+    });
     // Once the host speaks for itself its loader's trouble is past.
     let report = kvm01.config(&token)("report_token");
     let root = [

@@ -84,7 +84,9 @@ fn more(machine: &DiscoveredStatus) -> Vec<String> {
         [hardware.words()].into_iter().chain(nics)
     });
     let parts = parts.filter(|words| !words.is_empty());
-    let whereabouts = uuid.chain(place).chain(parts);
+    let said = seen.said.iter();
+    let said = said.map(|said| format!("said by syslog (unproven): {said}"));
+    let whereabouts = uuid.chain(place).chain(parts).chain(said);
     // By hand, where nothing is said.
     let by_itself = !matches!(machine.policy.as_str(), "" | "hold" | "approve" | "ignore");
     let verdict = by_itself.then(|| format!("{}: {}", machine.policy, machine.verdict));
@@ -133,6 +135,7 @@ mod tests {
             discovers: 7,
             held: Some(at(92)),
             hardware: Some(hardware),
+            said: None,
         };
         let bare = Discovered {
             mac: "52:54:00:00:00:09".parse().unwrap(),

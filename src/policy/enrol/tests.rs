@@ -49,6 +49,7 @@ fn machine(network: &str) -> Discovered {
         discovers: 1,
         held: Some(at(0)),
         hardware: None,
+        said: None,
     }
 }
 
