@@ -6,6 +6,7 @@
 
 mod words;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -251,36 +252,48 @@ pub fn free_host<'a>(inventory: &'a Inventory, network: &str) -> Option<&'a Arc<
         host.network.name == network && host.waits_for_hardware() && fits
     };
     let hosts = inventory.hosts.values().filter(waits);
-    hosts.min_by_key(|host| {
-        let rack = host.rack.as_deref();
-        let place = (
-            rack.is_none(),
-            rack.map(natural),
-            host.unit.is_none(),
-            host.unit,
-        );
-        (place, natural(&host.name))
-    })
+    hosts.min_by(|a, b| before(a, b))
 }
 
-/// By which `r2` comes before `r10`.
-fn natural(text: &str) -> Vec<(String, u64)> {
-    let mut parts = vec![(String::new(), 0_u64)];
-    let mut in_number = false;
-    for c in text.chars() {
-        if !c.is_ascii_digit() && in_number {
-            parts.push((String::new(), 0));
-        }
-        in_number = c.is_ascii_digit();
-        let Some((word, number)) = parts.last_mut() else {
-            break;
+/// By rack, unit and name; what has no place comes last.
+fn before(a: &Host, b: &Host) -> Ordering {
+    let racks = match (&a.rack, &b.rack) {
+        (Some(a), Some(b)) => natural(a, b),
+        (a, b) => a.is_none().cmp(&b.is_none()),
+    };
+    let units = || (a.unit.is_none(), a.unit).cmp(&(b.unit.is_none(), b.unit));
+    racks
+        .then_with(units)
+        .then_with(|| natural(&a.name, &b.name))
+}
+
+/// `r2` comes before `r10`.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    loop {
+        let ((first, rest_of_a), (second, rest_of_b)) = match (piece(a), piece(b)) {
+            (Some(a), Some(b)) => (a, b),
+            (a, b) => return a.is_some().cmp(&b.is_some()),
         };
-        match c.to_digit(10) {
-            Some(digit) => *number = number.saturating_mul(10).saturating_add(digit.into()),
-            None => word.push(c),
+        if first != second {
+            return first.cmp(&second);
         }
+        (a, b) = (rest_of_a, rest_of_b);
     }
-    parts
+}
+
+/// A number, or the letter in front, and the rest.
+fn piece(text: &[u8]) -> Option<((u64, u8), &[u8])> {
+    let (first, rest) = text.split_first()?;
+    if !first.is_ascii_digit() {
+        return Some(((0, *first), rest));
+    }
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+    let (number, length) = digits.fold((0_u64, 0), |(number, length), digit| {
+        let number = number.saturating_mul(10);
+        (number.saturating_add(u64::from(digit - b'0')), length + 1)
+    });
+    Some(((number, b'0'), text.get(length..)?))
 }
 
 fn by_serial<'a>(inventory: &'a Inventory, machine: &Discovered) -> Result<Found<'a>, Because> {
