@@ -27,6 +27,8 @@ from_source := $(if $(shell grep -s '^FRAGMENTS=' kernel-configs/$(KERNEL)/recip
 architecture := $(or $(shell sed -n 's/^ARCHITECTURE=//p' kernel-configs/$(KERNEL)/recipe 2>/dev/null),amd64)
 # BusyBox for a kernel of another architecture than this machine's.
 busybox := $(if $(filter-out amd64,$(architecture)),$(data)/busybox/$(architecture))
+# What hears LLDP in the initrd, static; where the kernel is for another architecture than this machine's there is none.
+ear := $(if $(filter amd64,$(architecture)),$(data)/ear/bridgehead-ear)
 image := $(data)/initrds/$(INITRD).img
 bridgehead := target/release/bridgehead
 setup := .ci/setup
@@ -45,7 +47,7 @@ export BRIDGEHEAD_KERNEL := $(KERNEL)
 .SUFFIXES:
 .PHONY: all demo test test-boot fuzz soak bench bench-initrd run initrd kernel root loaders microcode check lint unit-test clean \
 	distclean help kernel-check daemon options packages packages-compiler packages-build packages-kernel packages-demo \
-	packages-test packages-arm64 packages-bench packages-fuzz busybox
+	packages-test packages-arm64 packages-bench packages-fuzz busybox ear
 
 all: daemon ## build the daemon (the default)
 
@@ -116,7 +118,7 @@ root: kernel ## build the root image ROOT=kvm-host (LUSTRE_TREE=DIR adds an inst
 initrd: $(image) ## pack the initrd into build/initrds/ (MODULES=DIR MICROCODE=1 PROCESSORS=06-8f-08 APPEND=FILE MAX_SIZE=20M)
 
 initrd_options = $(strip --kernel $(kernel) $(addprefix --inventory ,$(wildcard hosts.yaml)) $(addprefix --modules ,$(MODULES)) \
-	$(addprefix --busybox ,$(addsuffix /busybox,$(busybox))) \
+	$(addprefix --busybox ,$(addsuffix /busybox,$(busybox))) $(addprefix --ear ,$(ear)) \
 	$(if $(MICROCODE),--microcode$(addprefix =,$(filter-out 1,$(MICROCODE))) $(addprefix --processor ,$(PROCESSORS))) \
 	$(addprefix --append ,$(APPEND)) $(addprefix --max-size ,$(MAX_SIZE)))
 # What the image is made of, besides the builder and the kernel; folders, because something may go from one.
@@ -132,7 +134,7 @@ options:
 
 # The inventory says which NICs its hosts have; the builder warns of those that nothing in the image drives.
 # What is up to date for the builder is so for make.
-$(image): $(initrd_inputs) $(data)/initrds/.$(INITRD).options $(bridgehead) $(kernel)/id
+$(image): $(initrd_inputs) $(ear) $(data)/initrds/.$(INITRD).options $(bridgehead) $(kernel)/id
 	$(bridgehead) initrd build --out $@ $(initrd_options)
 	@touch $@
 
@@ -147,6 +149,15 @@ $(data)/busybox/%/id: busybox
 	@:
 busybox: packages-build
 	@$(setup)/busybox $(architecture) $(data)/busybox/$(architecture)
+
+# Beside the others' own build: a plain `cargo build` of this program is not static.
+$(data)/ear/bridgehead-ear: ear
+	@:
+ear: packages-compiler
+	@$(CARGO) rustc --release --locked --bin bridgehead-ear -- -C target-feature=+crt-static -C relocation-model=static \
+		-C opt-level=z -C panic=abort
+	@mkdir -p $(data)/ear
+	@cmp -s target/release/bridgehead-ear $(data)/ear/bridgehead-ear || cp target/release/bridgehead-ear $(data)/ear/bridgehead-ear
 
 daemon: packages-compiler
 	@$(CARGO) build --release --locked --bin bridgehead

@@ -60,6 +60,9 @@ pub(super) struct Build {
     /// A static BusyBox
     #[arg(long, value_name = "FILE", default_value = "/bin/busybox")]
     busybox: PathBuf,
+    /// A static bridgehead-ear, which hears LLDP for inventory boots [default: they tell nothing of LLDP]
+    #[arg(long, value_name = "FILE")]
+    ear: Option<PathBuf>,
     /// zstd level, 1 to 22
     #[arg(long, value_name = "N", default_value_t = 19, value_parser = clap::value_parser!(i32).range(1..=22))]
     level: i32,
@@ -92,6 +95,7 @@ fn build(arguments: &Build) -> Result<(), Failure> {
     spec.extra_modules.clone_from(&arguments.modules);
     spec.extra_trees.clone_from(&arguments.tree);
     spec.busybox.clone_from(&arguments.busybox);
+    spec.ear.clone_from(&arguments.ear);
     spec.level = arguments.level;
     spec.max_size = arguments.max_size;
     spec.microcode = match &arguments.microcode {

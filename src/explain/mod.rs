@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::dhcp::decide;
-use crate::inventory::model::{Boots, Firmware, Host, MacAddr};
+use crate::inventory::model::{Boots, Firmware, Host, MacAddr, Profile};
 use crate::policy::client::{Asker, Client};
 use crate::policy::dhcp::{Port, Received};
 use crate::policy::enrol::promise;
@@ -31,7 +31,9 @@ use crate::policy::near::{NearMiss, near_misses};
 use crate::policy::verdict::{Destination, Transmit, Verdict};
 use crate::render::ConfigKind;
 use crate::site::Snapshot;
-use crate::site::boot::{self, BootRequest};
+use crate::site::boot::{self, BootRequest, Denied};
+use crate::site::inventory_boot;
+use crate::site::menu::LoaderConfig;
 use crate::wire::dhcp::Request;
 
 pub use capture::{CaptureError, End};
@@ -230,14 +232,13 @@ impl Play<'_> {
     }
 
     fn ask_for_config(&mut self, kind: ConfigKind) {
-        let (mac, local) = (self.question.mac, self.server.address);
         let attempt = AttemptId(ATTEMPT.into());
         let config = match self.host {
             Some(host) => {
                 let request = self.request(kind, host, &attempt);
                 boot::config(self.question.snapshot, &request, self.question.entry)
             }
-            None => boot::hold(self.question.snapshot, kind, None, mac, local),
+            None => self.strangers_config(kind, &attempt),
         };
         let because = match (&config, self.host) {
             (Err(denied), _) => denied.words(),
@@ -245,7 +246,13 @@ impl Play<'_> {
                 "its profile has a menu; --entry NAME shows what an entry boots".to_owned()
             }
             (Ok(_), Some(host)) => format!("it is {}, profile {}", host.name, host.profile.name),
-            (Ok(_), None) => "it is not listed: it waits, and asks again until it is".to_owned(),
+            (Ok(_), None) => match self.inventory_profile() {
+                Some(profile) => format!(
+                    "it is not listed: it boots the inventory of profile {}, says there what it is, and waits for its name",
+                    profile.name
+                ),
+                None => "it is not listed: it waits, and asks again until it is".to_owned(),
+            },
         };
         self.steps.push(Step::Config(ConfigStep {
             what: kind.to_string(),
@@ -253,6 +260,38 @@ impl Play<'_> {
             text: config.ok().map(|config| config.text),
             because,
         }));
+    }
+
+    /// What strangers boot here to tell what they are.
+    fn inventory_profile(&self) -> Option<&Profile> {
+        let snapshot = self.question.snapshot;
+        inventory_boot::profile(
+            snapshot,
+            inventory_boot::network_of(snapshot, self.server.address),
+        )
+    }
+
+    fn strangers_config(
+        &self,
+        kind: ConfigKind,
+        attempt: &AttemptId,
+    ) -> Result<LoaderConfig, Denied> {
+        let (snapshot, mac, local) = (
+            self.question.snapshot,
+            self.question.mac,
+            self.server.address,
+        );
+        let Some(profile) = self.inventory_profile() else {
+            return boot::hold(snapshot, kind, None, mac, local);
+        };
+        let stranger = inventory_boot::Stranger {
+            kind,
+            mac,
+            local,
+            attempt,
+            token: TOKEN,
+        };
+        Ok(stranger.script(snapshot, profile)?)
     }
 
     /// What loaders ask for; firmware and iPXE were told, the others have it built in.

@@ -230,6 +230,50 @@ pub(super) async fn config(
     Ok(text(config))
 }
 
+/// What a machine that waits in its initrd is to do next.
+pub(super) async fn next(
+    State(app): State<App>,
+    Extension(ends): Extension<Ends>,
+    Path(mac): Path<String>,
+) -> Reply {
+    let (peer, local) = network(ends)?;
+    let mac: MacAddr = mac
+        .parse()
+        .map_err(|bad| (StatusCode::BAD_REQUEST, format!("{bad}\n")))?;
+    let next = app.site.next(mac, peer, local);
+    let next = next.map_err(|denied| (status_of(&denied), format!("{denied}\n")))?;
+    Ok(text(next.to_text()))
+}
+
+/// What an inventory boot found.
+pub(super) async fn hardware(
+    State(app): State<App>,
+    Extension(ends): Extension<Ends>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Reply {
+    let (peer, _) = network(ends)?;
+    let mac = MachineId(name.clone()).unlisted_mac();
+    let mac = mac.ok_or_else(|| {
+        let message = format!("{name} is no machine that nobody listed: mac-525400000001\n");
+        (StatusCode::NOT_FOUND, message)
+    })?;
+    let report = String::from_utf8_lossy(&body);
+    let learned = app.site.learn_hardware(mac, peer, token(&headers), &report);
+    learned.map_err(refused)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Who may report by this name: a listed host, or a machine that nobody listed, in its inventory boot.
+fn reporter(app: &App, name: &str) -> Result<MachineId, (StatusCode, String)> {
+    let id = MachineId(name.to_owned());
+    match id.unlisted_mac() {
+        Some(_) => Ok(id),
+        None => listed(app, name).map(|_| id),
+    }
+}
+
 /// What a host says of itself.
 pub(super) async fn events(
     State(app): State<App>,
@@ -239,8 +283,7 @@ pub(super) async fn events(
     body: Bytes,
 ) -> Reply {
     let (peer, _) = network(ends)?;
-    let host = listed(&app, &name)?;
-    let id = MachineId(host.name.clone());
+    let id = reporter(&app, &name)?;
     if body.len() > MAX_EVENTS {
         return Err((
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 
 use crate::site::Site;
@@ -105,8 +105,15 @@ fn boot_routes() -> Router<App> {
         .route("/boot/{mac}/grub.cfg", get(boot_api::grub_config))
         .route("/v1/boot/{host}/config", get(boot_api::config))
         .route("/v1/boot/{host}/files", get(host_files::files))
+        .route("/boot/{mac}/next", get(boot_api::next))
         .route("/v1/boot/{host}/events", post(boot_api::events))
+        .route("/v1/boot/{host}/inventory", hardware_route())
         .route("/v1/boot/{host}/log", post(boot_api::log))
+}
+
+/// With room for what the switches at each of many NICs say.
+fn hardware_route() -> MethodRouter<App> {
+    post(boot_api::hardware).layer(DefaultBodyLimit::max(128 << 10))
 }
 
 fn api_routes(app: &App) -> Router<App> {

@@ -1,5 +1,6 @@
 //! The build itself: from a [`BuildSpec`] to an image and its manifest.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::append::{self, Appended};
@@ -24,6 +25,9 @@ use super::tree::{Item, Tree, fault};
 /// The largest image, microcode not counted.
 const MAX_SIZE: u64 = 12 << 20;
 
+/// Where the initrd looks for it.
+const EAR: &str = "bin/bridgehead-ear";
+
 /// What to build, from what, and where to.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -41,6 +45,8 @@ pub struct BuildSpec {
     pub extra_trees: Vec<PathBuf>,
     /// A static BusyBox.
     pub busybox: PathBuf,
+    /// A static `bridgehead-ear`; `None`: an inventory boot tells nothing of LLDP.
+    pub ear: Option<PathBuf>,
     /// The image; its manifest goes beside it as `.manifest`.
     pub out: PathBuf,
     /// zstd level, 1 to 22.
@@ -72,6 +78,7 @@ impl BuildSpec {
             extra_modules: Vec::new(),
             extra_trees: Vec::new(),
             busybox: PathBuf::from("/bin/busybox"),
+            ear: None,
             out: out.to_owned(),
             level: 19,
             mtime: 0,
@@ -209,6 +216,9 @@ fn compose(spec: &BuildSpec, catalog: &Catalog, parts: &mut Parts) -> Result<Tre
     let mut tree = std::mem::take(&mut parts.tree);
     let (machine, warning) = busybox::add(&mut tree, &spec.busybox)?;
     parts.closure.warnings.extend(warning);
+    if let Some(ear) = &spec.ear {
+        add_ear(&mut tree, ear)?;
+    }
     let modules_dir = format!("lib/modules/{}", catalog.release);
     for (name, text) in depmod::indexes(catalog, &mut parts.closure)? {
         let path = format!("{modules_dir}/{name}");
@@ -225,6 +235,14 @@ fn compose(spec: &BuildSpec, catalog: &Catalog, parts: &mut Parts) -> Result<Tre
     let mut faults = Faults::default();
     tree.check_programs(machine, &mut faults);
     faults.done().map(|()| tree)
+}
+
+/// What hears LLDP in an inventory boot.
+fn add_ear(tree: &mut Tree, ear: &Path) -> Result<(), BuildError> {
+    let bytes = fs::read(ear).map_err(BuildError::io("read the ear", ear))?;
+    let mut item = Item::file(0o755, bytes);
+    item.reason = Some("hears LLDP in an inventory boot".into());
+    tree.insert(EAR, item)
 }
 
 fn warnings(

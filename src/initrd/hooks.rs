@@ -11,7 +11,12 @@ use super::tree::{Item, Tree, fault};
 pub(crate) const PATH: &str = "lib/bridgehead/hooks";
 const STAGES: &str = "lib/bridgehead/stages/";
 /// The stages that boots do not come back from, with what to do about a hook after one.
-const ENDS: [(&str, &str); 2] = [
+const ENDS: [(&str, &str); 3] = [
+    (
+        "inventory",
+        "would never run in an inventory boot, which waits in `inventory`, and in every other boot before `link`; \
+         take nic.d, which runs in both",
+    ),
     (
         "rescue",
         "would never run in a rescue boot, which ends in `rescue`, and in every other boot before `root`; \

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::hardware::{Hardware, HardwareNic, Neighbour};
-use crate::inventory::model::MacAddr;
+use crate::inventory::model::{Firmware, MacAddr};
+use crate::policy::architecture::Architecture;
 use crate::policy::client::{Asker, Client};
+use crate::policy::event::MachineId;
 use crate::wire::dhcp::Request;
 
 /// Machines remembered at most: anybody on the wire can be thousands.
@@ -21,6 +23,10 @@ const MOST: usize = 512;
 const LONGEST: usize = 64;
 /// An identifier that is no text is shown in hexadecimal up to here, octets.
 const LONGEST_HEX: usize = 16;
+/// Inventory boots in a row that come to nothing before the machine waits at its loader instead.
+const MOST_TRIES: u32 = 3;
+/// How long after the last of them it is tried again, seconds.
+const TRIES_AGAIN_S: i64 = 3600;
 
 /// What a machine says of itself. Whoever can boot can say anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +57,17 @@ impl Identity {
         }
     }
 
+    /// Of what an inventory boot posts.
+    pub fn of_report(report: &str) -> Self {
+        let uuid = reported(report, "uuid");
+        Self {
+            uuid: uuid.and_then(|text| Some(Uuid::try_parse(&text).ok()?.to_string())),
+            serial: reported(report, "serial"),
+            manufacturer: reported(report, "manufacturer"),
+            product: reported(report, "product"),
+        }
+    }
+
     /// Takes over what is said.
     fn learn(&mut self, said: Self) {
         self.uuid = said.uuid.or(self.uuid.take());
@@ -68,6 +85,14 @@ impl Identity {
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.join(", ")
     }
+}
+
+/// The value of a `KEY=VALUE` line before the NICs.
+fn reported(report: &str, key: &str) -> Option<String> {
+    let pairs = report.lines().filter_map(|line| line.split_once('='));
+    let mut pairs = pairs.take_while(|(found, _)| *found != "nic");
+    let (_, value) = pairs.find(|(found, _)| *found == key)?;
+    text(value)
 }
 
 /// One line of printable characters, or nothing.
@@ -159,6 +184,12 @@ pub struct Discovered {
     /// What last came from its address by syslog; anybody who can forge that can have sent it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub said: Option<String>,
+    /// What it can execute.
+    #[serde(skip)]
+    pub firmware: Option<Firmware>,
+    /// Inventory boots of which nothing was heard yet, and when the last one began.
+    #[serde(skip)]
+    pub begun: Option<(u32, Timestamp)>,
 }
 
 impl Discovered {
@@ -190,7 +221,64 @@ impl Discovered {
             held: None,
             hardware: None,
             said: None,
+            firmware: client.firmware,
+            begun: None,
         }
+    }
+
+    /// Of what its inventory boot says, where its DISCOVER was heard by a daemon that ran before.
+    pub fn of_report(mac: MacAddr, network: Option<String>, report: &str, now: Timestamp) -> Self {
+        let machine = reported(report, "machine").unwrap_or_else(|| "unknown".into());
+        let firmware = match reported(report, "firmware").as_deref() {
+            Some("uefi") => "UEFI",
+            _ => "BIOS",
+        };
+        Self {
+            mac,
+            network,
+            architecture: format!("{firmware} {machine}"),
+            identity: Identity::default(),
+            relay: None,
+            port: None,
+            circuit_id: None,
+            remote_id: None,
+            first_seen: now,
+            last_seen: now,
+            discovers: 0,
+            held: Some(now),
+            hardware: None,
+            said: None,
+            firmware: None,
+            begun: None,
+        }
+    }
+
+    /// Begins an inventory boot with this kernel; or why none is begun.
+    fn begin_inventory(
+        &mut self,
+        of: Option<Architecture>,
+        kernel: &str,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        if let (Some(of), Some(firmware)) = (of, self.firmware)
+            && !of.runs_on(firmware)
+        {
+            return Err(format!(
+                "no inventory boot: kernel {kernel} is for {of}, and the machine is {firmware}; it waits at its loader"
+            ));
+        }
+        let recent = |(_, at): &(u32, Timestamp)| now.as_second() - at.as_second() < TRIES_AGAIN_S;
+        let (tries, last) = self.begun.filter(recent).unwrap_or((0, now));
+        if tries >= MOST_TRIES {
+            // Its age counts from the last try on.
+            self.begun = Some((tries, last));
+            return Err(format!(
+                "no inventory boot: {tries} in a row came to nothing (see its console and `bridgehead log {}`); it waits at its loader, and is tried again an hour after the last",
+                MachineId::unlisted(self.mac)
+            ));
+        }
+        self.begun = Some((tries + 1, now));
+        Ok(())
     }
 
     /// The switch port that the NIC which it boots from is plugged into, by LLDP.
@@ -264,6 +352,7 @@ impl Discoveries {
                 held: known.held,
                 hardware: known.hardware.take(),
                 said: known.said.take(),
+                begun: known.begun,
                 ..seen
             };
             return;
@@ -289,10 +378,33 @@ impl Discoveries {
         }
     }
 
-    /// What the inventory boot of a machine found.
-    pub fn found(&mut self, mac: MacAddr, hardware: Hardware) {
+    /// Begins an inventory boot; or why there is none for this machine.
+    ///
+    /// # Errors
+    /// In words, for the operator.
+    pub fn begin_inventory(
+        &mut self,
+        mac: MacAddr,
+        of: Option<Architecture>,
+        kernel: &str,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        match self.machines.get_mut(&mac) {
+            Some(known) => known.begin_inventory(of, kernel, now),
+            None => Ok(()),
+        }
+    }
+
+    /// What the inventory boot of a machine found; `seen` is for one that was not known.
+    pub fn found(&mut self, seen: Discovered, said: Identity, hardware: Hardware) {
+        let mac = seen.mac;
+        if !self.machines.contains_key(&mac) {
+            self.saw(seen);
+        }
         if let Some(known) = self.machines.get_mut(&mac) {
+            known.identity.learn(said);
             known.hardware = Some(hardware);
+            known.begun = None;
         }
     }
 
@@ -432,7 +544,12 @@ mod tests {
         known.saw(seen(REAL, &[(60, b"PXEClient"), (97, &GUID)], 1));
         known.held(MacAddr(REAL), at(2));
         known.told(MacAddr(REAL), Identity::of_query("serial=A1"));
-        known.found(MacAddr(REAL), Hardware::of_report("cpus=2\n"));
+        let again = seen(REAL, &[], 2);
+        known.found(
+            again,
+            Identity::of_report("serial=A1\n"),
+            Hardware::of_report("cpus=2\n"),
+        );
         known.saw(seen(REAL, &[(77, b"iPXE")], 3));
         let machine = known.get(MacAddr(REAL)).unwrap();
         assert_eq!(machine.identity.serial.as_deref(), Some("A1"));
@@ -440,6 +557,36 @@ mod tests {
         assert_eq!(machine.hardware.as_ref().unwrap().cpus, 2);
         assert_eq!((machine.discovers, machine.held), (2, Some(at(2))));
         assert_eq!((machine.first_seen, machine.last_seen), (at(1), at(3)));
+    }
+
+    #[test]
+    fn inventory_boots_that_come_to_nothing_end_at_the_loader() {
+        let mut known = Discoveries::default();
+        let mac = MacAddr(REAL);
+        known.saw(seen(REAL, &[(60, b"PXEClient"), (93, &[0, 7])], 1));
+        let mut begin = |second, of| known.begin_inventory(mac, Some(of), "debian", at(second));
+        let other = begin(2, Architecture::Arm64).unwrap_err();
+        assert!(other.contains("kernel debian is for arm64"), "{other}");
+        for second in [10, 200, 400] {
+            assert_eq!(begin(second, Architecture::X86), Ok(()));
+        }
+        let held = begin(600, Architecture::X86).unwrap_err();
+        assert!(held.contains("3 in a row came to nothing"), "{held}");
+        assert!(begin(3999, Architecture::X86).is_err());
+        assert_eq!(begin(4000, Architecture::X86), Ok(()));
+        // A restarted daemon has heard no DISCOVER of it, and one that came through is not held against it.
+        known.retain(|_| false);
+        let report = "machine=x86_64\nfirmware=uefi\nserial=A1\nnic=eth0\nserial=B2\n";
+        let seen = Discovered::of_report(mac, None, report, at(5000));
+        known.found(
+            seen,
+            Identity::of_report(report),
+            Hardware::of_report(report),
+        );
+        let machine = known.get(mac).unwrap();
+        assert_eq!(machine.identity.serial.as_deref(), Some("A1"));
+        assert_eq!(machine.architecture, "UEFI x86_64");
+        assert_eq!(machine.begun, None);
     }
 
     #[test]

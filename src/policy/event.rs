@@ -100,6 +100,8 @@ stages! {
     Drivers = "drivers", 60;
     /// Boot NIC.
     Nic = "nic", 240;
+    /// The end of an inventory boot: a machine that nobody listed waits in the initrd for its name.
+    Inventory = "inventory", 0;
     /// Carrier.
     Link = "link", 60;
     /// The bridge over the boot NIC.

@@ -86,7 +86,7 @@ pub fn stall(attempt: &Attempt, event: &BootEvent) -> Likely {
     match event.stage {
         Stage::Dhcp => dhcp(attempt, event),
         Stage::Loader => loader(event),
-        Stage::Menu | Stage::LocalDisk | Stage::Rescue | Stage::Joined => {
+        Stage::Menu | Stage::LocalDisk | Stage::Inventory | Stage::Rescue | Stage::Joined => {
             likely("it may stay there for ever", "look at the machine's screen")
         }
         Stage::Script => likely(

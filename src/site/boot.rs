@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::inventory_boot::{self, Stranger};
 use super::menu::{self, LoaderConfig};
 use super::{Found, Site, Snapshot, links};
 use crate::assets::{initrd_path, kernel_path};
@@ -86,23 +87,33 @@ impl Site {
     ) -> Result<LoaderConfig, Denied> {
         let now = Timestamp::now();
         let host = self.snapshot().inventory.by_mac.get(&mac).cloned();
-        let holder = self.holder(peer);
-        let holds_lease = holder == Some(mac);
-        // Where another server gives the addresses, the MAC on the link decides; behind a relay
-        // there is none, and the host must have the address that is listed.
-        let reserved = match holder {
-            Some(holder) if self.is_beside(peer) => holder == mac,
-            _ => host.as_ref().is_some_and(|host| {
-                *host.ip == peer && holder.is_none_or(|holder| host.has(holder))
-            }),
-        };
+        let holds_lease = self.holder(peer) == Some(mac);
+        let reserved = self.is_reserved(host.as_ref(), mac, peer);
         let result = match host {
             Some(host) if reserved => self.boot_config(kind, &host, mac, entry, local),
             // Listed since it got its address of the pool, or not listed: it waits.
-            host if holds_lease => self.hold_config(kind, host.as_deref(), mac, local, now),
+            host if holds_lease => self.hold_config(kind, host.as_deref(), mac, (peer, local), now),
             _ => Err(Denied::NotYours { peer, mac }),
         };
         self.tell(peer, result)
+    }
+
+    /// Whether `peer` is the address that the host with this MAC has for its own.
+    ///
+    /// Where another server gives the addresses, the MAC on the link decides; behind a relay there is none, and the
+    /// host must have the address that is listed.
+    pub(super) fn is_reserved(
+        &self,
+        host: Option<&Arc<Host>>,
+        mac: MacAddr,
+        peer: Ipv4Addr,
+    ) -> bool {
+        match self.holder(peer) {
+            Some(holder) if self.is_beside(peer) => holder == mac,
+            holder => host.is_some_and(|host| {
+                *host.ip == peer && holder.is_none_or(|holder| host.has(holder))
+            }),
+        }
     }
 
     /// The config for whoever has the address `peer`: GRUB's file name carries no MAC.
@@ -134,7 +145,7 @@ impl Site {
                 host,
                 mac: Some(mac),
                 ..
-            }) => self.hold_config(kind, host.as_deref(), mac, local, now),
+            }) => self.hold_config(kind, host.as_deref(), mac, (peer, local), now),
             Some(Found { mac: None, .. }) | None => Err(Denied::Nobody(peer)),
         };
         self.tell(peer, result)
@@ -143,7 +154,7 @@ impl Site {
     /// `autoexec.ipxe`, which some builds of iPXE look for beside themselves: it leads to the
     /// script of whichever machine runs it. No secret is in it.
     pub fn autoexec(&self, local: Ipv4Addr) -> String {
-        let base = endpoint(&self.snapshot(), None, local).base_url();
+        let base = endpoint(&self.snapshot().inventory, None, local).base_url();
         format!(
             "#!ipxe\nisset ${{netX/ip}} || dhcp ||\nchain --replace {base}/boot/${{netX/mac}}/script.ipxe\n"
         )
@@ -192,7 +203,7 @@ impl Site {
         kind: ConfigKind,
         host: Option<&Host>,
         mac: MacAddr,
-        local: Ipv4Addr,
+        (peer, local): (Ipv4Addr, Ipv4Addr),
         now: Timestamp,
     ) -> Result<LoaderConfig, Denied> {
         let snapshot = self.snapshot();
@@ -200,13 +211,24 @@ impl Site {
             || MachineId::unlisted(mac),
             |host| MachineId(host.name.clone()),
         );
-        self.timeline.attempt(&id, now);
+        let attempt = self.timeline.attempt(&id, now);
         self.discovery.held(mac);
         // iPXE tells who it is with the same question.
         if kind != ConfigKind::Ipxe {
             self.enrolment.consider(mac);
         }
-        hold(&snapshot, kind, host, mac, local)
+        let stranger = Stranger {
+            kind,
+            mac,
+            local,
+            attempt: &attempt,
+            token: &self.timeline.boot_token(&attempt),
+        };
+        let inventory_boot = match host {
+            None => self.inventory_boot(&snapshot, &stranger, peer),
+            Some(_) => None,
+        };
+        inventory_boot.unwrap_or_else(|| hold(&snapshot, kind, host, mac, local))
     }
 }
 
@@ -242,22 +264,22 @@ pub(crate) fn hold(
     let context = HoldContext {
         site: snapshot.inventory.site.clone(),
         mac: mac.to_string(),
-        server: server_context(endpoint(snapshot, host, local)),
+        server: server_context(endpoint(&snapshot.inventory, host, local)),
         hold_seconds: HOLD_S,
     };
     let text = snapshot.templates.hold_config(kind, &context)?;
     Ok(LoaderConfig::script(text))
 }
 
-fn endpoint(snapshot: &Snapshot, host: Option<&Host>, local: Ipv4Addr) -> Endpoint {
+pub(super) fn endpoint(inventory: &Inventory, host: Option<&Host>, local: Ipv4Addr) -> Endpoint {
     let address = host.and_then(|host| host.network.server).unwrap_or(local);
     Endpoint {
         address,
-        http_port: snapshot.inventory.server.http_port,
+        http_port: inventory.server.http_port,
     }
 }
 
-fn server_context(endpoint: Endpoint) -> ServerContext {
+pub(super) fn server_context(endpoint: Endpoint) -> ServerContext {
     ServerContext {
         url: endpoint.base_url(),
         address: endpoint.address.to_string(),
@@ -316,7 +338,7 @@ pub fn on_failure(what: OnFailure) -> &'static str {
 }
 
 /// Of a machine that is not there yet.
-const STAND_IN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(super) const STAND_IN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
 /// Renders every config of every host as if it asked now, and returns what went wrong.
 ///
@@ -350,6 +372,7 @@ pub fn rehearse(inventory: &Inventory, templates: &Templates) -> Vec<RenderError
         }
     }
     faults.extend(rehearse_hold(inventory, templates));
+    faults.extend(inventory_boot::rehearse(inventory, templates));
     faults
 }
 

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::Site;
 use super::report::MachineStatus;
 use crate::inventory::model::MacAddr;
+use crate::policy::architecture::Architecture;
 use crate::policy::client::Client;
-use crate::policy::discovered::{Discovered, Discoveries, Identity};
+use crate::policy::discovered::{Discovered, Discoveries, Hardware, Identity};
 use crate::policy::event::MachineId;
 use crate::policy::near::{NearMiss, near_misses};
+use crate::span::span;
 use crate::wire::dhcp::Request;
 
 /// Version of the JSON; a change that could break a reader makes it 2.
@@ -46,6 +48,28 @@ impl Discovery {
         self.lock().get(mac).cloned()
     }
 
+    /// Begins an inventory boot, or says why there is none for this machine.
+    pub(super) fn begin_inventory(
+        &self,
+        mac: MacAddr,
+        of: Option<Architecture>,
+        kernel: &str,
+    ) -> Result<(), String> {
+        self.lock()
+            .begin_inventory(mac, of, kernel, Timestamp::now())
+    }
+
+    /// What the inventory boot of a machine found; `seen` is for one that was not known.
+    pub(super) fn found(&self, seen: Discovered, said: Identity, hardware: Hardware) {
+        self.lock().found(seen, said, hardware);
+    }
+
+    /// Whether an inventory boot has told what the machine is made of.
+    pub(super) fn knows_hardware(&self, mac: MacAddr) -> bool {
+        let known = self.lock();
+        known.get(mac).is_some_and(|known| known.hardware.is_some())
+    }
+
     /// The network that a machine asks on.
     pub(super) fn network_of(&self, mac: MacAddr) -> Option<String> {
         self.lock().get(mac)?.network.clone()
@@ -57,13 +81,16 @@ impl Discovery {
     }
 
     /// Adds who it is to what is known of each.
-    pub(super) fn describe(&self, machines: &mut [MachineStatus]) {
+    pub(super) fn describe(&self, machines: &mut [MachineStatus], now: Timestamp) {
         let known = self.lock();
         for machine in machines {
             let mac = MachineId(machine.host.clone()).unlisted_mac();
             let Some(found) = mac.and_then(|mac| known.get(mac)) else {
                 continue;
             };
+            if let Some(words) = silence(found, now) {
+                machine.note = words;
+            }
             let port = found.port.iter().map(|port| format!("at {port}"));
             let words: Vec<_> = Some(found.identity.words())
                 .into_iter()
@@ -75,6 +102,16 @@ impl Discovery {
             }
         }
     }
+}
+
+/// In words, that a machine waits in its initrd no more, though nobody told it to go on.
+fn silence(found: &Discovered, now: Timestamp) -> Option<String> {
+    found.hardware.as_ref()?;
+    let silent = now.as_second() - found.held?.as_second();
+    (silent >= WAITS_S).then(|| {
+        let span = span(silent);
+        format!("waited at its inventory boot and has not asked for {span}: is it switched off, or its link down?")
+    })
 }
 
 /// Machines that are not listed.

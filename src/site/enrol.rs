@@ -261,6 +261,8 @@ hosts:
             held: Some(at(0)),
             hardware: None,
             said: None,
+            firmware: None,
+            begun: None,
         }
     }
 

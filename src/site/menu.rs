@@ -37,6 +37,12 @@ impl LoaderConfig {
             choice: None,
         }
     }
+
+    /// The same, with what it is for.
+    pub(super) fn with_story(mut self, story: &str) -> Self {
+        self.story = story.to_owned();
+        self
+    }
 }
 
 impl Site {

@@ -10,6 +10,7 @@ pub mod enrol;
 pub mod handout;
 pub mod host_config;
 pub mod host_files;
+pub mod inventory_boot;
 mod links;
 mod measure;
 pub mod menu;

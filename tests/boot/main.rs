@@ -14,6 +14,7 @@ mod firmware;
 mod handover;
 mod hosts;
 mod image;
+mod inventory;
 mod menus;
 mod network;
 mod outages;

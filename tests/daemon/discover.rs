@@ -15,7 +15,7 @@ const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
 pub(crate) struct Stranger<'a> {
     site: &'a Site,
     pub(crate) namespace: Namespace,
-    mac: &'a str,
+    pub(crate) mac: &'a str,
 }
 
 impl<'a> Stranger<'a> {

@@ -17,6 +17,7 @@ mod files;
 mod host_files;
 mod hostile;
 mod http;
+mod inventory_boot;
 mod leases;
 mod menus;
 mod metrics;

@@ -136,6 +136,8 @@ mod tests {
             held: Some(at(92)),
             hardware: Some(hardware),
             said: None,
+            firmware: None,
+            begun: None,
         };
         let bare = Discovered {
             mac: "52:54:00:00:00:09".parse().unwrap(),

@@ -153,11 +153,22 @@ impl<'a> Question<'a> {
     {
         let host = self.reservation(network);
         Choice {
-            loader: host.map_or(Loader::Ipxe, |host| *host.profile.loader),
+            loader: host.map_or_else(
+                || self.strangers_loader(network),
+                |host| *host.profile.loader,
+            ),
             host: host.map(|host| &host.loaders),
             network: &network.loaders,
             there: self.world.loaders,
         }
+    }
+
+    /// That of the inventory boot, if strangers have one here.
+    fn strangers_loader(&self, network: &Network) -> Loader {
+        let name = network.unknown.inventory.as_ref();
+        let name = name.filter(|_| self.host.is_none());
+        let profile = name.and_then(|name| self.world.inventory.profiles.get(&name.value));
+        profile.map_or(Loader::Ipxe, |profile| *profile.loader)
     }
 
     /// An OFFER or ACK with an address: by the relay, to the client's own address, to everybody

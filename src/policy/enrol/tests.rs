@@ -50,6 +50,8 @@ fn machine(network: &str) -> Discovered {
         held: Some(at(0)),
         hardware: None,
         said: None,
+        firmware: None,
+        begun: None,
     }
 }
 

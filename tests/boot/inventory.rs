@@ -1,0 +1,101 @@
+//! The inventory boot: a machine that nobody listed tells what it is, waits in its initrd, and goes on as a host.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::lab::{Firmware, Log, Result, ServerSpec, Site, SwitchPort, bridgehead, output, until};
+use super::{INVENTORY, SWITCH, check_console, repository, scenario, site_of};
+
+const MAC: &str = "3c:ec:ef:00:00:07";
+/// From power-on to the initrd's word, with 35 s of listening for switches.
+const TOLD: Duration = Duration::from_secs(240);
+
+fn discover(site: &Site, args: &[&str]) -> Result<String> {
+    let state = site.lab.dir().join("state").display().to_string();
+    let argv = [&[bridgehead(), "discover"], args, &["--state", &state]].concat();
+    let done = output(&argv)?;
+    Ok(String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
+}
+
+fn until_listed_with(site: &Site, words: &str) -> Result<()> {
+    let probe = || Ok(discover(site, &["list"])?.contains(words).then_some(()));
+    let context = || discover(site, &["list"]).unwrap_or_default();
+    until(words, TOLD, probe, context)
+}
+
+fn approve(site: &Site, profile: &str) -> Result<()> {
+    let words = format!("approve {MAC} --name bare --profile {profile} --ip 10.77.0.20 --virtual");
+    let words: Vec<&str> = words.split(' ').collect();
+    let said = discover(site, &words)?;
+    assert!(said.contains("goes on by itself"), "{said}");
+    Ok(())
+}
+
+/// How often a line was on the console.
+fn times(serial: &Log, words: &str) -> usize {
+    serial
+        .text()
+        .lines()
+        .filter(|line| line.contains(words))
+        .count()
+}
+
+#[test]
+fn a_stranger_tells_what_it_is_and_where_and_goes_on_in_the_same_initrd() {
+    scenario("inventory", |lab, logs| {
+        let inventory = INVENTORY.replace("{policy: hold}", "{policy: hold, inventory: base}");
+        let mut site = site_of(lab, &logs, &inventory)?;
+        let spec = ServerSpec::new("bare", MAC, Firmware::Bios);
+        let port = spec.port(0);
+        let mut server = spec.power_on(&site.lab, &logs)?;
+        let frame = repository().join("fuzz/corpus/lldp/ios.bin");
+        let frame = fs::read(frame).expect("the corpus");
+        let _switch = SwitchPort::new(&site.lab, &port, &frame)?;
+        server.wait_for("not listed: waits for its name", TOLD)?;
+        until_listed_with(
+            &site,
+            "at Gi1/0/3 of sw-r1.example.org (GigabitEthernet1/0/3)",
+        )?;
+        let list = discover(&site, &["list"])?;
+        for words in ["1 CPU", "MiB memory", "virtio_net", "QEMU", "waits"] {
+            assert!(list.contains(words), "no `{words}` in:\n{list}");
+        }
+        // It waits through a restart of the daemon, which then knows nothing of it.
+        site.daemon.signal(Signal::SIGKILL)?;
+        site.daemon.wait_exit(Duration::from_secs(20))?;
+        site.restart()?;
+        until_listed_with(&site, "at Gi1/0/3 of sw-r1.example.org")?;
+        approve(&site, "base")?;
+        site.wait_stage(&mut server, "switch", SWITCH)?;
+        check_console(&server);
+        let serial = server.serial();
+        assert_eq!(times(serial, "iPXE initialising"), 1, "it booted anew");
+        assert_eq!(times(serial, "early       ok"), 2);
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "make test-boot"]
+fn a_stranger_that_becomes_a_host_with_other_arguments_boots_anew() {
+    scenario("inventory-anew", |lab, logs| {
+        let inventory = INVENTORY
+            .replace("{policy: hold}", "{policy: hold, inventory: by-grub}")
+            .replace(
+                "{extends: base, loader: grub}",
+                "{extends: base, loader: grub, cmdline: [quiet]}",
+            );
+        let mut site = site_of(lab, &logs, &inventory)?;
+        let spec = ServerSpec::new("bare", MAC, Firmware::UefiX64);
+        let mut server = spec.power_on(&site.lab, &logs)?;
+        server.wait_for("not listed: waits for its name", TOLD)?;
+        until_listed_with(&site, "1 CPU")?;
+        approve(&site, "base")?;
+        server.wait_for("or other arguments: reboots", TOLD)?;
+        site.wait_stage(&mut server, "switch", SWITCH)?;
+        check_console(&server);
+        Ok(())
+    });
+}
