@@ -481,6 +481,25 @@ hosts: {kvm01: {mac: \"52:54:00:00:00:01\", ip: 10.77.0.11, profile: kvm-host}}
 }
 
 #[test]
+fn a_data_directory_that_is_not_there_is_one_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let Loaded {
+        inventory, sources, ..
+    } = load(&root().join("hosts.yaml")).unwrap();
+    for (data, words) in [
+        (directory.path().to_owned(), "is no data directory"),
+        (directory.path().join("nowhere"), "is not there"),
+    ] {
+        let found = artefacts::check(&inventory, &data, &sources);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].code, "artefacts::no_data");
+        assert!(found[0].message.contains(words), "{found:?}");
+        let help = found[0].help.as_deref().unwrap_or_default();
+        assert!(help.contains("--data build"), "{found:?}");
+    }
+}
+
+#[test]
 fn an_initrd_for_another_kernel_is_an_error() {
     let Loaded {
         inventory, sources, ..

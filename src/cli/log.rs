@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::table::table;
 use super::{Daemon, Failure, client, print, print_json};
-use crate::policy::event::{Evidence, Stage, StageState};
+use crate::policy::event::{Evidence, MachineId, Stage, StageState};
 use crate::site::report::{AttemptLog, HostLog, Told};
 
 /// How often `--follow` asks.
@@ -115,7 +115,10 @@ fn follow(arguments: &Arguments, path: &str) -> Result<(), Failure> {
 fn text(log: &HostLog) -> String {
     let mut text = String::new();
     if log.attempts.is_empty() && log.strays.is_empty() {
-        text = format!("{} has not been seen yet\n", log.host);
+        text = match log.host == MachineId::wire().0 {
+            true => "every packet so far had a sender that is known\n".to_owned(),
+            false => format!("{} has not been seen yet\n", log.host),
+        };
     }
     if let Some(first) = log.strays.first() {
         if !log.attempts.is_empty() {

@@ -13,6 +13,7 @@ mod initrd;
 mod log;
 mod man;
 mod replay;
+mod screen;
 mod serve;
 mod status;
 mod table;

@@ -1,13 +1,15 @@
 //! `bridgehead status`.
 
+mod fleet;
+
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::table::table;
-use super::{Daemon, Failure, client, print, print_json};
+use super::{Daemon, Failure, client, print, print_json, screen};
 use crate::policy::event::Stage;
-use crate::site::report::{FleetStatus, MachineStatus, StageStatus, Transfers};
+use crate::site::report::{FleetStatus, MachineStatus, StageStatus};
 use crate::span::span;
 
 /// How often `--wait` and `--watch` ask.
@@ -24,6 +26,9 @@ pub(super) struct Arguments {
     /// Show the hosts of this rack alone; may be given several times
     #[arg(long)]
     rack: Vec<String>,
+    /// Show those that need a look alone: failed, stalled, refused, joined with a fault
+    #[arg(long, conflicts_with = "wait")]
+    trouble: bool,
     #[command(flatten)]
     daemon: Daemon,
     /// Print JSON
@@ -91,7 +96,7 @@ fn page(arguments: &Arguments, fleet: &FleetStatus) -> String {
         &fleet.unknown[..],
     ) {
         ([_], [machine], []) | ([_], [], [machine]) => story(machine),
-        _ => text(fleet),
+        _ => fleet::text(fleet, screen::size().map(|(width, _)| width)),
     }
 }
 
@@ -103,7 +108,7 @@ fn ask(arguments: &Arguments) -> Result<FleetStatus, Failure> {
     };
     let wanted = |machine: &MachineStatus| {
         let named = arguments.host.is_empty() || arguments.host.contains(&machine.host);
-        named && in_rack(machine)
+        named && in_rack(machine) && (!arguments.trouble || machine.needs_a_look())
     };
     for name in &arguments.host {
         if !fleet
@@ -194,6 +199,7 @@ fn watch(arguments: &Arguments) -> Result<(), Failure> {
             Err(failure) if failure.is_unreachable() => format!("{}\n", failure.text()),
             Err(failure) => return Err(failure),
         };
+        let page = screen::size().map_or(page.clone(), |size| screen::page(&page, size));
         let page = page.replace('\n', "\x1b[K\n");
         print(&format!("\x1b[H{page}\x1b[J"))?;
         std::thread::sleep(ASK);
@@ -256,65 +262,6 @@ fn stage_row(stage: &StageStatus) -> Vec<String> {
         stage.state.clone(),
         stage.evidence.clone(),
         stage.message.clone(),
-    ]
-}
-
-fn text(fleet: &FleetStatus) -> String {
-    let mut rows = vec![
-        ["HOST", "STAGE", "STATE", "FOR", "NOTE"]
-            .map(String::from)
-            .to_vec(),
-    ];
-    rows.extend(fleet.hosts.iter().map(row));
-    let mut text = table(&rows);
-    if !fleet.troubles.is_empty() {
-        let told = fleet
-            .troubles
-            .iter()
-            .map(|trouble| format!("{}\n", trouble.message));
-        text = told.collect::<String>() + "\n" + &text;
-    }
-    if !fleet.unknown.is_empty() {
-        text += "\nNot listed in the inventory:\n";
-        text += &table(&fleet.unknown.iter().map(row).collect::<Vec<_>>());
-    }
-    if let Some(why) = &fleet.refused_edit {
-        text += &format!(
-            "\nThe last edit of the inventory is NOT served; the one before it is:\n{why}\n"
-        );
-    }
-    if fleet.transfers.waiting > 0 {
-        let Transfers { running, waiting } = fleet.transfers;
-        text += &format!(
-            "\n{running} large transfers by HTTP are running, {waiting} wait for their turn\n"
-        );
-    }
-    for other in fleet.dhcp_servers.iter().filter(|other| !other.expected) {
-        text += &format!(
-            "\nAnother DHCP server is on {} (network {}): {}\n",
-            other.interface, other.network, other.note
-        );
-    }
-    let stuck = |machine: &&MachineStatus| matches!(machine.state.as_str(), "failed" | "stalled");
-    if let Some(machine) = fleet.hosts.iter().chain(&fleet.unknown).find(stuck) {
-        text += &format!("\n`bridgehead why {}` says what to try\n", machine.host);
-    }
-    if fleet.suppressed > 0 {
-        text += &format!(
-            "\n{} packets got no answer beyond those in `bridgehead log wire`\n",
-            fleet.suppressed
-        );
-    }
-    text
-}
-
-fn row(machine: &MachineStatus) -> Vec<String> {
-    vec![
-        machine.host.clone(),
-        machine.stage.clone().unwrap_or_else(|| "-".into()),
-        machine.state.clone(),
-        machine.for_s.map_or_else(|| "-".into(), span),
-        machine.note.clone(),
     ]
 }
 

@@ -16,7 +16,7 @@ pub enum InterfaceError {
     #[error("cannot list the network interfaces")]
     List(#[source] nix::Error),
     /// No such interface.
-    #[error("there is no interface {name}; there are {}", known.join(", "))]
+    #[error("there is no interface {name}; {}", there_are(known))]
     Missing {
         /// What was asked for.
         name: String,
@@ -35,11 +35,22 @@ pub enum InterfaceError {
         addresses: Vec<Ipv4Addr>,
     },
     /// None was named and none fits.
-    #[error("no interface has an address in a network of the inventory; there are {}: give one an address, or correct `subnet` in hosts.yaml", known.join(", "))]
+    #[error(
+        "no interface has an address in a network of the inventory ({}): give one an address (`ip address add`), or correct `subnet` in hosts.yaml",
+        there_are(known)
+    )]
     NoneFits {
         /// What there is.
         known: Vec<String>,
     },
+}
+
+fn there_are(known: &[String]) -> String {
+    match known {
+        [] => "there is none but loopback".to_owned(),
+        [one] => format!("there is {one}"),
+        more => format!("there are {}", more.join(", ")),
+    }
 }
 
 pub(super) fn list(addresses: &[Ipv4Addr]) -> String {

@@ -34,8 +34,27 @@ pub fn check(inventory: &Inventory, data: &Path, sources: &Sources) -> Vec<Diagn
     }
     check.named_loaders(inventory);
     let mut found: Vec<_> = check.found.into_values().collect();
+    let refuses = |one: &Diagnostic| one.severity == Severity::Error;
+    if let Some(nothing) = no_data(data).filter(|_| found.iter().any(refuses)) {
+        return vec![nothing];
+    }
     found.sort_by(Diagnostic::by_place);
     found
+}
+
+/// One fault instead of one for each file, where the whole directory is not there or is another.
+fn no_data(data: &Path) -> Option<Diagnostic> {
+    let folders = ["kernels", "initrds", "loaders", "roots"];
+    if folders.iter().any(|folder| data.join(folder).is_dir()) {
+        return None;
+    }
+    let what = match data.is_dir() {
+        true => "is no data directory: it has no kernels, initrds, loaders or roots",
+        false => "is not there",
+    };
+    let message = format!("the data directory {} {what}", data.display());
+    let help = "name it with --data DIR; in the source tree that is --data build, and `make kernel loaders initrd root` fills it";
+    Some(Diagnostic::error("artefacts::no_data", message).with_help(help))
 }
 
 /// Every profile once; those that hosts boot first, so that their faults are errors.

@@ -55,17 +55,6 @@ impl Card {
         }
     }
 
-    /// Whether somebody should look at it.
-    pub fn needs_attention(machine: &MachineStatus) -> bool {
-        let states = [
-            Standing::Stalled,
-            Standing::Failed,
-            Standing::Degraded,
-            Standing::Refused,
-        ];
-        states.iter().any(|state| state.name() == machine.state)
-    }
-
     /// What a state is called where many hosts are counted.
     pub const fn state_words(standing: Standing) -> &'static str {
         match standing {

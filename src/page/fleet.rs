@@ -70,7 +70,7 @@ pub fn fleet(fleet: &FleetStatus, version: &str, now: Timestamp) -> Result<Strin
         refused_edit: fleet.refused_edit.clone(),
         warnings: warnings(fleet),
         attention: all()
-            .filter(|host| Card::needs_attention(host))
+            .filter(|host| host.needs_a_look())
             .map(Row::new)
             .collect(),
         racks: racks(racked),

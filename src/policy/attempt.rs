@@ -9,6 +9,12 @@ use crate::inventory::model::MacAddr;
 use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, Choice, Evidence, MachineId, Stage, StageState};
 
+/// For so long a report that is no host's own counts, seconds.
+const DOUBLE_S: i64 = 120;
+
+/// So many of them are no accident.
+const DOUBLED: usize = 3;
+
 /// One boot, from the firmware's first DISCOVER on.
 #[derive(Debug, Clone, Serialize)]
 pub struct Attempt {
@@ -105,6 +111,17 @@ impl Attempt {
                 && (self.reports() || event.stage != Stage::Dhcp)
         };
         self.events.iter().rev().find(moves)
+    }
+
+    /// Whether reports came lately in this host's name that are not its own, once it speaks for itself: a second machine
+    /// with its MAC has the same address.
+    pub fn is_doubled(&self, now: Timestamp) -> bool {
+        let lately = |event: &&BootEvent| now.as_second() - event.at.as_second() <= DOUBLE_S;
+        let newest = self.events.iter().rev().take_while(lately);
+        let strange = |event: &&BootEvent| {
+            event.state == StageState::Ignored && event.stage >= Stage::Early && self.claimed
+        };
+        newest.filter(strange).count() >= DOUBLED
     }
 
     /// The events without which it would be forgotten: how it began, what was chosen, when the host first spoke for

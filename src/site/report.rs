@@ -78,7 +78,7 @@ pub struct OtherServerStatus {
 }
 
 /// Where one machine stands.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct MachineStatus {
     /// Its name, or `mac-…`.
     pub host: String,
@@ -109,6 +109,19 @@ pub struct MachineStatus {
     pub unit: Option<u16>,
     /// The newest attempt's stages, in the order in which they were reached.
     pub stages: Vec<StageStatus>,
+}
+
+impl MachineStatus {
+    /// Whether somebody should look at it.
+    pub fn needs_a_look(&self) -> bool {
+        let states = [
+            Standing::Stalled,
+            Standing::Failed,
+            Standing::Degraded,
+            Standing::Refused,
+        ];
+        states.iter().any(|state| state.name() == self.state)
+    }
 }
 
 /// One stage of one attempt.
@@ -377,6 +390,9 @@ fn since(attempt: Option<&Attempt>, current: &BootEvent) -> Timestamp {
     attempt.map_or(first.at, |attempt| attempt.time_of(first))
 }
 
+/// What two machines with one MAC look like.
+pub(super) const DOUBLE: &str = "another machine reports in its name: two with one MAC?";
+
 fn note(standing: Standing, machine: &Machine, now: Timestamp) -> String {
     let attempt = machine.attempt();
     let Some((attempt, event)) = attempt.and_then(|known| Some((known, known.current()?))) else {
@@ -398,6 +414,9 @@ fn note(standing: Standing, machine: &Machine, now: Timestamp) -> String {
             )
         }
         Standing::Failed => format!("{hint}{}", event.message),
+        _ if attempt.is_doubled(now) => {
+            format!("{DOUBLE}; {}", event.message)
+        }
         Standing::Running => refused(attempt, event).unwrap_or(event).message.clone(),
         _ => event.message.clone(),
     }

@@ -238,6 +238,12 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
     let likely = stuck(machine, now).unwrap_or_else(|| stall(attempt, event));
     let waited = now.as_second() - event.at.as_second();
     match standing {
+        _ if attempt.is_doubled(now) => (
+            report::DOUBLE.to_owned(),
+            vec![
+                "look for a second machine with its MAC (a copied virtual machine, a NIC that was moved): the switch shows it on two ports".to_owned(),
+            ],
+        ),
         Standing::Done => ("nothing is wrong: it has joined".to_owned(), Vec::new()),
         Standing::Away => (
             "it runs what does not report: its local disk, or a kernel alone".to_owned(),
@@ -468,6 +474,31 @@ mod tests {
             cause.contains("until somebody acts there, and has for 895 s"),
             "{cause}"
         );
+    }
+
+    #[test]
+    fn two_machines_with_one_mac_are_told_though_one_has_joined() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let asks = event("kvm01", 0, Stage::Dhcp, StageState::Ok);
+        site.timeline.record_asking(asks, Asker::PxeRom);
+        let mut joined = event("kvm01", 9, Stage::Joined, StageState::Ok);
+        joined.evidence = Evidence::Reported;
+        site.timeline.record(joined);
+        for second in 10..13 {
+            assert_eq!(told(&site, "kvm01", "", second).state, "done");
+            let strange = event("kvm01", second, Stage::Early, StageState::Ignored);
+            site.timeline.record(strange);
+        }
+        let doubled = told(&site, "kvm01", "", 14);
+        assert_eq!(doubled.cause, report::DOUBLE);
+        assert!(
+            doubled.next[0].contains("on two ports"),
+            "{:?}",
+            doubled.next
+        );
+        let later = told(&site, "kvm01", "", 200);
+        assert!(later.cause.contains("nothing is wrong"), "{}", later.cause);
     }
 
     #[test]
