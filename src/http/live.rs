@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::addresses::{Addresses, Seat};
-use super::{App, Ends, status};
+use super::{App, Ends, approve, status};
 use crate::page::{self, Card};
 use crate::site::report::{FleetStatus, MachineStatus};
 
@@ -174,7 +174,11 @@ impl Live {
             return Ok(page.clone());
         }
         let (fleet, version) = (board.fleet.clone(), self.id(board.version));
-        let make = move || page::fleet(&fleet, &version, Timestamp::now());
+        let site = app.site.clone();
+        let make = move || {
+            let now = Timestamp::now();
+            page::fleet(&fleet, approve::waiting(&site, now), &version, now)
+        };
         let made = spawn_blocking(make)
             .await
             .map_err(|error| error.to_string())?;

@@ -120,6 +120,7 @@ fn api_routes(app: &App) -> Router<App> {
     let watchers = Arc::new(Watchers::default());
     let write = Router::new()
         .route("/v1/discovered/{mac}/approve", post(approve::approve))
+        .merge(page::operators_routes())
         .route_layer(from_fn_with_state(app.clone(), rights::may_write));
     Router::new()
         .route("/v1/status", get(status::status))

@@ -12,7 +12,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 
-use super::{App, live, status};
+use super::{App, approve, live, status};
 use crate::page;
 use crate::policy::event::MachineId;
 
@@ -20,7 +20,8 @@ use crate::policy::event::MachineId;
 const GUARDS: [(HeaderName, &str); 4] = [
     (CONTENT_SECURITY_POLICY, page::POLICY),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (REFERRER_POLICY, "no-referrer"),
+    // With `no-referrer` a browser does not say that a form is from here (Fetch, "append a request `Origin` header").
+    (REFERRER_POLICY, "same-origin"),
     // Also for the style and the script: a page must not be shown with those of the version before.
     (CACHE_CONTROL, "no-cache"),
 ];
@@ -39,6 +40,13 @@ pub(super) fn routes() -> Router<App> {
             get(|| part("text/javascript; charset=utf-8", page::SCRIPT)),
         )
         .route("/page/icon.svg", get(|| part("image/svg+xml", page::ICON)))
+        .layer(map_response(guard))
+}
+
+/// Pages for who may write.
+pub(super) fn operators_routes() -> Router<App> {
+    Router::new()
+        .route("/approve/{mac}", get(approve::form).post(approve::submit))
         .layer(map_response(guard))
 }
 
@@ -71,7 +79,7 @@ async fn host(State(app): State<App>, Path(name): Path<String>) -> Response {
     answer(page.map_err(|error| error.to_string()))
 }
 
-fn answer<B: Into<Body>>(page: Result<B, String>) -> Response {
+pub(super) fn answer<B: Into<Body>>(page: Result<B, String>) -> Response {
     match page {
         Ok(html) => Html(html.into()).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error + "\n").into_response(),

@@ -77,7 +77,7 @@ impl HttpRoute {
             Self::Hosts
         } else if within(&["/v1/", "/metrics", "/healthz", "/readyz"]) {
             Self::Api
-        } else if path == "/" || within(&["/hosts/", "/page/"]) {
+        } else if path == "/" || within(&["/hosts/", "/page/", "/approve/"]) {
             Self::Page
         } else {
             Self::Other
@@ -177,6 +177,7 @@ mod tests {
             ("/metrics", HttpRoute::Api),
             ("/", HttpRoute::Page),
             ("/hosts/kvm01", HttpRoute::Page),
+            ("/approve/52:54:00:00:00:09", HttpRoute::Page),
             ("/favicon.ico", HttpRoute::Other),
             ("", HttpRoute::Other),
         ] {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::card::{Card, Row};
-use super::{PageError, render};
+use super::{PageError, Waiting, render};
 use crate::policy::progress::Standing;
 use crate::site::report::{FleetStatus, MachineStatus};
 
@@ -26,6 +26,7 @@ struct FleetView {
     warnings: Vec<String>,
     /// Stalled, failed or degraded.
     attention: Vec<Row>,
+    waiting: Waiting,
     racks: Vec<Rack>,
     /// Hosts without a rack.
     loose: Vec<Row>,
@@ -58,8 +59,15 @@ struct Unit {
 ///
 /// # Errors
 /// [`PageError`] where the template is broken.
-pub fn fleet(fleet: &FleetStatus, version: &str, now: Timestamp) -> Result<String, PageError> {
-    let rows = |machines: &[MachineStatus]| machines.iter().map(Row::new).collect::<Vec<_>>();
+pub fn fleet(
+    fleet: &FleetStatus,
+    waiting: Waiting,
+    version: &str,
+    now: Timestamp,
+) -> Result<String, PageError> {
+    let elsewhere = |machine: &&MachineStatus| !waiting.shows(&machine.host);
+    let unlisted = fleet.unknown.iter().filter(elsewhere);
+    let unlisted = unlisted.map(Row::new).collect();
     let all = || fleet.hosts.iter().chain(&fleet.unknown);
     let (racked, loose) = fleet.hosts.iter().partition(|host| host.rack.is_some());
     let view = FleetView {
@@ -77,7 +85,8 @@ pub fn fleet(fleet: &FleetStatus, version: &str, now: Timestamp) -> Result<Strin
         loose: Vec::<&MachineStatus>::into_iter(loose)
             .map(Row::new)
             .collect(),
-        unlisted: rows(&fleet.unknown),
+        unlisted,
+        waiting,
     };
     render("fleet.html", &view)
 }

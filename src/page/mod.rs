@@ -7,6 +7,7 @@
 mod card;
 mod fleet;
 mod host;
+mod waiting;
 
 use std::sync::LazyLock;
 
@@ -15,6 +16,7 @@ use tera::{Context, Tera};
 pub use card::Card;
 pub use fleet::{fleet, warnings};
 pub use host::host;
+pub use waiting::{Typed, Waiting, form, outcome};
 
 /// The style sheet.
 pub const STYLE: &str = include_str!("page.css");
@@ -25,7 +27,7 @@ pub const ICON: &str = include_str!("icon.svg");
 
 /// What a browser may do with the page: load what comes from here, and nothing else (CSP level 3).
 pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
-                          connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                          connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 static TEMPLATES: LazyLock<Result<Tera, tera::Error>> = LazyLock::new(|| {
     let mut tera = Tera::default();
@@ -34,6 +36,10 @@ static TEMPLATES: LazyLock<Result<Tera, tera::Error>> = LazyLock::new(|| {
         ("base.html", include_str!("base.html")),
         ("row.html", include_str!("row.html")),
         ("card.html", include_str!("card.html")),
+        ("rows.html", include_str!("rows.html")),
+        ("waiting.html", include_str!("waiting.html")),
+        ("approve.html", include_str!("approve.html")),
+        ("approved.html", include_str!("approved.html")),
         ("fleet.html", include_str!("fleet.html")),
         ("host.html", include_str!("host.html")),
     ])?;
@@ -114,7 +120,7 @@ mod tests {
     }
 
     fn page(status: &FleetStatus) -> String {
-        fleet(status, "e-1", Timestamp::UNIX_EPOCH).unwrap()
+        fleet(status, Waiting::default(), "e-1", Timestamp::UNIX_EPOCH).unwrap()
     }
 
     #[test]

@@ -149,12 +149,19 @@ impl Site {
         Ok(approved)
     }
 
+    /// Whether its network's machines may be approved over the network.
+    pub fn is_open(&self, machine: &DiscoveredStatus) -> bool {
+        let network = machine.seen.network.as_deref();
+        let snapshot = self.snapshot();
+        snapshot.inventory.unknown_on(network).policy.is_open()
+    }
+
     fn may_approve(&self, machine: &DiscoveredStatus, by: &By) -> Result<(), NotApproved> {
         let network = machine.seen.network.as_deref();
-        let policy = self.snapshot().inventory.unknown_on(network).policy;
-        if *by == By::Socket || policy.is_open() {
+        if *by == By::Socket || self.is_open(machine) {
             return Ok(());
         }
+        let policy = self.snapshot().inventory.unknown_on(network).policy;
         Err(NotApproved::Policy {
             mac: machine.seen.mac,
             network: network.map_or("no network of ours".into(), |name| {

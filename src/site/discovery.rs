@@ -11,7 +11,7 @@ use super::report::MachineStatus;
 use crate::inventory::model::MacAddr;
 use crate::policy::architecture::Architecture;
 use crate::policy::client::Client;
-use crate::policy::discovered::{Discovered, Discoveries, Hardware, Identity};
+use crate::policy::discovered::{Discovered, Discoveries, Hardware, HardwareNic, Identity};
 use crate::policy::event::MachineId;
 use crate::policy::near::{NearMiss, near_misses};
 use crate::span::span;
@@ -143,6 +143,37 @@ pub struct DiscoveredStatus {
     pub verdict: String,
     /// Listed hosts whose MAC is one slip away, in words.
     pub near: Vec<String>,
+}
+
+impl DiscoveredStatus {
+    /// What is known beside who it is: a line each.
+    pub fn facts(&self) -> Vec<String> {
+        let seen = &self.seen;
+        let uuid = seen.identity.uuid.iter().map(|uuid| format!("UUID {uuid}"));
+        let port = seen.port.iter().map(|port| format!("port {port}"));
+        let relay = seen.relay.iter().map(|relay| format!("relay {relay}"));
+        let place = port.chain(relay).collect::<Vec<_>>().join(", ");
+        let parts = seen.hardware.iter().flat_map(|hardware| {
+            let nics = hardware.nics.iter().map(HardwareNic::words);
+            [hardware.words()].into_iter().chain(nics)
+        });
+        let said = seen.said.iter();
+        let said = said.map(|said| format!("said by syslog (unproven): {said}"));
+        let facts = uuid.chain([place]).chain(parts).chain(said);
+        facts.filter(|words| !words.is_empty()).collect()
+    }
+
+    /// What somebody should know before it becomes a host: a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let near = self.near.iter();
+        let near = near.map(|near| format!("{near}: a typing mistake?"));
+        let guest = self.r#virtual.iter();
+        // By hand, where nothing is said.
+        let by_itself = !matches!(self.policy.as_str(), "" | "hold" | "approve" | "ignore");
+        let verdict = by_itself.then(|| format!("{}: {}", self.policy, self.verdict));
+        let guest = guest.map(|why| format!("virtual: {why}"));
+        near.chain(guest).chain(verdict).collect()
+    }
 }
 
 impl Site {

@@ -7,10 +7,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::approve::{inventory as writable, token};
+use crate::discover::{BARE, Stranger};
 use crate::fake::INVENTORY;
 use crate::host_files::{Booting, KVM01};
-use crate::lab::{APPLIANCE, Namespace, Process, Site, io_error, output, until};
-use crate::{ok, site, site_with};
+use crate::lab::{APPLIANCE, Lab, Namespace, Process, Site, io_error, output, until};
+use crate::tls::write_keys;
+use crate::{fake, ok, site, site_with};
 
 /// What nobody may get a browser to run.
 const HOSTILE: &str = "<img src=x onerror=\"document.title='taken over'\">";
@@ -53,6 +56,7 @@ impl<'a> Browser<'a> {
             "--disable-background-networking",
             "--disable-component-update",
             "--window-size=1100,800",
+            "--ignore-certificate-errors",
             &profile,
         ];
         let options = json!({"browserName": "chrome", "goog:chromeOptions": {"args": arguments}});
@@ -82,7 +86,52 @@ impl<'a> Browser<'a> {
     }
 
     fn go(&self, path: &str) {
-        self.ask("/url", &json!({"url": format!("http://{APPLIANCE}{path}")}));
+        self.go_to(&format!("http://{APPLIANCE}{path}"));
+    }
+
+    fn go_to(&self, url: &str) {
+        self.ask("/url", &json!({"url": url}));
+    }
+
+    /// A telephone in the dark.
+    fn be_a_phone(&self) {
+        for (command, parameters) in [
+            (
+                "Emulation.setEmulatedMedia",
+                json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]}),
+            ),
+            (
+                "Emulation.setDeviceMetricsOverride",
+                json!({"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true}),
+            ),
+        ] {
+            let body = json!({"cmd": command, "params": parameters});
+            self.ask("/goog/cdp/execute", &body);
+        }
+    }
+
+    /// Types into the form, and sends it.
+    fn fill(&self, fields: &[(&str, &str)]) {
+        for (name, value) in fields {
+            self.run(&format!(
+                "document.forms[0].elements[{}].value = {}",
+                json!(name),
+                json!(value)
+            ));
+        }
+        self.run("window.sent = true; document.forms[0].requestSubmit()");
+        self.wait(
+            "the answer",
+            "return !window.sent && document.readyState == 'complete'",
+        );
+    }
+
+    fn text(&self, selector: &str) -> String {
+        let script = format!(
+            "return document.querySelector({})?.textContent ?? ''",
+            json!(selector)
+        );
+        self.run(&script).as_str().unwrap_or_default().to_owned()
     }
 
     fn run(&self, script: &str) -> Value {
@@ -286,4 +335,137 @@ fn reading_can_be_closed_by_an_edit_and_hosts_boot_on() {
     report(&host, &report_token, "root", "mounted");
     let said = ok(site.daemon.verb("status", &["kvm01"]));
     assert!(String::from_utf8_lossy(&said.stdout).contains("mounted"));
+}
+
+const SECURE: &str = "10.77.0.1:8443";
+const SERVER: &str =
+    "server: {write: token, tls: {certificate: tls.pem, key: tls.key, port: 8443}}";
+/// One digit off kvm01's, and QEMU's.
+const GUEST: &str = "52:54:00:00:10:01";
+
+#[test]
+fn a_machine_is_made_a_host_in_a_browser_by_who_has_the_token() {
+    let Some(lab) = Lab::for_test("chair") else {
+        return;
+    };
+    let data = ok(fake::data_dir(lab.dir()));
+    write_keys(lab.dir());
+    let logs = lab.dir().join("logs");
+    let text = writable(SERVER, "approve").replace("kvm01: {", "kvm01: {rack: r1, unit: 3, ");
+    let site = ok(Site::start(lab, &text, &data, &logs));
+    for (name, mac) in [("bare", BARE), ("guest", GUEST)] {
+        let stranger = Stranger::new(&site, name, mac);
+        stranger.dhcp();
+        stranger.script("");
+        let hostile = "%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'taken%20over'%22%3E";
+        stranger.script(&format!(
+            "?uuid=&serial={hostile}&manufacturer={hostile}&product=R650"
+        ));
+    }
+    let operator = ok(site.lab.client("operator", "52:54:00:00:0a:01"));
+    ok(operator.ip(&["addr", "add", "10.77.0.50/24", "dev", "eth0"]));
+    let browser = Browser::start(&operator, site.lab.dir());
+    let unharmed = || {
+        let seen = browser.run("return [document.title.includes('taken'), document.images.length, document.querySelectorAll('script:not([src])').length]");
+        assert_eq!(seen, json!([false, 0, 0]));
+    };
+    browser.go_to(&format!("https://{SECURE}/"));
+    browser.wait(
+        "two that wait",
+        "return document.querySelectorAll('#waiting .stranger').length == 2",
+    );
+    let told = browser.text("#waiting");
+    for words in [
+        HOSTILE,
+        "R650",
+        "virtual: QEMU/KVM",
+        "one digit off kvm01's",
+        "a typing mistake?",
+    ] {
+        assert!(told.contains(words), "{words} is not in {told}");
+    }
+    assert_eq!(browser.run("return document.forms.length"), json!(0));
+    unharmed();
+    browser.picture(&site.logs.join("waiting.png"));
+
+    // Who only reads gets no form.
+    for at in ["https://10.77.0.1:8443", "http://10.77.0.1"] {
+        let url = format!("{at}/approve/{BARE}");
+        let said = ok(operator.run(&["curl", "-sSk", "-m", "10", &url]));
+        assert!(!said.contains("<form"), "{said}");
+    }
+    let signed_in = format!(
+        "https://operator:{}@{SECURE}/approve/{BARE}",
+        token(&site, "write.token")
+    );
+    browser.go_to(&signed_in);
+    browser.shows("h1", BARE);
+    assert_eq!(
+        browser.run("return document.forms[0].elements.name.value"),
+        json!("kvm04")
+    );
+    assert_eq!(
+        browser.run("return document.forms[0].elements.virtual === undefined"),
+        json!(true)
+    );
+    unharmed();
+    browser.fill(&[("rack", "\"><b>r1"), ("unit", "nine")]);
+    assert!(
+        browser
+            .text("#refused")
+            .contains("`nine` is no unit of a rack"),
+        "{}",
+        browser.text("main")
+    );
+    let typed = "return [...document.querySelectorAll('#rack, #unit')].map((field) => field.value)";
+    assert_eq!(browser.run(typed), json!(["\"><b>r1", "nine"]));
+    browser.fill(&[("name", "kvm01"), ("rack", "r1"), ("unit", "4")]);
+    assert!(
+        browser.text("#refused").contains("kvm01 is there already"),
+        "{}",
+        browser.text("main")
+    );
+    browser.be_a_phone();
+    browser.picture(&site.logs.join("form-phone.png"));
+    let wide = "return document.documentElement.scrollWidth > innerWidth";
+    assert_eq!(
+        browser.run(wide),
+        json!(false),
+        "a phone has to be scrolled aside"
+    );
+    browser.fill(&[("name", "kvm07")]);
+    let told = browser.text("#outcome");
+    assert_eq!(
+        told,
+        "It is kvm07: 10.77.0.14, profile kvm-host, rack r1, unit 4."
+    );
+    let written =
+        ok(fs::read_to_string(&site.inventory).map_err(io_error("read", &site.inventory)));
+    assert!(
+        written.contains(&format!("kvm07: {{mac: \"{BARE}\"")),
+        "{written}"
+    );
+    unharmed();
+
+    // A guest needs a word more.
+    browser.go_to(&format!("https://{SECURE}/approve/{GUEST}"));
+    browser.fill(&[("name", "kvm08")]);
+    assert!(
+        browser
+            .text("#refused")
+            .contains("looks like a virtual machine"),
+        "{}",
+        browser.text("main")
+    );
+    browser.run("document.forms[0].elements.virtual.checked = true");
+    browser.fill(&[]);
+    assert!(
+        browser.text("#outcome").contains("It is kvm08"),
+        "{}",
+        browser.text("main")
+    );
+    browser.go_to(&format!("https://{SECURE}/"));
+    browser.wait("nobody waits", "return !document.querySelector('#waiting')");
+    assert_eq!(browser.run(wide), json!(false));
+    browser.picture(&site.logs.join("fleet-phone.png"));
 }

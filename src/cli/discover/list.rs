@@ -5,7 +5,6 @@ use jiff::Timestamp;
 
 use super::super::table::table;
 use super::super::{Daemon, Failure, client, print, print_json};
-use crate::policy::discovered::HardwareNic;
 use crate::site::discovery::{DiscoveredList, DiscoveredStatus};
 use crate::span::span;
 
@@ -69,32 +68,7 @@ fn row(machine: &DiscoveredStatus, now: Timestamp) -> Vec<String> {
 
 /// What is known beside, a line each.
 fn more(machine: &DiscoveredStatus) -> Vec<String> {
-    let seen = &machine.seen;
-    let uuid = seen.identity.uuid.iter().map(|uuid| format!("UUID {uuid}"));
-    let port = seen.port.iter().map(|port| format!("port {port}"));
-    let relay = seen.relay.iter().map(|relay| format!("relay {relay}"));
-    let place = port.chain(relay).collect::<Vec<_>>().join(", ");
-    let near = machine.near.iter();
-    let near = near.map(|near| format!("{near}: a typing mistake?"));
-    let guest = machine.r#virtual.iter();
-    let guest = guest.map(|why| format!("virtual: {why}"));
-    let place = Some(place).filter(|place| !place.is_empty());
-    let parts = seen.hardware.iter().flat_map(|hardware| {
-        let nics = hardware.nics.iter().map(HardwareNic::words);
-        [hardware.words()].into_iter().chain(nics)
-    });
-    let parts = parts.filter(|words| !words.is_empty());
-    let said = seen.said.iter();
-    let said = said.map(|said| format!("said by syslog (unproven): {said}"));
-    let whereabouts = uuid.chain(place).chain(parts).chain(said);
-    // By hand, where nothing is said.
-    let by_itself = !matches!(machine.policy.as_str(), "" | "hold" | "approve" | "ignore");
-    let verdict = by_itself.then(|| format!("{}: {}", machine.policy, machine.verdict));
-    whereabouts
-        .chain(near)
-        .chain(guest)
-        .chain(verdict)
-        .collect()
+    [machine.facts(), machine.warnings()].concat()
 }
 
 #[cfg(test)]
