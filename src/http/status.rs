@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::watchers::Watchers;
 use super::{App, Ends};
@@ -113,16 +114,71 @@ pub(super) async fn host_why(
     told.map(Json).ok_or_else(|| nobody(&id))
 }
 
-/// Ready to boot machines: 200, or 503 with each part that is not.
-pub(super) async fn ready(State(app): State<App>) -> Response {
-    let troubles = app.site.troubles().into_iter();
-    let stopped = troubles.filter(|trouble| trouble.part.stops_boots());
-    let told = stopped.map(|trouble| format!("{}: {}\n", trouble.part.name(), trouble.message));
-    let refused = app.reload.refused();
-    let refused = refused.map(|why| format!("inventory: the last edit is not served\n{why}\n"));
-    let text: String = told.chain(refused).collect();
-    if text.is_empty() {
-        return "ready\n".into_response();
+/// Ready to boot machines or not, and each part that is not as it should be.
+#[derive(Debug, Serialize)]
+struct Readiness {
+    schema: u32,
+    ready: bool,
+    failing: Vec<Failing>,
+}
+
+#[derive(Debug, Serialize)]
+struct Failing {
+    part: &'static str,
+    /// Whether machines don't boot for it, or not as they should by the newest inventory.
+    stops: bool,
+    why: String,
+}
+
+impl Readiness {
+    fn of(app: &App) -> Self {
+        let troubles = app.site.troubles().into_iter().map(|trouble| Failing {
+            part: trouble.part.name(),
+            stops: trouble.part.stops_boots(),
+            why: trouble.message,
+        });
+        let refused = app.reload.refused().map(|why| Failing {
+            part: "inventory",
+            stops: true,
+            why: format!("the last edit is not served\n{why}"),
+        });
+        let failing: Vec<_> = troubles.chain(refused).collect();
+        Self {
+            schema: 1,
+            ready: !failing.iter().any(|failing| failing.stops),
+            failing,
+        }
     }
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+
+    fn text(&self) -> String {
+        let line = |failing: &Failing| format!("{}: {}\n", failing.part, failing.why);
+        let lines = self.failing.iter().map(line);
+        let head = self.ready.then(|| "ready\n".to_owned());
+        head.into_iter().chain(lines).collect()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    format: String,
+}
+
+/// Ready to boot machines: 200, or 503 with the parts that are not.
+pub(super) async fn ready(
+    State(app): State<App>,
+    Query(Wanted { format }): Query<Wanted>,
+    headers: HeaderMap,
+) -> Response {
+    let readiness = Readiness::of(&app);
+    let status = match readiness.ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let json = accept.is_some_and(|accept| accept.contains("application/json"));
+    match json || format == "json" {
+        true => (status, Json(readiness)).into_response(),
+        false => (status, readiness.text()).into_response(),
+    }
 }

@@ -45,8 +45,6 @@ pub struct FleetMetrics {
     pub troubles: Each<Part, Gauge>,
     /// 1: the last edit of the inventory is served.
     pub reload_success: Gauge,
-    /// 1: there is a process that edits the inventory's file.
-    pub scribe: Gauge,
     /// When what is served was read, Unix time.
     pub reload_timestamp: Gauge,
     /// When the certificate of HTTPS ends, Unix time; 0 without HTTPS.
@@ -69,9 +67,6 @@ impl FleetMetrics {
             reload,
             self.reload_success.clone(),
         );
-        let scribe =
-            "1: the inventory can be edited by the daemon, 0: its process for that is gone";
-        registry.register("scribe_running", scribe, self.scribe.clone());
         let read = "When the inventory that is served was taken up, seconds since 1970";
         registry.register(
             "inventory_reload_timestamp_seconds",

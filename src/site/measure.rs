@@ -24,7 +24,6 @@ impl Site {
         fleet
             .reload_success
             .set(i64::from(reload.refused().is_none()));
-        fleet.scribe.set(i64::from(self.scribe.gone().is_none()));
         fleet.reload_timestamp.set(reload.served_since());
         let end = snapshot.tls.as_ref().and_then(|tls| tls.ends);
         fleet

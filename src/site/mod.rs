@@ -109,7 +109,7 @@ impl Site {
             neighbours: Neighbours::default(),
             pins: pins::Pins::default(),
             troubles: trouble::Troubles::default(),
-            scribe: Scribe::none("this site has nobody who edits its file"),
+            scribe: Scribe::new().0,
             metrics,
         }
     }

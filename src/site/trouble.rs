@@ -20,11 +20,19 @@ pub enum Part {
     Events,
     /// An interface that DHCP could not be had on.
     Port,
+    /// The process that edits the inventory's file.
+    Scribe,
 }
 
 impl Part {
     /// Every one.
-    pub const ALL: &[Self] = &[Self::Interface, Self::Leases, Self::Events, Self::Port];
+    pub const ALL: &[Self] = &[
+        Self::Interface,
+        Self::Leases,
+        Self::Events,
+        Self::Port,
+        Self::Scribe,
+    ];
 
     /// The word in `/readyz` and the metric.
     pub const fn name(self) -> &'static str {
@@ -33,6 +41,7 @@ impl Part {
             Self::Leases => "leases",
             Self::Events => "events",
             Self::Port => "port",
+            Self::Scribe => "scribe",
         }
     }
 
@@ -87,6 +96,10 @@ impl Site {
         all.extend(self.timeline.unwritten().map(|message| Trouble {
             part: Part::Events,
             message,
+        }));
+        all.extend(self.scribe.gone().map(|why| Trouble {
+            part: Part::Scribe,
+            message: why.to_owned(),
         }));
         all.sort_by_key(|trouble| trouble.part);
         all

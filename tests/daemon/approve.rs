@@ -163,7 +163,7 @@ fn a_machine_is_approved_over_the_network_by_who_has_the_token_and_not_in_the_cl
     let metrics = caller.ask(&format!("{HTTPS}/metrics"), &[]).1;
     for line in [
         "bridgehead_http_wrong_tokens_total 1\n",
-        "bridgehead_scribe_running 1\n",
+        "bridgehead_troubles{part=\"scribe\"} 0\n",
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }

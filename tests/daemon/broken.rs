@@ -15,7 +15,7 @@ fn said(site: &Site, verb: &str, args: &[&str]) -> String {
 }
 
 /// What the control socket answers, where no interface does.
-fn get(site: &Site, path: &str) -> String {
+pub(crate) fn get(site: &Site, path: &str) -> String {
     let socket = site.lab.dir().join("state/bridgehead.sock");
     let socket = socket.display().to_string();
     let url = format!("http://localhost{path}");

@@ -7,6 +7,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use serde_json::Value;
+
+use crate::broken::get;
+use crate::discover::{BARE, Stranger, approve};
 use crate::lab::{Site, io_error, until};
 use crate::{ok, site};
 
@@ -120,6 +124,21 @@ fn a_daemon_without_its_scribe_says_so_and_serves_on() {
     let said = ok(site.daemon.wait_for(said, PATIENCE));
     assert!(
         said.contains("SIGKILL") && said.contains("restart the daemon"),
+        "{said}"
+    );
+    let status = ok(site.daemon.verb("status", &[]));
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("inventory's file is gone"), "{status}");
+    // Machines boot all the same.
+    let ready = get(&site, "/readyz");
+    assert!(ready.starts_with("ready\nscribe: the process"), "{ready}");
+    let ready: Value = serde_json::from_str(&get(&site, "/readyz?format=json")).unwrap_or_default();
+    assert_eq!(ready["ready"], true, "{ready}");
+    assert_eq!(ready["failing"][0]["part"], "scribe", "{ready}");
+    Stranger::new(&site, "bare", BARE).dhcp();
+    let (done, said) = approve(&site, BARE, "kvm07", &[]);
+    assert!(
+        !done && said.contains("nothing was changed: the process that edits"),
         "{said}"
     );
     ok(site.daemon.signal(Signal::SIGHUP));
