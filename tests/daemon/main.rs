@@ -6,6 +6,7 @@
 
 mod addressing;
 mod answers;
+mod api;
 mod approve;
 mod broken;
 mod clients;

@@ -174,7 +174,7 @@ impl<'a> Browser<'a> {
 }
 
 /// A host that reports.
-fn report(host: &Booting, token: &str, stage: &str, message: &str) {
+pub(crate) fn report(host: &Booting, token: &str, stage: &str, message: &str) {
     let body = format!("stage={stage}\nstate=ok\nuptime_ms=1000\nmessage={message}\n");
     let answer = host.get("/v1/boot/kvm01/events", token, &["--data-binary", &body]);
     assert!(answer.starts_with('2'), "{answer}");

@@ -14,7 +14,7 @@ use crate::discover::{BARE, Stranger, approve};
 use crate::lab::{Site, io_error, until};
 use crate::{ok, site};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A process of /proc, with a line of its status by that line's name.
 struct Process(PathBuf);
