@@ -164,6 +164,14 @@ impl Assets {
         &self.loaders
     }
 
+    /// Whether each file of `old` is the same here.
+    pub fn has_all_of(&self, old: &Self) -> bool {
+        old.files.iter().all(|(path, asset)| {
+            let here = self.files.get(path);
+            here.is_some_and(|here| here.sha256 == asset.sha256)
+        })
+    }
+
     /// Whether a served file has changed on disk, or has gone.
     pub fn stale(&self, data: &Path) -> bool {
         self.files

@@ -124,7 +124,7 @@ impl Source for Desk {
         if let Some(config) = Config::named(&request.name) {
             return self.config(config, v4(request.peer), local);
         }
-        let kept = self.site.files_for(v4(request.peer));
+        let kept = self.site.files_for(v4(request.peer), &request.name);
         let served = self.site.snapshot();
         let kept = kept.assets.get_by_tftp(&request.name);
         let found = kept.or_else(|| served.assets.get_by_tftp(&request.name));

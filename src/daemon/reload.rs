@@ -134,8 +134,7 @@ impl Reloader {
         }
         own::warn(&snapshot.inventory);
         let changes = self.changes(snapshot.clone()).await;
-        let concerned = changes.under_way.keys().cloned().collect();
-        self.app.site.replace(snapshot, &concerned);
+        self.app.site.replace(snapshot, &changes);
         self.app.reload.accept();
         tell(&changes);
         true

@@ -67,13 +67,25 @@ pub(crate) fn snapshot(dir: &Path) -> Snapshot {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
+    fs::write(dir.join("hosts.yaml"), INVENTORY).unwrap();
+    load(dir, None)
+}
+
+/// The same after `old` became `new` in its inventory.
+pub(crate) fn edited(dir: &Path, served: &Snapshot, old: &str, new: &str) -> Snapshot {
     let inventory = dir.join("hosts.yaml");
-    fs::write(&inventory, INVENTORY).unwrap();
+    let text = fs::read_to_string(&inventory).unwrap();
+    assert!(text.contains(old), "{old} is not in:\n{text}");
+    fs::write(&inventory, text.replace(old, new)).unwrap();
+    load(dir, Some(served))
+}
+
+fn load(dir: &Path, served: Option<&Snapshot>) -> Snapshot {
     let paths = Paths {
-        inventory,
-        data,
+        inventory: dir.join("hosts.yaml"),
+        data: dir.join("data"),
         templates: None,
     };
-    let loaded = Snapshot::load(&paths, None).map_err(|found| found.to_string());
+    let loaded = Snapshot::load(&paths, served).map_err(|found| found.to_string());
     loaded.unwrap().0
 }

@@ -31,7 +31,7 @@ pub(super) async fn file(
     method: Method,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let kept = app.site.files_for(ends.peer());
+    let kept = app.site.files_for(ends.peer(), &path);
     let served = app.site.snapshot();
     let found = kept.assets.get_by_http(&path);
     let Some((path, asset)) = found.or_else(|| served.assets.get_by_http(&path)) else {

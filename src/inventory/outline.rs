@@ -219,6 +219,24 @@ impl Outline {
     }
 }
 
+impl Changes {
+    /// The hosts that they are of: their own lines, or their profile's or network's.
+    pub fn hosts(&self) -> BTreeSet<&String> {
+        let of = |change: &'_ Change| change.kind == "host";
+        let own = self.changes.iter().filter(|change| of(change));
+        let own = own.map(|change| &change.name);
+        own.chain(self.changes.iter().flat_map(|change| &change.hosts))
+            .collect()
+    }
+
+    /// Whether one of them may mean something to hosts that it does not name: to those that have an address in a
+    /// network and boot from another.
+    pub fn are_wide(&self) -> bool {
+        let wide = |change: &Change| matches!(change.kind, "site" | "network");
+        self.changes.iter().any(wide)
+    }
+}
+
 fn first<'e>(entries: &'e Entries, key: &str) -> Option<&'e str> {
     entries.get(key)?.first().map(String::as_str)
 }

@@ -52,6 +52,10 @@ const BOOT_ORDER_S: i64 = 300;
 /// So long a machine may ask for addresses before it comes for something else, seconds.
 const ASKS_ON_S: i64 = 2 * Stage::Dhcp.patience_s();
 
+/// A boot of which nothing is heard for so long was switched off, whatever its stage, seconds: the longest patience of
+/// one is four minutes, and who waits at a menu gets a new script when somebody chooses.
+const DEAD_S: i64 = 3600;
+
 /// After so many boots that ended alike one is stuck, and was not just switched off.
 const LOOP: usize = 2;
 
@@ -254,10 +258,14 @@ impl Machine {
     }
 
     /// Attempts that go on, whose machine keeps what it began with: the newest, or one that a forged DISCOVER hides.
-    /// What failed, or joined, is over for this: it tries on with what the operator has mended.
+    /// What failed, or joined, is over for this: it tries on with what the operator has mended. So is what is dead.
     pub fn under_way(&self, now: Timestamp) -> impl Iterator<Item = &Attempt> {
         let goes_on = matches!(self.standing(now), Standing::Running | Standing::Stalled);
-        let open = move |attempt: &&Attempt| goes_on && attempt.joined.is_none() && !attempt.failed;
+        let open = move |attempt: &&Attempt| {
+            let heard = attempt.current().map_or(attempt.began, |event| event.at);
+            let dead = now.as_second() - heard.as_second() > DEAD_S;
+            goes_on && attempt.joined.is_none() && !attempt.failed && !dead
+        };
         self.believable().filter(open)
     }
 

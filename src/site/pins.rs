@@ -1,36 +1,39 @@
-//! Boots that are under way when an edit comes keep what was served when they began: script, kernel, initrd,
+//! A boot that is under way when an edit comes keeps what its script was made of: script, kernel, initrd,
 //! configuration, files and secrets of one boot are of one inventory.
 //!
 //! DHCP goes by what is served now, whoever asks: addresses are one table. So a host that was removed, or that has
 //! another address or MAC since, keeps nothing: the operator took it away, or somebody else may have its address.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
 
 use super::{Site, Snapshot};
+use crate::assets::stage_of;
 use crate::inventory::model::{Host, MacAddr};
-use crate::policy::event::{AttemptId, MachineId};
+use crate::inventory::outline::Changes;
+use crate::policy::event::{AttemptId, MachineId, Stage};
 use crate::policy::progress::Machine;
 
 /// Snapshots that are kept beside the one that is served. One of 10,000 hosts takes some 25 MB (measured), and boot
 /// files that have changed their own size.
 const MOST: usize = 4;
 
-/// What one boot keeps.
+/// The boot that a host was last given a script or configuration for.
 #[derive(Debug, Clone)]
-struct Pin {
-    host: MachineId,
-    /// How many edits there were before it was replaced.
-    number: u64,
+struct Boot {
+    attempt: AttemptId,
+    /// What they were made of; or a later one that means the same to the host.
     snapshot: Arc<Snapshot>,
+    /// How many edits there had been when that came to be served.
+    number: u64,
     /// Whether an edit since concerns the host.
-    concerned: bool,
+    waits: bool,
 }
 
-/// Boots under way that an edit came upon.
+/// What each host that is given anything boots by.
 #[derive(Debug, Default)]
 pub struct Pins {
     inner: RwLock<Inner>,
@@ -38,7 +41,7 @@ pub struct Pins {
 
 #[derive(Debug, Default)]
 struct Inner {
-    pins: HashMap<AttemptId, Pin>,
+    boots: HashMap<MachineId, Boot>,
     edits: u64,
 }
 
@@ -51,149 +54,168 @@ impl Pins {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn of(&self, attempt: &AttemptId) -> Option<Pin> {
-        self.read().pins.get(attempt).cloned()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.read().pins.is_empty()
+    fn of(&self, host: &Host) -> Option<Boot> {
+        let id = MachineId(host.name.clone());
+        self.read().boots.get(&id).cloned()
     }
 
     /// Whether an edit waits for the end of this boot.
-    pub fn is_concerned(&self, attempt: &AttemptId) -> bool {
-        self.read()
-            .pins
-            .get(attempt)
-            .is_some_and(|pin| pin.concerned)
+    pub fn edit_waits(&self, host: &MachineId, attempt: &AttemptId) -> bool {
+        let inner = self.read();
+        let boot = inner.boots.get(host);
+        boot.is_some_and(|boot| boot.waits && boot.attempt == *attempt)
     }
 }
 
 impl Inner {
-    /// Keeps `served` for all that are under way and keep nothing older; gives those that keep nothing any more.
-    fn pin(&mut self, under_way: Vec<(MachineId, AttemptId)>, served: &Arc<Snapshot>) -> usize {
+    /// Takes those to `new` that it means the same to. The rest keeps what it has, of the newest few edits; gives how
+    /// many keep nothing any more.
+    fn edit(&mut self, new: &Arc<Snapshot>, concerns: impl Fn(&MachineId) -> Concern) -> usize {
+        let before = self.edits;
         self.edits += 1;
-        let number = self.edits;
-        let before = std::mem::take(&mut self.pins);
-        for (host, attempt) in under_way {
-            let pin = before.get(&attempt).cloned().unwrap_or_else(|| Pin {
-                host,
-                number,
-                snapshot: served.clone(),
-                concerned: false,
-            });
-            self.pins.insert(attempt, pin);
+        for (host, boot) in &mut self.boots {
+            let concern = concerns(host);
+            boot.waits |= concern == Concern::Its;
+            if concern == Concern::No && boot.number == before {
+                boot.snapshot = new.clone();
+                boot.number = self.edits;
+            }
         }
-        let numbers: BTreeSet<u64> = self.pins.values().map(|pin| pin.number).collect();
-        let oldest = numbers.iter().rev().nth(MOST - 1).copied().unwrap_or(0);
-        let all = self.pins.len();
-        self.pins.retain(|_, pin| pin.number >= oldest);
-        all - self.pins.len()
+        let old = self.boots.values().map(|boot| boot.number);
+        let old: BTreeSet<u64> = old.filter(|number| *number < self.edits).collect();
+        let oldest = old.iter().rev().nth(MOST - 1).copied().unwrap_or(0);
+        let all = self.boots.len();
+        self.boots.retain(|_, boot| boot.number >= oldest);
+        all - self.boots.len()
     }
 }
 
+/// What an edit is to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Concern {
+    /// Nothing.
+    No,
+    /// It is of what all boot by: a network, a boot file, a template.
+    Perhaps,
+    /// It is of the host, or of its profile.
+    Its,
+}
+
 impl Site {
-    /// Serves another snapshot from now on; boots under way keep the one that they began with. `concerned` are the
-    /// hosts that the edit means something to.
-    pub fn replace(&self, snapshot: Arc<Snapshot>, concerned: &BTreeSet<String>) {
-        let served = self.snapshot();
-        let under_way = self.attempts_under_way(&served, Timestamp::now());
+    /// Serves another snapshot from now on. A boot under way that the edit concerns keeps the one that it has.
+    pub fn replace(&self, snapshot: Arc<Snapshot>, changes: &Changes) {
+        let now = Timestamp::now();
+        let concerned = changes.hosts();
+        // Nobody is given anything in between.
         let mut pins = self.pins.write();
-        let dropped = pins.pin(under_way, &served);
-        for pin in pins.pins.values_mut() {
-            pin.concerned |= concerned.contains(&pin.host.0);
-        }
+        let served = self.snapshot();
+        let wide = changes.are_wide() || !snapshot.boots_like(&served);
+        self.timeline.read(|machines| {
+            let goes_on = |id: &MachineId, boot: &mut Boot| {
+                is_under_way(machines.get(id), &boot.attempt, now)
+            };
+            pins.boots.retain(goes_on);
+        });
+        let dropped = pins.edit(&snapshot, |id| match concerned.contains(&id.0) {
+            true => Concern::Its,
+            false if wide => Concern::Perhaps,
+            false => Concern::No,
+        });
+        self.serve(snapshot);
         drop(pins);
         if dropped > 0 {
             tracing::warn!(
                 "{dropped} boots began more than {MOST} edits ago: they get the rest of what is served now"
             );
         }
-        self.serve(snapshot);
     }
 
-    fn attempts_under_way(&self, served: &Snapshot, now: Timestamp) -> Vec<(MachineId, AttemptId)> {
+    /// Who is booting by what it was given: to each an edit applies at its next boot.
+    pub(super) fn under_way(&self, now: Timestamp) -> BTreeMap<String, String> {
+        let pins = self.pins.read();
         self.timeline.read(|machines| {
-            let listed = machines.iter();
-            let listed = listed.filter(|(id, _)| served.inventory.hosts.contains_key(&id.0));
-            let attempts = listed.flat_map(|(id, machine)| {
-                let attempts = machine.under_way(now);
-                attempts.map(|attempt| (id.clone(), attempt.id.clone()))
-            });
-            attempts.collect()
+            let going = |(id, boot): &(&MachineId, &Boot)| {
+                is_under_way(machines.get(*id), &boot.attempt, now)
+            };
+            let going = pins.boots.iter().filter(going);
+            going
+                .map(|(id, boot)| (id.0.clone(), boot.attempt.0.clone()))
+                .collect()
         })
     }
 
     /// Lets go what boots kept that have ended.
     pub fn unpin(&self) {
-        if self.pins.is_empty() {
+        let is_old = |pins: &Inner| pins.boots.values().any(|boot| boot.number < pins.edits);
+        if !is_old(&self.pins.read()) {
             return;
         }
         let now = Timestamp::now();
-        let ended: Vec<AttemptId> = {
-            let pins = self.pins.read();
-            self.timeline.read(|machines| {
-                let ended = |(attempt, pin): &(&AttemptId, &Pin)| {
-                    let machine = machines.get(&pin.host);
-                    machine.is_none_or(|machine| !is_under_way(machine, attempt, now))
-                };
-                let ended = pins.pins.iter().filter(ended);
-                ended.map(|(attempt, _)| attempt.clone()).collect()
-            })
-        };
         let mut pins = self.pins.write();
-        for attempt in ended {
-            pins.pins.remove(&attempt);
-        }
+        let edits = pins.edits;
+        self.timeline.read(|machines| {
+            pins.boots.retain(|id, boot| {
+                boot.number == edits || is_under_way(machines.get(id), &boot.attempt, now)
+            });
+        });
     }
 
-    /// What an attempt of a listed host boots by, and the host as it is there.
+    /// What an attempt of a listed host boots by, and the host as it is there: what it was given before, or from now on
+    /// what is served now.
     pub fn boots_by(&self, host: &Arc<Host>, attempt: &AttemptId) -> (Arc<Snapshot>, Arc<Host>) {
-        let kept = self
-            .pins
-            .of(attempt)
-            .and_then(|pin| self.kept(host, attempt, pin));
-        kept.unwrap_or_else(|| (self.snapshot(), host.clone()))
+        let same = |boot: &Boot| boot.attempt == *attempt;
+        let boot = self.pins.of(host).filter(same);
+        if let Some(kept) = boot.and_then(|boot| self.kept(host, boot)) {
+            return kept;
+        }
+        let mut pins = self.pins.write();
+        let snapshot = self.snapshot();
+        let boot = Boot {
+            attempt: attempt.clone(),
+            snapshot: snapshot.clone(),
+            number: pins.edits,
+            waits: false,
+        };
+        pins.boots.insert(MachineId(host.name.clone()), boot);
+        drop(pins);
+        let now = snapshot.inventory.hosts.get(&host.name).cloned();
+        (snapshot, now.unwrap_or_else(|| host.clone()))
     }
 
-    fn kept(
-        &self,
-        host: &Arc<Host>,
-        attempt: &AttemptId,
-        pin: Pin,
-    ) -> Option<(Arc<Snapshot>, Arc<Host>)> {
-        let before = pin.snapshot.inventory.hosts.get(&host.name)?;
-        let goes_on = self.timeline.read(|machines| {
-            let machine = machines.get(&pin.host)?;
-            Some(is_under_way(machine, attempt, Timestamp::now()))
-        })?;
-        let same = pin.host.0 == host.name && identity(before) == identity(host);
-        (goes_on && same).then(|| (pin.snapshot.clone(), before.clone()))
+    fn kept(&self, host: &Arc<Host>, boot: Boot) -> Option<(Arc<Snapshot>, Arc<Host>)> {
+        let before = boot.snapshot.inventory.hosts.get(&host.name)?.clone();
+        let id = MachineId(host.name.clone());
+        let now = Timestamp::now();
+        let goes_on = self
+            .timeline
+            .read(|machines| is_under_way(machines.get(&id), &boot.attempt, now));
+        (goes_on && identity(&before) == identity(host)).then_some((boot.snapshot, before))
     }
 
-    /// What the machine at an address fetches its boot files from.
-    pub fn files_for(&self, peer: Ipv4Addr) -> Arc<Snapshot> {
+    /// What the machine at an address fetches this boot file from: what its newest script was made of. A loader is
+    /// fetched before there is one, so it is that boot's only where no newer one has begun.
+    pub fn files_for(&self, peer: Ipv4Addr, path: &str) -> Arc<Snapshot> {
         let of = || {
             let host = self.machine_at(peer)?.host?;
-            let id = MachineId(host.name.clone());
-            let attempts = self.timeline.read(|machines| {
-                let attempts = machines.get(&id)?.under_way(Timestamp::now());
-                Some(
-                    attempts
-                        .map(|attempt| attempt.id.clone())
-                        .collect::<Vec<_>>(),
-                )
-            })?;
-            let pinned = |attempt| Some((attempt, self.pins.of(attempt)?));
-            let (attempt, pin) = attempts.iter().find_map(pinned)?;
-            Some(self.kept(&host, attempt, pin)?.0)
+            let boot = self.pins.of(&host)?;
+            let newest = || {
+                let id = MachineId(host.name.clone());
+                self.timeline.read(|machines| {
+                    let newest = machines.get(&id).and_then(Machine::attempt);
+                    newest.is_some_and(|newest| newest.id == boot.attempt)
+                })
+            };
+            if stage_of(path) == Stage::Loader && !newest() {
+                return None;
+            }
+            Some(self.kept(&host, boot)?.0)
         };
-        let kept = if self.pins.is_empty() { None } else { of() };
-        kept.unwrap_or_else(|| self.snapshot())
+        of().unwrap_or_else(|| self.snapshot())
     }
 }
 
-fn is_under_way(machine: &Machine, attempt: &AttemptId, now: Timestamp) -> bool {
-    machine.under_way(now).any(|known| known.id == *attempt)
+fn is_under_way(machine: Option<&Machine>, attempt: &AttemptId, now: Timestamp) -> bool {
+    machine.is_some_and(|machine| machine.under_way(now).any(|known| known.id == *attempt))
 }
 
 /// What makes a machine on the wire this host.
@@ -206,10 +228,17 @@ fn identity(host: &Host) -> (Vec<MacAddr>, Vec<Ipv4Addr>) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use jiff::ToSpan;
+
     use super::*;
     use crate::explain::testing;
     use crate::policy::client::Asker;
     use crate::policy::event::{BootEvent, Evidence, Stage, StageState};
+
+    const KVM01: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
+    const INITRD: &str = "initrds/default.img";
 
     fn event(stage: Stage, state: StageState) -> BootEvent {
         let machine = MachineId("kvm01".into());
@@ -218,17 +247,36 @@ mod tests {
 
     /// The firmware's first question: the loader was there, so it is a power-on of its own.
     fn powers_on(site: &Site) -> AttemptId {
-        site.timeline
-            .record_asking(event(Stage::Dhcp, StageState::Ok), Asker::PxeRom);
-        site.timeline.record(event(Stage::Loader, StageState::Ok));
+        powers_on_at(site, Timestamp::now())
+    }
+
+    fn powers_on_at(site: &Site, at: Timestamp) -> AttemptId {
+        let mut asks = event(Stage::Dhcp, StageState::Ok);
+        asks.at = at;
+        site.timeline.record_asking(asks, Asker::PxeRom);
+        let mut loader = event(Stage::Loader, StageState::Ok);
+        loader.at = at;
+        site.timeline.record(loader);
         let id = MachineId("kvm01".into());
         site.timeline.attempt(&id, Timestamp::now())
     }
 
-    fn edit(site: &Site, dir: &std::path::Path) -> Arc<Snapshot> {
-        let new = Arc::new(testing::snapshot(dir));
-        site.replace(new.clone(), &["kvm01".to_owned()].into());
-        new
+    fn changes(site: &Site, new: &Snapshot) -> Changes {
+        site.outline(Timestamp::now())
+            .changes(&new.inventory.outline())
+    }
+
+    /// Changes the inventory's text, and serves it.
+    fn edit(site: &Site, dir: &std::path::Path, old: &str, new: &str) -> Arc<Snapshot> {
+        let edited = Arc::new(testing::edited(dir, &site.snapshot(), old, new));
+        site.replace(edited.clone(), &changes(site, &edited));
+        edited
+    }
+
+    /// Builds the initrd anew, under its name.
+    fn rebuild(site: &Site, dir: &std::path::Path, text: &str) -> Arc<Snapshot> {
+        fs::write(dir.join("data").join(INITRD), text).unwrap();
+        edit(site, dir, "", "")
     }
 
     fn booted_by(site: &Site, attempt: &AttemptId) -> Arc<Snapshot> {
@@ -236,52 +284,150 @@ mod tests {
         site.boots_by(&host, attempt).0
     }
 
+    fn fetched(site: &Site, path: &str) -> String {
+        let kept = site.files_for(KVM01, path);
+        String::from_utf8_lossy(&kept.assets.get(path).unwrap().bytes).into_owned()
+    }
+
+    fn kept(site: &Site) -> usize {
+        let pins = site.pins.read();
+        let old = pins.boots.values().filter(|boot| boot.number < pins.edits);
+        old.count()
+    }
+
+    const CMDLINE: &str = "console=ttyS0";
+
     #[test]
-    fn a_boot_keeps_its_snapshot_until_it_has_failed_and_a_forged_one_keeps_nothing_from_it() {
+    fn a_boot_keeps_its_snapshot_until_it_has_failed_also_where_a_forged_one_hides_it() {
         let dir = tempfile::tempdir().unwrap();
         let site = testing::site(dir.path());
         let first = site.snapshot();
         let boot = powers_on(&site);
         assert!(Arc::ptr_eq(&booted_by(&site, &boot), &first));
-        let second = edit(&site, dir.path());
+        edit(&site, dir.path(), CMDLINE, "console=ttyS1");
         assert!(Arc::ptr_eq(&booted_by(&site, &boot), &first));
-        assert!(site.pins.is_concerned(&boot));
+        assert!(site.pins.edit_waits(&MachineId("kvm01".into()), &boot));
         // Somebody forges a power-on; the boot that it hides goes on.
         let forged = powers_on(&site);
         assert_ne!(boot, forged);
-        edit(&site, dir.path());
+        edit(&site, dir.path(), "console=ttyS1", "console=ttyS2");
         assert!(Arc::ptr_eq(&booted_by(&site, &boot), &first));
-        assert!(Arc::ptr_eq(&booted_by(&site, &forged), &second));
+        assert!(Arc::ptr_eq(&site.files_for(KVM01, INITRD), &first));
         let mut failed = event(Stage::Root, StageState::Fail);
         failed.evidence = Evidence::Reported;
         failed.attempt = Some(boot.clone());
         site.timeline.record(failed);
-        assert!(Arc::ptr_eq(&booted_by(&site, &boot), &site.snapshot()));
         site.unpin();
-        assert!(site.pins.is_empty());
+        assert_eq!(kept(&site), 0);
+        assert!(Arc::ptr_eq(&booted_by(&site, &boot), &site.snapshot()));
     }
 
     #[test]
-    fn few_snapshots_are_kept_however_many_edits_there_are() {
+    fn files_are_of_the_newest_script_and_loaders_of_the_newest_power_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let stalled = powers_on(&site);
+        booted_by(&site, &stalled);
+        rebuild(&site, dir.path(), "mended");
+        let loader = "loaders/undionly.kpxe";
+        let loaders = dir.path().join("data").join(loader);
+        fs::write(loaders, "newer").unwrap();
+        edit(&site, dir.path(), "", "");
+        assert_eq!(fetched(&site, INITRD), "initrd");
+        assert_eq!(fetched(&site, loader), "undionly");
+        // The operator switches it off and on.
+        let anew = powers_on(&site);
+        assert_eq!(fetched(&site, loader), "newer");
+        booted_by(&site, &anew);
+        assert_eq!(fetched(&site, INITRD), "mended");
+    }
+
+    #[test]
+    fn an_edit_that_concerns_no_host_under_way_takes_none_of_the_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let boot = powers_on(&site);
+        booted_by(&site, &boot);
+        let hosts = |number: usize| {
+            format!(
+                "hosts:\n  new{number}: {{mac: \"52:54:00:00:02:{number:02}\", ip: 10.77.0.{}, profile: kvm}}\n",
+                30 + number
+            )
+        };
+        for number in 0..MOST + 2 {
+            edit(&site, dir.path(), "hosts:\n", &hosts(number));
+            assert_eq!(kept(&site), 0);
+        }
+        let before = booted_by(&site, &boot);
+        edit(&site, dir.path(), CMDLINE, "console=ttyS1");
+        for number in MOST + 2..2 * MOST + 4 {
+            edit(&site, dir.path(), "hosts:\n", &hosts(number));
+        }
+        assert!(Arc::ptr_eq(&booted_by(&site, &boot), &before));
+        assert!(site.pins.edit_waits(&MachineId("kvm01".into()), &boot));
+        // What no line of a host tells may be the host's all the same.
+        for (old, new) in [
+            ("site: test", "site: other"),
+            ("    router: 10.77.0.1\n", ""),
+        ] {
+            let boot = powers_on(&site);
+            let before = booted_by(&site, &boot);
+            edit(&site, dir.path(), old, new);
+            assert!(Arc::ptr_eq(&booted_by(&site, &boot), &before), "{old}");
+        }
+    }
+
+    #[test]
+    fn few_snapshots_are_kept_however_many_edits_there_are_and_none_for_the_dead() {
         let dir = tempfile::tempdir().unwrap();
         let site = testing::site(dir.path());
         let first = Arc::downgrade(&site.snapshot());
-        let mut inner = Inner::default();
-        let mut attempts = Vec::new();
-        for number in 0..10 {
-            let (host, attempt) = (
-                MachineId(format!("h{number}")),
-                AttemptId(number.to_string()),
-            );
-            attempts.push((host, attempt));
-            let dropped = inner.pin(attempts.clone(), &site.snapshot());
-            assert_eq!(dropped, usize::from(number >= MOST));
-            attempts.drain(..dropped);
-            site.serve(Arc::new(testing::snapshot(dir.path())));
+        let boot = powers_on(&site);
+        booted_by(&site, &boot);
+        for number in 0..MOST {
+            rebuild(&site, dir.path(), &number.to_string());
+            // Others that began by what this edit served.
+            let other = Boot {
+                attempt: boot.clone(),
+                snapshot: site.snapshot(),
+                number: site.pins.read().edits,
+                waits: false,
+            };
+            let mut pins = site.pins.write();
+            let id = MachineId(format!("other{number}"));
+            pins.boots.insert(id.clone(), other);
+            drop(pins);
+            let mut began = event(Stage::Dhcp, StageState::Ok);
+            began.machine = id;
+            began.begins = Some(boot.clone());
+            site.timeline.record(began);
         }
-        assert_eq!(inner.pins.len(), MOST);
+        assert!(first.upgrade().is_some() && kept(&site) == MOST);
+        rebuild(&site, dir.path(), "last");
         assert!(first.upgrade().is_none(), "it is let go");
-        inner.pin(Vec::new(), &site.snapshot());
-        assert!(inner.pins.is_empty());
+        assert_eq!(kept(&site), MOST);
+        // No edit makes it keep what it did not begin with.
+        rebuild(&site, dir.path(), "more");
+        assert!(
+            site.under_way(Timestamp::now())
+                .keys()
+                .all(|host| host != "kvm01")
+        );
+    }
+
+    #[test]
+    fn a_boot_that_was_silent_for_an_hour_keeps_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let first = Arc::downgrade(&site.snapshot());
+        let boot = powers_on_at(&site, Timestamp::now() - 59.minutes());
+        booted_by(&site, &boot);
+        rebuild(&site, dir.path(), "other");
+        assert_eq!(fetched(&site, INITRD), "initrd");
+        let dead = powers_on_at(&site, Timestamp::now() - 61.minutes());
+        booted_by(&site, &dead);
+        rebuild(&site, dir.path(), "another");
+        assert_eq!(fetched(&site, INITRD), "another");
+        assert!(kept(&site) == 0 && first.upgrade().is_none());
     }
 }

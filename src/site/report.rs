@@ -249,8 +249,9 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
     // Some 190 look-ups for each of them: every event waits for the timeline.
     // Of hosts that came, and were bought together, the MACs are as near.
     for status in &mut hosts {
+        let id = MachineId(status.host.clone());
         let attempt = status.attempt.clone().map(AttemptId);
-        status.edit_waits = attempt.is_some_and(|attempt| site.pins.is_concerned(&attempt));
+        status.edit_waits = attempt.is_some_and(|attempt| site.pins.edit_waits(&id, &attempt));
     }
     let unheard = hosts.iter_mut().filter(|host| host.attempt.is_none());
     let mut unheard: BTreeMap<String, &mut MachineStatus> =

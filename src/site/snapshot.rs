@@ -1,6 +1,6 @@
 //! One consistent state of everything that the operator edits or builds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,8 @@ pub struct Snapshot {
     /// The images of the embedded roots, by the name that profiles use.
     pub roots: BTreeMap<String, RootImage>,
     by_address: ByAddress,
+    /// Of the inventory, and all that it includes.
+    sources: BTreeSet<PathBuf>,
     fingerprints: Fingerprints,
 }
 
@@ -97,6 +99,8 @@ impl Snapshot {
         // Before the files are read: a change while they are read is then seen as one.
         let mut fingerprints = watched(paths);
         let loaded = inventory::load(&paths.inventory)?;
+        let sources = loaded.seen.iter().map(|seen| seen.path.clone());
+        let sources = sources.chain([paths.inventory.clone()]).collect();
         let seen = loaded.seen.iter();
         let seen = seen.map(|seen| (seen.path.clone(), Some(Fingerprint::from(&seen.metadata))));
         fingerprints.extend(seen);
@@ -136,6 +140,7 @@ impl Snapshot {
                         tls,
                         roots,
                         by_address,
+                        sources,
                         fingerprints,
                     },
                     found,
@@ -143,6 +148,21 @@ impl Snapshot {
             }
             _ => Err(found),
         }
+    }
+
+    /// Whether all that hosts boot by beside the inventory is what it was in `old`: boot files, templates, roots,
+    /// host files and secrets. More of them is nothing to who was sent for the others.
+    pub fn boots_like(&self, old: &Self) -> bool {
+        let mut roots = old.roots.iter();
+        self.assets.has_all_of(&old.assets)
+            && roots.all(|(name, root)| self.roots.get(name) == Some(root))
+            && self.beside().eq(old.beside())
+    }
+
+    /// Of the files that are read beside the inventory.
+    fn beside(&self) -> impl Iterator<Item = &(PathBuf, Option<Fingerprint>)> {
+        let mine = self.fingerprints.iter();
+        mine.filter(|(path, _)| !self.sources.contains(path))
     }
 
     /// The listed host with this address.

@@ -66,7 +66,7 @@ impl Consoles {
     pub fn keep(&self, machine: &MachineId, attempt: &AttemptId, text: &[u8]) -> io::Result<()> {
         let directory = self.directory.join(&machine.0);
         fs::create_dir_all(&directory)?;
-        fs::write(directory.join(format!("{attempt}.{LOG}")), text)?;
+        replace(&directory.join(format!("{attempt}.{LOG}")), text)?;
         make_room(&directory, LOG)
     }
 
@@ -82,21 +82,21 @@ impl Consoles {
     ) -> io::Result<()> {
         let directory = self.directory.join(&machine.0);
         let path = directory.join(format!("{attempt}.{SYSLOG}"));
-        let is_new = !path.exists();
-        if is_new {
-            fs::create_dir_all(&directory)?;
-        }
-        let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
         let SyslogLine { at, severity, text } = line;
-        file.write_all(format!("{at} {severity} {text}\n").as_bytes())?;
-        let length = file.metadata()?.len();
-        if length > MAX_SYSLOG as u64 {
-            fs::write(&path, shortened(&fs::read_to_string(&path)?, *at))?;
+        let line = format!("{at} {severity} {text}\n");
+        let Ok(known) = fs::metadata(&path) else {
+            fs::create_dir_all(&directory)?;
+            fs::write(&path, line)?;
+            return make_room(&directory, SYSLOG);
+        };
+        if known.len() + line.len() as u64 > MAX_SYSLOG as u64 {
+            // A write that the disk took half of may have ended within a character.
+            let before = fs::read(&path)?;
+            let shorter = shortened(&String::from_utf8_lossy(&before), *at);
+            return replace(&path, format!("{shorter}{line}").as_bytes());
         }
-        match is_new {
-            true => make_room(&directory, SYSLOG),
-            false => Ok(()),
-        }
+        let mut file = OpenOptions::new().append(true).open(&path)?;
+        file.write_all(line.as_bytes())
     }
 
     /// What came by syslog in one attempt, oldest first.
@@ -117,6 +117,14 @@ impl Consoles {
         let directory = self.directory.join(&machine.0);
         readable(&directory.join(format!("{attempt}.{LOG}")))
     }
+}
+
+/// Writes a file anew. What was in it is lost only where the disk has taken the whole.
+fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".new");
+    fs::write(&beside, text)?;
+    fs::rename(&beside, file)
 }
 
 /// Without control characters; empty if it can't be read.
@@ -223,6 +231,28 @@ mod tests {
             said.iter()
                 .filter(|l| !left_out(l))
                 .all(|l| l.text.ends_with('é'))
+        );
+    }
+
+    #[test]
+    fn what_the_disk_took_half_of_does_not_make_a_file_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let consoles = Consoles::new(dir.path());
+        let (host, attempt) = (MachineId("kvm01".into()), AttemptId("a".into()));
+        consoles.say(&host, &attempt, &line("first")).unwrap();
+        let path = dir.path().join("console/kvm01/a.syslog");
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"\xc3").unwrap();
+        for index in 0..2000 {
+            let words = format!("{index} {}", "x".repeat(200));
+            consoles.say(&host, &attempt, &line(&words)).unwrap();
+            assert!(fs::metadata(&path).unwrap().len() <= MAX_SYSLOG as u64);
+        }
+        let said = consoles.said(&host, &attempt);
+        assert_eq!(said.first(), Some(&line("first")));
+        assert!(
+            said.last()
+                .is_some_and(|last| last.text.starts_with("1999 "))
         );
     }
 }

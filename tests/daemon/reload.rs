@@ -80,10 +80,9 @@ fn a_reload_says_what_changed_and_check_says_it_before() {
     let Some(mut site) = site("difference") else {
         return;
     };
-    let kvm01 = ok(site.lab.client("kvm01", "52:54:00:00:00:01"));
-    let firmware = "udhcpc -i eth0 -f -q -n -t 3 -T 1 -s /bin/true -V PXEClient:Arch:00000:UNDI:002001 -x 0x5d:0000";
-    let argv: Vec<_> = firmware.split(' ').collect();
-    ok(kvm01.output(&argv));
+    let kvm01 = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
+    powers_on(&kvm01);
+    kvm01.boot_token();
 
     assert!(text(&diff(&site, &site.inventory, &[])).contains("nothing changed"));
     let edited = INVENTORY
@@ -244,6 +243,33 @@ fn a_boot_under_way_goes_on_with_what_it_began_with_and_the_next_one_gets_the_ed
     powers_on(&kvm02);
     let other = kvm02.boot_token();
     assert_eq!(kvm02.config(&other)("overlay_bytes"), bytes(2048));
+}
+
+#[test]
+fn a_boot_that_fell_silent_keeps_its_files_and_the_next_one_gets_those_that_were_mended() {
+    let Some(site) = site("mended") else { return };
+    let kvm01 = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
+    let kernel = "/files/kernels/debian/vmlinuz";
+    let mended = |kvm01: &Booting| {
+        assert_eq!(kvm01.get(kernel, "", &[]), "200");
+        kvm01.text().contains("mended")
+    };
+    powers_on(&kvm01);
+    kvm01.boot_token();
+    assert!(!mended(&kvm01));
+    // The same name, built anew; and an edit, by which the reload is seen.
+    let file = site.data.join("kernels/debian/vmlinuz");
+    ok(output(&[
+        "sh",
+        "-c",
+        &format!("echo mended >> {}", file.display()),
+    ]));
+    ok(site.edit(&INVENTORY.replace("overlay: 512M", "overlay: 1G")));
+    wait_served(&site, "512M -> 1G");
+    assert!(!mended(&kvm01), "it is still under way");
+    powers_on(&kvm01);
+    kvm01.boot_token();
+    assert!(mended(&kvm01));
 }
 
 #[test]
