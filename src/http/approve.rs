@@ -70,11 +70,11 @@ pub(super) async fn form(State(app): State<App>, Path(mac): Path<String>) -> Res
         let words = "A machine that waits goes on by itself within a minute.";
         return answer(page::outcome(inventory, mac, words).map_err(|error| error.to_string()));
     }
-    show(&app, mac, &Typed::suggestion(inventory), None)
+    show(&app, mac, None, None)
 }
 
-/// Again with what was typed, where that was refused.
-fn show(app: &App, mac: MacAddr, typed: &Typed, refused: Option<&str>) -> Response {
+/// With what is likely meant, or again with what was typed and refused.
+fn show(app: &App, mac: MacAddr, typed: Option<&Typed>, refused: Option<&str>) -> Response {
     let (snapshot, now) = (app.site.snapshot(), Timestamp::now());
     let list = app.site.discovered(now);
     let mut machines = list.machines.iter();
@@ -82,6 +82,8 @@ fn show(app: &App, mac: MacAddr, typed: &Typed, refused: Option<&str>) -> Respon
         let words = NotApproved::Unknown(mac).to_string() + "\n";
         return (StatusCode::NOT_FOUND, words).into_response();
     };
+    let suggestion = Typed::suggestion(&snapshot.inventory, &machine.seen);
+    let typed = typed.unwrap_or(&suggestion);
     let page = page::form(&snapshot.inventory, machine, typed, refused, now);
     answer(page.map_err(|error| error.to_string()))
 }
@@ -98,7 +100,7 @@ pub(super) async fn submit(
         Err(bad) => return bad.into_response(),
     };
     let refuse = |status, words: &str| {
-        let mut again = show(&app, mac, &typed, Some(words));
+        let mut again = show(&app, mac, Some(&typed), Some(words));
         if again.status() == StatusCode::OK {
             *again.status_mut() = status;
         }
@@ -138,7 +140,7 @@ fn approval(typed: &Typed) -> Result<Approval, String> {
     });
     Ok(Approval {
         name: typed.name.trim().to_owned(),
-        profile: typed.profile.clone(),
+        profile: text(&typed.profile),
         ip: ip.transpose()?,
         rack: text(&typed.rack),
         unit: unit.transpose()?,
@@ -163,7 +165,7 @@ pub(super) fn status(why: &NotApproved) -> StatusCode {
     match why {
         NotApproved::Unknown(_) => StatusCode::NOT_FOUND,
         NotApproved::Policy { .. } => StatusCode::FORBIDDEN,
-        NotApproved::Virtual { .. } => StatusCode::CONFLICT,
+        NotApproved::Virtual { .. } | NotApproved::Unfit(_) => StatusCode::CONFLICT,
         NotApproved::Refused(refusal) => match refusal.kind {
             Kind::Unfit => StatusCode::CONFLICT,
             Kind::Faulty => StatusCode::UNPROCESSABLE_ENTITY,

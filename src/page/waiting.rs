@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{PageError, render};
 use crate::inventory::model::{Host, Inventory, MacAddr};
+use crate::policy::discovered::Discovered;
+use crate::policy::enrol::expected;
 use crate::policy::event::MachineId;
 use crate::site::discovery::DiscoveredStatus;
 use crate::span::span;
@@ -85,7 +87,7 @@ pub struct Typed {
     /// The host's name.
     #[serde(default)]
     pub name: String,
-    /// Its profile.
+    /// Its profile, or nothing for a host that is listed.
     #[serde(default)]
     pub profile: String,
     /// Its address, or nothing.
@@ -103,8 +105,18 @@ pub struct Typed {
 }
 
 impl Typed {
-    /// What is likely to be meant: the next name, and what most hosts boot.
-    pub fn suggestion(inventory: &Inventory) -> Self {
+    /// What is likely to be meant: the listed host that waits for it, or the next name, and what most hosts boot.
+    pub fn suggestion(inventory: &Inventory, machine: &Discovered) -> Self {
+        match expected(inventory, machine) {
+            Some(host) => Self {
+                name: host.name.clone(),
+                ..Self::default()
+            },
+            None => Self::of_a_new_one(inventory),
+        }
+    }
+
+    fn of_a_new_one(inventory: &Inventory) -> Self {
         let mut profiles: BTreeMap<&str, usize> = BTreeMap::new();
         for host in inventory.hosts.values() {
             *profiles.entry(base(host)).or_default() += 1;
@@ -147,6 +159,8 @@ struct FormView<'a> {
     typed: &'a Typed,
     profiles: Vec<&'a str>,
     racks: BTreeSet<&'a str>,
+    /// Hosts that wait for their hardware.
+    awaited: Vec<&'a str>,
     refused: Option<&'a str>,
 }
 
@@ -162,12 +176,14 @@ pub fn form(
     now: Timestamp,
 ) -> Result<String, PageError> {
     let racks = inventory.hosts.values();
+    let awaited = racks.clone().filter(|host| host.waits_for_hardware());
     let view = FormView {
         site: &inventory.site,
         machine: Stranger::new(machine, true, now),
         typed,
         profiles: inventory.profiles.keys().map(String::as_str).collect(),
         racks: racks.filter_map(|host| host.rack.as_deref()).collect(),
+        awaited: awaited.take(SHOWN).map(|host| &*host.name).collect(),
         refused,
     };
     render("approve.html", &view)
@@ -233,13 +249,13 @@ mod tests {
 
     #[test]
     fn what_most_hosts_are_is_suggested() {
-        let of = |names: &[&str]| Typed::suggestion(&inventory(names)).name;
+        let of = |names: &[&str]| Typed::of_a_new_one(&inventory(names)).name;
         assert_eq!(of(&["gate", "kvm01", "kvm07", "db1"]), "kvm08");
         assert_eq!(of(&["node9", "node10", "node-b"]), "node11");
         assert_eq!(of(&["kvm08", "kvm99"]), "kvm100");
         assert_eq!(of(&["kvm09"]), "kvm10");
         assert_eq!(of(&["gate"]), "");
-        let typed = Typed::suggestion(&inventory(&["a1", "a2", "a3"]));
+        let typed = Typed::of_a_new_one(&inventory(&["a1", "a2", "a3"]));
         assert_eq!(typed.profile, "kvm");
     }
 }

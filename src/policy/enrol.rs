@@ -4,6 +4,7 @@
 //! anybody. What a machine says of itself proves nothing either, so a host that has a machine loses it to nobody while
 //! there is any sign of that machine's life.
 
+mod by_hand;
 mod words;
 
 use std::cmp::Ordering;
@@ -16,6 +17,7 @@ use crate::inventory::model::{Host, Inventory, MacAddr, UnknownPolicy};
 use crate::policy::discovered::Discovered;
 use crate::policy::near::near_misses;
 
+pub use by_hand::{expected, mismatch};
 pub use words::{awaits, promise};
 
 /// So long must a host be silent until another machine takes its place, seconds: a server's firmware may take most of

@@ -1,5 +1,6 @@
 //! The daemon's side: one edit at a time, a short line of those that wait, and an end to every wait.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -15,17 +16,43 @@ use super::{Done, Edit, Kind, LONGEST, Refusal, Reply, Request};
 
 /// Edits that wait for the one under way.
 const WAITING: usize = 16;
-/// How long somebody waits for an edit: with the time until it is served less than a request by HTTP may take, and more than the ten seconds that an edit
-/// waits for another one.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// What became of an edit.
+pub type Outcome = Result<Done, Refusal>;
 
-type Outcome = Result<Done, Refusal>;
+/// How long somebody waits: both together less than a request by HTTP may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// In the line.
+    pub(super) line: Duration,
+    /// For the edit, once it is asked for: more than the ten seconds that it waits for another writer.
+    pub(super) edit: Duration,
+}
 
-#[derive(Debug)]
+const PATIENCE: Patience = Patience {
+    line: Duration::from_secs(10),
+    edit: Duration::from_secs(15),
+};
+
 struct Job {
     /// A line of JSON.
     request: Vec<u8>,
+    /// Told when it is asked for. Closed: nobody waits for it any more, and it is not done.
+    begun: oneshot::Sender<()>,
+    end: End,
+}
+
+/// Who is told what became of an edit.
+struct End {
     done: oneshot::Sender<Outcome>,
+    /// Called whether or not somebody waits.
+    ended: Box<dyn FnOnce(&Outcome) + Send>,
+}
+
+impl End {
+    fn tell(self, outcome: Outcome) {
+        (self.ended)(&outcome);
+        let _ = self.done.send(outcome);
+    }
 }
 
 /// Asks the scribe.
@@ -33,14 +60,21 @@ struct Job {
 pub struct Scribe {
     jobs: mpsc::Sender<Job>,
     gone: Arc<OnceLock<String>>,
-    pub(super) patience: Duration,
+    pub(super) patience: Patience,
 }
 
 /// Carries what is asked to the scribe, and back.
-#[derive(Debug)]
 pub struct Desk {
     jobs: mpsc::Receiver<Job>,
     gone: Arc<OnceLock<String>>,
+    /// Of what the scribe was asked for, and has not answered.
+    open: Option<End>,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
 }
 
 impl Scribe {
@@ -51,6 +85,7 @@ impl Scribe {
         let desk = Desk {
             jobs,
             gone: gone.clone(),
+            open: None,
         };
         let scribe = Self {
             jobs: sender,
@@ -88,19 +123,60 @@ impl Scribe {
     /// # Errors
     /// [`Refusal`]; nothing was changed, or its words say that this is not known.
     pub async fn edit(&self, edit: Edit, dry_run: bool) -> Outcome {
+        self.edit_then(edit, dry_run, |_| ()).await
+    }
+
+    /// The same; `ended` is called with what became of it, also where nobody waits any more. It is not called for an
+    /// edit that nobody began.
+    ///
+    /// # Errors
+    /// As `edit`.
+    pub async fn edit_then(
+        &self,
+        edit: Edit,
+        dry_run: bool,
+        ended: impl FnOnce(&Outcome) + Send + 'static,
+    ) -> Outcome {
         let request = line(&Request { edit, dry_run })?;
-        let (done, answer) = oneshot::channel();
-        if let Err(full) = self.jobs.try_send(Job { request, done }) {
+        let ((begun, begins), (done, answer)) = (oneshot::channel(), oneshot::channel());
+        let ended = Box::new(ended);
+        let end = End { done, ended };
+        let job = Job {
+            request,
+            begun,
+            end,
+        };
+        if let Err(full) = self.jobs.try_send(job) {
             return Err(self.unasked(&full));
         }
-        match tokio::time::timeout(self.patience, answer).await {
+        self.turn(begins).await?;
+        match tokio::time::timeout(self.patience.edit, answer).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(self.unknown()),
+            Ok(Err(_)) => Err(unknown(self.gone())),
             Err(_) => {
-                let seconds = self.patience.as_secs();
+                let seconds = self.patience.edit.as_secs();
                 let words = format!(
                     "the inventory's file was not written within {seconds} s, and may be yet: is its disk or server stuck? Look at it before you try again"
                 );
+                Err(Refusal::new(Kind::Busy, words))
+            }
+        }
+    }
+
+    /// Waits until an edit is asked for; who stops to wait takes it out of the line.
+    async fn turn(&self, mut begins: oneshot::Receiver<()>) -> Result<(), Refusal> {
+        let begun = match tokio::time::timeout(self.patience.line, &mut begins).await {
+            Ok(begun) => begun.is_ok(),
+            Err(_) => {
+                begins.close();
+                begins.try_recv().is_ok()
+            }
+        };
+        match begun {
+            true => Ok(()),
+            false if self.is_closed() => Err(self.closed()),
+            false => {
+                let words = "nothing was changed: other edits are before it; try again";
                 Err(Refusal::new(Kind::Busy, words))
             }
         }
@@ -112,19 +188,21 @@ impl Scribe {
                 let words = format!("nothing was changed: {WAITING} edits wait already; try again");
                 Refusal::new(Kind::Busy, words)
             }
-            mpsc::error::TrySendError::Closed(_) => {
-                let why = self.gone().unwrap_or("the daemon ends");
-                Refusal::new(Kind::Gone, format!("nothing was changed: {why}"))
-            }
+            mpsc::error::TrySendError::Closed(_) => self.closed(),
         }
     }
 
-    /// It was asked, and ended.
-    fn unknown(&self) -> Refusal {
+    fn closed(&self) -> Refusal {
         let why = self.gone().unwrap_or("the daemon ends");
-        let words = format!("the inventory's file was perhaps written: {why}");
-        Refusal::new(Kind::Gone, words)
+        Refusal::new(Kind::Gone, format!("nothing was changed: {why}"))
     }
+}
+
+/// It was asked, and ended.
+fn unknown(gone: Option<&str>) -> Refusal {
+    let why = gone.unwrap_or("the daemon ends");
+    let words = format!("the inventory's file was perhaps written: {why}");
+    Refusal::new(Kind::Gone, words)
 }
 
 impl Desk {
@@ -154,7 +232,11 @@ impl Desk {
             end.await
         );
         tracing::error!("{why}");
+        let outcome = unknown(Some(&why));
         let _ = self.gone.set(why);
+        if let Some(end) = self.open.take() {
+            end.tell(Err(outcome));
+        }
         // Who waits, and who comes, is told so.
         drop(self);
         shutdown.cancelled().await;
@@ -176,21 +258,29 @@ impl Desk {
                 job = self.jobs.recv() => job,
                 // Nobody asked it.
                 said = from.fill_buf() => {
-                    let bytes = said?.len();
-                    return Err(io::Error::other(format!("it said {bytes} bytes unasked")));
+                    return Err(io::Error::other(match said?.len() {
+                        0 => "it ended".to_owned(),
+                        bytes => format!("it said {bytes} bytes unasked"),
+                    }));
                 }
             };
             let Some(job) = job else { return Ok(()) };
-            // What nobody waits for any more is not done.
-            if job.done.is_closed() {
+            let Job {
+                request,
+                begun,
+                end,
+            } = job;
+            if begun.send(()).is_err() {
                 continue;
             }
-            let reply = ask(&job.request, to, from).await?;
-            let outcome = match reply {
+            self.open = Some(end);
+            let outcome = match ask(&request, to, from).await? {
                 Reply::Done(done) => Ok(done),
                 Reply::Refused(refusal) => Err(refusal),
             };
-            let _ = job.done.send(outcome);
+            if let Some(end) = self.open.take() {
+                end.tell(outcome);
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::inventory::edit::{Assignment, EditError, Edited, Verb, edit_with};
 use crate::inventory::model::{Inventory, MacAddr};
 
 pub use add::NewHost;
-pub use desk::{Desk, Scribe};
+pub use desk::{Desk, Outcome, Scribe};
 pub(crate) use work::{ORPHANED, work};
 
 /// Longest request and longest reply, bytes.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex, split};
 use tokio_util::sync::CancellationToken;
 
+use super::desk::Patience;
 use super::*;
 
 const INVENTORY: &str = "# the lab
@@ -277,9 +278,13 @@ async fn a_stuck_disk_keeps_nobody_for_ever_and_the_line_is_short() {
     let shutdown = CancellationToken::new();
     let (mut scribe, pipe, _serving) = served(&shutdown);
     let mut pipe = BufReader::new(pipe);
-    scribe.patience = Duration::from_millis(1);
     let mut patient = scribe.clone();
-    patient.patience = Duration::from_secs(60);
+    let patience = |time| Patience {
+        line: time,
+        edit: time,
+    };
+    scribe.patience = patience(Duration::from_millis(1));
+    patient.patience = patience(Duration::from_secs(60));
     let ask = |last| {
         let scribe = scribe.clone();
         tokio::spawn(async move { scribe.edit(set_mac("kvm01", last, None), false).await })
@@ -291,6 +296,7 @@ async fn a_stuck_disk_keeps_nobody_for_ever_and_the_line_is_short() {
     for one in waiting {
         let said = one.await.unwrap().unwrap_err();
         assert_eq!(said.kind, Kind::Busy);
+        assert!(said.words.starts_with("nothing was changed: "), "{said}");
         full += usize::from(said.words.contains("wait already"));
     }
     assert_eq!(full, 40 - 16);
@@ -308,4 +314,42 @@ async fn a_stuck_disk_keeps_nobody_for_ever_and_the_line_is_short() {
     };
     let (late, ()) = tokio::join!(late, confirms);
     assert!(late.is_ok());
+}
+
+/// Somebody who asks and goes away must not go unnamed.
+#[tokio::test]
+async fn what_became_of_an_edit_is_told_also_where_nobody_waits() {
+    let shutdown = CancellationToken::new();
+    let (scribe, pipe, _serving) = served(&shutdown);
+    let mut pipe = BufReader::new(pipe);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let ask = |last| {
+        let (scribe, tell) = (scribe.clone(), tell.clone());
+        tokio::spawn(async move {
+            let ended = move |outcome: &Outcome| {
+                let _ = tell.send((last, outcome.as_ref().err().map(|why| why.kind)));
+            };
+            scribe
+                .edit_then(set_mac("kvm01", last, None), false, ended)
+                .await
+        })
+    };
+    let first = ask(1);
+    line(&mut pipe).await;
+    let second = ask(2);
+    while scribe.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    for one in [first, second] {
+        one.abort();
+        assert!(one.await.unwrap_err().is_cancelled());
+    }
+    confirm(&mut pipe).await;
+    assert_eq!(told.recv().await, Some((1, None)));
+    // The second was never asked for.
+    let third = ask(3);
+    assert!(line(&mut pipe).await.contains("52:54:00:00:00:03"));
+    third.abort();
+    drop(pipe);
+    assert_eq!(told.recv().await, Some((3, Some(Kind::Gone))));
 }

@@ -2,32 +2,36 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Site;
 use super::discovery::DiscoveredStatus;
+use super::{Site, naming};
 use crate::inventory::model::{MacAddr, UnknownPolicy};
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
-use crate::scribe::{Done, Edit, NewHost, Refusal};
+use crate::scribe::{Done, Kind, Outcome, Refusal};
 
 /// Version of the JSON; a change that could break a reader makes it 2.
 const SCHEMA: u32 = 1;
 /// The daemon looks at its files every second; ten thousand hosts take another.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
+/// A request by HTTP is answered within half a minute.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(28);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What a machine is to be.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approval {
-    /// Its name from now on.
+    /// Its name from now on: a new one, or that of a host which is listed and waits for its hardware.
     pub name: String,
-    /// What it boots.
-    pub profile: String,
-    /// Its address; none: the next free one of the network that it asks on, outside the pool.
+    /// What it boots; a host that is listed says that already.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// Its address; none: what is listed, or the next free one of the network that it asks on, outside the pool.
     #[serde(default)]
     pub ip: Option<Ipv4Addr>,
     /// Its rack.
@@ -108,22 +112,27 @@ pub enum NotApproved {
         /// What holds there.
         policy: UnknownPolicy,
     },
+    /// The name is no name for it, or the host of that name is another machine.
+    #[error("nothing was changed: {0}")]
+    Unfit(String),
     /// The file was not written.
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
 
 impl Site {
-    /// Makes a machine a host, and waits until it is served as one.
+    /// Makes a machine a host, and waits until it is served as one. Who it was by is written down when it is done, also
+    /// where nobody waits any more.
     ///
     /// # Errors
     /// [`NotApproved`].
     pub async fn approve(
-        &self,
+        self: &Arc<Self>,
         mac: MacAddr,
         approval: &Approval,
         by: &By,
     ) -> Result<Approved, NotApproved> {
+        let began = Instant::now();
         let list = self.discovered(Timestamp::now());
         let mut machines = list.machines.iter();
         let machine = machines.find(|machine| machine.seen.mac == mac);
@@ -133,8 +142,11 @@ impl Site {
             let why = why.clone();
             return Err(NotApproved::Virtual { mac, why });
         }
-        let edit = Edit::Add(new_host(approval, machine, &list.own));
-        let done = self.scribe.edit(edit, approval.dry_run).await?;
+        let inventory = &self.snapshot().inventory;
+        let edit = naming::edit(inventory, approval, &machine.seen, &list.own);
+        let edit = edit.map_err(NotApproved::Unfit)?;
+        let note = self.clone().approval_note(mac, approval, by);
+        let done = self.scribe.edit_then(edit, approval.dry_run, note).await?;
         let mut approved = Approved {
             schema: SCHEMA,
             mac,
@@ -143,8 +155,8 @@ impl Site {
             waiting: machine.waiting,
         };
         if !approval.dry_run {
-            self.note_approval(&approved, by);
-            approved.served = self.serves(mac).await;
+            let rest = ANSWERED_WITHIN.saturating_sub(began.elapsed());
+            approved.served = self.serves(mac, rest.min(SERVED_WITHIN)).await;
         }
         Ok(approved)
     }
@@ -171,39 +183,44 @@ impl Site {
         })
     }
 
-    fn note_approval(&self, approved: &Approved, by: &By) {
-        let (host, mac) = (&approved.done.host, approved.mac);
-        let message = format!("{mac} was approved as {host} {by}");
-        let (id, state) = (MachineId(host.clone()), StageState::Info);
-        let event = BootEvent::sent(Timestamp::now(), id, Stage::Dhcp, state, message);
-        self.timeline.record(event.from_mac(mac));
+    /// Writes down what came of it.
+    fn approval_note(
+        self: Arc<Self>,
+        mac: MacAddr,
+        approval: &Approval,
+        by: &By,
+    ) -> impl FnOnce(&Outcome) + Send + use<> {
+        let (name, dry_run) = (approval.name.clone(), approval.dry_run);
+        let by = by.to_string();
+        move |outcome| {
+            let approved = match outcome {
+                Ok(_) => "approved",
+                Err(refusal) if refusal.kind == Kind::Gone => "perhaps approved",
+                Err(_) => return,
+            };
+            if dry_run {
+                return;
+            }
+            let message = format!("{mac} was {approved} as {name} {by}");
+            let (id, state) = (MachineId(name), StageState::Info);
+            let event = BootEvent::sent(Timestamp::now(), id, Stage::Dhcp, state, message);
+            self.timeline.record(event.from_mac(mac));
+            self.enrolment.written.notify_one();
+        }
     }
 
     /// Whether the MAC is a host's before long.
-    async fn serves(&self, mac: MacAddr) -> bool {
+    async fn serves(&self, mac: MacAddr, within: Duration) -> bool {
         let began = Instant::now();
         loop {
             if self.snapshot().inventory.by_mac.contains_key(&mac) {
                 return true;
             }
             // A daemon that ends takes up no edit.
-            if began.elapsed() >= SERVED_WITHIN || self.scribe.is_closed() {
+            if began.elapsed() >= within || self.scribe.is_closed() {
                 return false;
             }
             tokio::time::sleep(LOOK).await;
         }
-    }
-}
-
-fn new_host(approval: &Approval, machine: &DiscoveredStatus, own: &[Ipv4Addr]) -> NewHost {
-    NewHost {
-        name: approval.name.clone(),
-        mac: machine.seen.mac,
-        profile: approval.profile.clone(),
-        ip: approval.ip,
-        rack: approval.rack.clone(),
-        unit: approval.unit,
-        network: machine.seen.network.clone(),
-        taken: own.to_vec(),
     }
 }

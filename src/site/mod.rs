@@ -14,6 +14,7 @@ pub mod inventory_boot;
 mod links;
 mod measure;
 pub mod menu;
+mod naming;
 mod on_link;
 pub mod others;
 mod outline;

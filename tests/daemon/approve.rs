@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::discover::{BARE, Stranger, approve};
@@ -84,6 +86,19 @@ impl Caller<'_> {
         argv.extend(more);
         self.ask(&format!("{at}/v1/discovered/{BARE}/approve"), &argv)
     }
+}
+
+/// Waits until the scribe has the directory open: an edit waits for its lock.
+fn wait_open(site: &Site, scribe: Pid, dir: &Path) {
+    let fds = Path::new("/proc").join(scribe.to_string()).join("fd");
+    let waits = || {
+        let open = fs::read_dir(&fds).map_err(io_error("list", &fds))?;
+        let mut open = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        Ok(open.any(|path| path == dir).then_some(()))
+    };
+    ok(until("the edit", PATIENCE, waits, || {
+        site.daemon.log().tail(9)
+    }));
 }
 
 fn text(path: &Path) -> String {
@@ -319,15 +334,7 @@ fn an_edit_under_way_is_finished_before_the_end_and_what_the_disk_says_is_told()
     ok(other.lock().map_err(io_error("lock", &dir)));
     thread::scope(|scope| {
         let approving = scope.spawn(|| approve(&site, BARE, "kvm07", &[]));
-        let fds = Path::new("/proc").join(pid.to_string()).join("fd");
-        let waits = || {
-            let open = fs::read_dir(&fds).map_err(io_error("list", &fds))?;
-            let mut open = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-            Ok(open.any(|path| path == dir).then_some(()))
-        };
-        ok(until("the edit", PATIENCE, waits, || {
-            site.daemon.log().tail(9)
-        }));
+        wait_open(&site, pid, &dir);
         let daemon = site.daemon.pid();
         for to in [pid, daemon] {
             kill(to, Signal::SIGTERM).unwrap_or_else(|error| panic!("{error}"));
@@ -343,5 +350,39 @@ fn an_edit_under_way_is_finished_before_the_end_and_what_the_disk_says_is_told()
     });
     let status = ok(site.daemon.wait_exit(PATIENCE));
     assert_eq!(status.code(), Some(0), "{}", site.daemon.log().tail(20));
+    assert!(text(&site.inventory).contains("kvm07: {mac:"));
+}
+
+/// A stolen token must leave a trace, also where its bearer does not wait for the answer.
+#[test]
+fn who_approves_and_hangs_up_is_written_down() {
+    let Some(site) = start("hungup") else { return };
+    let stranger = Stranger::new(&site, "bare", BARE);
+    stranger.dhcp();
+    let dir = site.lab.dir().to_owned();
+    let other = ok(File::open(&dir).map_err(io_error("open", &dir)));
+    ok(other.lock().map_err(io_error("lock", &dir)));
+    let bearer = format!("Authorization: Bearer {}", token(&site, "write.token"));
+    let url = format!("{HTTPS}/v1/discovered/{BARE}/approve");
+    let mut caller = Command::new("ip")
+        .args(["netns", "exec", stranger.namespace.name(), "curl", "-sk"])
+        .args(["-H", "Content-Type: application/json", "-d", AS_KVM07])
+        .args(["-H", &bearer, &url])
+        .spawn()
+        .unwrap_or_else(|error| panic!("{error}"));
+    wait_open(&site, scribe(&site), &dir);
+    let ended = caller.kill().and_then(|()| caller.wait());
+    ok(ended.map_err(io_error("end", "curl".as_ref())));
+    ok(other.unlock().map_err(io_error("unlock", &dir)));
+    let told = || {
+        let log = ok(site.daemon.verb("log", &["kvm07", "--all"]));
+        let log = String::from_utf8_lossy(&log.stdout).into_owned();
+        Ok(log
+            .contains("was approved as kvm07 with the write token by HTTPS from")
+            .then_some(()))
+    };
+    ok(until("who it was", PATIENCE, told, || {
+        site.daemon.log().tail(20)
+    }));
     assert!(text(&site.inventory).contains("kvm07: {mac:"));
 }

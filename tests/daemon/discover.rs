@@ -6,8 +6,9 @@ use std::thread;
 
 use serde_json::Value;
 
+use crate::broken::get;
 use crate::lab::{APPLIANCE, Namespace, Site, bridgehead, io_error, output};
-use crate::{ok, site};
+use crate::{fake, ok, site, site_with};
 
 pub(crate) const BARE: &str = "3c:ec:ef:00:00:07";
 const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
@@ -208,4 +209,78 @@ fn two_that_are_approved_at_once_have_addresses_of_their_own() {
     for address in ["10.77.0.14 is the next", "10.77.0.15 is the next"] {
         assert!(all.contains(address), "{all}");
     }
+}
+
+#[test]
+fn a_listed_host_that_waits_for_its_hardware_gets_it_by_its_name() {
+    let hosts = "  kvm[01-03]: {ip: 10.77.0.11, profile: kvm-host, rack: r1, serials: [ONE, TWO, JAB12]}   # ours\n";
+    let (head, _) = fake::INVENTORY.split_once("  kvm01:").unwrap_or_default();
+    let text = format!("{head}{hosts}unknown: {{policy: hold}}\n");
+    let Some(site) = site_with("fill", &text) else {
+        return;
+    };
+    let stranger = Stranger::new(&site, "bare", BARE);
+    stranger.dhcp();
+    stranger.script("?uuid=&serial=JAB12&manufacturer=Dell&product=R650");
+    let approve = |name: &str, more: &[&str]| {
+        discover(&site, &[&["approve", BARE, "--name", name], more].concat())
+    };
+    for (name, more, words) in [
+        (
+            "kvm04",
+            &[][..],
+            "no host kvm04 is listed; say what a new one boots",
+        ),
+        (
+            "kvm[03-03]",
+            &["--profile", "kvm-host"],
+            "is how a range is written",
+        ),
+        (
+            "kvm03",
+            &["--profile", "kwm"],
+            "kvm03 is listed with profile kvm-host, not kwm",
+        ),
+        (
+            "kvm03",
+            &["--ip", "10.77.0.14"],
+            "with address 10.77.0.13, not 10.77.0.14",
+        ),
+        ("kvm03", &["--rack", "r2"], "with rack r1, not r2"),
+        ("kvm03", &["--unit", "7"], "with unit none, not 7"),
+        (
+            "kvm02",
+            &[],
+            "its serial number is TWO, and the machine says JAB12",
+        ),
+    ] {
+        let (done, said) = approve(name, more);
+        assert!(!done && said.contains(words), "{name}: {said}, not {words}");
+        let file =
+            ok(fs::read_to_string(&site.inventory).map_err(io_error("read", &site.inventory)));
+        assert_eq!(file, text);
+    }
+    // The page's form has the host that is meant.
+    let form = get(&site, &format!("/approve/{BARE}"));
+    for part in [
+        "value=\"kvm03\" required",
+        "<option value=\"\">as it is listed</option>",
+        "<option value=\"kvm01\">",
+    ] {
+        assert!(form.contains(part), "no {part} in {form}");
+    }
+    let (done, said) = approve("kvm03", &["--rack", "r1"]);
+    assert!(
+        done && said.contains("is kvm03, and goes on by itself"),
+        "{said}"
+    );
+    let file = ok(fs::read_to_string(&site.inventory).map_err(io_error("read", &site.inventory)));
+    let macs = format!(", macs: {{kvm03: \"{BARE}\"}}}}   # ours\n");
+    assert_eq!(file, text.replace("}   # ours\n", &macs));
+    assert_eq!(stranger.dhcp(), "10.77.0.13");
+    assert!(stranger.script("").contains("bridgehead.host=kvm03"));
+    let log = ok(site.daemon.verb("log", &["kvm03", "--all"]));
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    let words = format!("{BARE} was approved as kvm03 over the control socket");
+    assert!(log.contains(&words), "{log}");
 }

@@ -14,13 +14,13 @@ use crate::site::approval::{Approval, Approved};
 pub(in crate::cli) struct Arguments {
     /// The machine, as `discover list` shows it
     mac: MacAddr,
-    /// Its name from now on
+    /// Its name from now on: a new one, or that of a listed host that waits for its hardware
     #[arg(long)]
     name: String,
-    /// What it boots
+    /// What it boots; a listed host says that already
     #[arg(long)]
-    profile: String,
-    /// Its address [default: the next free one of the network that it asks on, outside the pool]
+    profile: Option<String>,
+    /// Its address [default: what is listed, or the next free one of the network that it asks on, outside the pool]
     #[arg(long)]
     ip: Option<Ipv4Addr>,
     /// Its rack
