@@ -157,7 +157,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     site.look_at_own();
     site.serves_at(
         interfaces.into_iter().flat_map(|at| at.addresses).collect(),
-        sockets.hear_ipxe,
+        sockets.hear_ipxe.clone(),
     );
     for (interface, why) in &sockets.refused {
         site.troubles.set(Part::Port, interface, Some(why.clone()));

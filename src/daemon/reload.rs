@@ -61,6 +61,7 @@ impl Reloader {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refused: Option<Refused> = None;
+        self.tidy();
         loop {
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -137,7 +138,17 @@ impl Reloader {
         self.app.site.replace(snapshot, &changes);
         self.app.reload.accept();
         tell(&changes);
+        self.tidy();
         true
+    }
+
+    /// Removes what hosts said that are no more. Nothing waits for it.
+    fn tidy(&self) {
+        let (site, consoles) = (self.app.site.clone(), self.app.consoles.clone());
+        tokio::task::spawn_blocking(move || {
+            let snapshot = site.snapshot();
+            consoles.tidy(|host| snapshot.inventory.hosts.contains_key(host));
+        });
     }
 
     /// What differs from what is served; texts of 10,000 hosts are not for the runtime's threads.

@@ -1,12 +1,12 @@
 //! Every socket, bound while there are privileges.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use super::interfaces::{self, Askers};
 use super::{Options, ServeError, bindings, links, port_holder, state};
 use crate::dhcp::{Bound, Interface};
-use crate::inventory::model::Inventory;
+use crate::inventory::model::{Inventory, Server};
 use crate::metrics::{Metrics, UdpService};
 use crate::tftp;
 
@@ -30,8 +30,8 @@ pub(super) struct Sockets {
     pub(super) nfs: Vec<TcpListener>,
     /// Those that could be had: nobody's boot hangs on them.
     pub(super) syslog: Vec<std::net::UdpSocket>,
-    /// Whether iPXE is to send its lines.
-    pub(super) hear_ipxe: bool,
+    /// Where iPXE is to send its lines.
+    pub(super) hear_ipxe: Vec<Ipv4Addr>,
     pub(super) control: std::os::unix::net::UnixListener,
 }
 
@@ -76,7 +76,7 @@ impl Sockets {
             api,
             https,
             nfs,
-            hear_ipxe: server.hears_ipxe() && !syslog.is_empty(),
+            hear_ipxe: hear_ipxe(server, &syslog),
             syslog,
             control,
         })
@@ -131,7 +131,7 @@ fn bind_all_dhcp(
     Ok((bound, refused.into_iter().map(told).collect()))
 }
 
-/// Syslog wherever it can be had: a machine that collects logs has that port already, and boots as well without ours.
+/// Syslog, where it is asked for and can be had: nobody's boot hangs on it.
 fn bind_syslog(interfaces: &[Interface], port: Option<u16>) -> Vec<std::net::UdpSocket> {
     let Some(port) = port else {
         return Vec::new();
@@ -142,12 +142,23 @@ fn bind_syslog(interfaces: &[Interface], port: Option<u16>) -> Vec<std::net::Udp
             Ok(socket) => bound.push(socket),
             Err(error) => {
                 tracing::warn!(
-                    "what loaders and hosts say by syslog is not taken at {address}, and all else is served: {error}; or `server: {{syslog: \"off\"}}`"
+                    "what loaders and hosts say by syslog is not taken at {address}, and all else is served: {error}; or take `syslog` out of `server:`"
                 );
             }
         }
     }
     bound
+}
+
+/// Addresses whose port could be had, if it is the one that iPXE sends to.
+fn hear_ipxe(server: &Server, bound: &[std::net::UdpSocket]) -> Vec<Ipv4Addr> {
+    let bound = bound.iter().filter(|_| server.hears_ipxe());
+    let at = bound.filter_map(|socket| socket.local_addr().ok());
+    at.filter_map(|at| match at {
+        SocketAddr::V4(at) => Some(*at.ip()),
+        SocketAddr::V6(_) => None,
+    })
+    .collect()
 }
 
 fn is_taken(error: &ServeError) -> bool {

@@ -61,7 +61,10 @@ pub(super) fn owning(addresses: &[Ipv4Addr], inventory: &Inventory) -> OwnAddres
     OwnAddresses {
         all: addresses.to_vec(),
         served: addresses.to_vec(),
-        syslog: inventory.server.hears_ipxe(),
+        syslog: match inventory.server.hears_ipxe() {
+            true => addresses.to_vec(),
+            false => Vec::new(),
+        },
     }
 }
 

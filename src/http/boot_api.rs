@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
 use super::outlet::InHand;
-use super::{App, Ends, files, host_files};
+use super::{App, Ends, files, host_files, off_thread};
 use crate::inventory::model::{Host, MacAddr};
 use crate::policy::discovered::Identity;
 use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
@@ -332,7 +332,9 @@ pub(super) async fn log(
         .timeline
         .authorize(&id, token(&headers))
         .map_err(refused)?;
-    app.consoles.keep(&id, &attempt, &body).map_err(|error| {
+    let (consoles, of, said) = (app.consoles.clone(), id.clone(), body.clone());
+    let kept = off_thread(move || consoles.keep(&of, &attempt, &said)).await?;
+    kept.map_err(|error| {
         tracing::warn!("cannot keep the console of {name}: {error}");
         (
             StatusCode::INSUFFICIENT_STORAGE,

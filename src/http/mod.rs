@@ -22,6 +22,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
@@ -75,6 +76,17 @@ pub struct App {
     pub live: Arc<Live>,
     /// What lets somebody read or write.
     pub tokens: Arc<Tokens>,
+}
+
+/// Does what may have to wait for a disk where neither DHCP nor anybody else waits with it.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, (StatusCode, String)> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|panic| {
+        let text = format!("our own fault: {panic}\n");
+        (StatusCode::INTERNAL_SERVER_ERROR, text)
+    })
 }
 
 /// Every route.

@@ -12,7 +12,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 
-use super::{App, approve, live, status};
+use super::{App, approve, live, off_thread, status};
 use crate::page;
 use crate::policy::event::MachineId;
 
@@ -74,7 +74,11 @@ async fn host(State(app): State<App>, Path(name): Path<String>) -> Response {
             "no machine of this name is listed or was ever seen; see / for those that are\n";
         return (StatusCode::NOT_FOUND, words).into_response();
     };
-    let log = status::log_of(&app, &MachineId(name));
+    let log = off_thread(move || status::log_of(&app, &MachineId(name))).await;
+    let log = match log {
+        Ok(log) => log,
+        Err(fault) => return fault.into_response(),
+    };
     let page = page::host(&fleet.site, machine, &log, &version, Timestamp::now());
     answer(page.map_err(|error| error.to_string()))
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::watchers::Watchers;
-use super::{App, Ends};
+use super::{App, Ends, off_thread};
 use crate::policy::event::{AttemptId, MachineId};
 use crate::site::discovery::DiscoveredList;
 use crate::site::report::{self, FleetStatus, HostLog, Transfers};
@@ -79,10 +79,10 @@ pub(super) async fn host_log(
     if !known && app.site.timeline.machine(&id).is_none() {
         return Err(nobody(&id));
     }
-    Ok(Json(log_of(&app, &id)))
+    off_thread(move || log_of(&app, &id)).await.map(Json)
 }
 
-/// What is known of a machine; nothing, where it was never seen.
+/// What is known of a machine, read from the disk; nothing, where it was never seen.
 pub(super) fn log_of(app: &App, id: &MachineId) -> HostLog {
     let known = app.site.timeline.machine(id).unwrap_or_default();
     let said = |attempt: &AttemptId| app.consoles.said(id, attempt);
@@ -100,18 +100,23 @@ pub(super) async fn host_why(
     Path(name): Path<String>,
 ) -> Result<Json<Why>, (StatusCode, String)> {
     let id = MachineId(name);
+    let machine = id.clone();
+    let told = off_thread(move || why_of(&app, &machine)).await?;
+    told.map(Json).ok_or_else(|| nobody(&id))
+}
+
+fn why_of(app: &App, id: &MachineId) -> Option<Why> {
     // What an earlier attempt said is no cause of this one's trouble.
     let attempt = app
         .site
         .timeline
-        .machine(&id)
+        .machine(id)
         .and_then(|machine| Some(machine.attempt()?.id.clone()));
     let words = attempt.map(|attempt| Words {
-        console: app.consoles.of(&id, &attempt),
-        syslog: app.consoles.said(&id, &attempt),
+        console: app.consoles.of(id, &attempt),
+        syslog: app.consoles.said(id, &attempt),
     });
-    let told = why(&app.site, &id, &words.unwrap_or_default(), Timestamp::now());
-    told.map(Json).ok_or_else(|| nobody(&id))
+    why(&app.site, id, &words.unwrap_or_default(), Timestamp::now())
 }
 
 /// Ready to boot machines or not, and each part that is not as it should be.

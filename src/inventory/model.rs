@@ -212,7 +212,7 @@ impl Default for Server {
             http_port: 80,
             nfs_port: 2049,
             tftp_port: 69,
-            syslog_port: Some(514),
+            syslog_port: None,
             transfers: 128,
             api_port: None,
             tls: None,

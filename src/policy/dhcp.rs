@@ -66,8 +66,8 @@ pub struct OwnAddresses {
     pub all: Vec<Ipv4Addr>,
     /// Those at which boot files are served.
     pub served: Vec<Ipv4Addr>,
-    /// Whether syslog lines are taken at these, on the port that iPXE sends them to.
-    pub syslog: bool,
+    /// Those at which syslog lines are taken, on the port that iPXE sends them to.
+    pub syslog: Vec<Ipv4Addr>,
 }
 
 /// All that an answer depends on.

@@ -29,8 +29,8 @@ impl Site {
         own.clone()
     }
 
-    /// Notes at which addresses boot files are served, once, and whether iPXE's syslog lines are taken there.
-    pub fn serves_at(&self, served: Vec<Ipv4Addr>, syslog: bool) {
+    /// Notes at which addresses boot files are served, once, and at which iPXE's syslog lines are taken.
+    pub fn serves_at(&self, served: Vec<Ipv4Addr>, syslog: Vec<Ipv4Addr>) {
         let all = self.own().all.clone();
         self.set_own(OwnAddresses {
             all,

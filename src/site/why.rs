@@ -58,17 +58,21 @@ pub struct Words {
 }
 
 impl Words {
-    /// Known failures. What came by syslog long before the boot got where it is was overcome.
+    /// Known failures. What came by syslog long before the boot got where it is was overcome, and once the host
+    /// speaks for itself what anybody can forge is no hint any more.
     fn hints(&self, machine: &Machine) -> Vec<Hint> {
-        let current = machine.attempt().and_then(Attempt::current);
+        let attempt = machine.attempt();
+        let open = attempt.is_some_and(|attempt| !attempt.claimed);
+        let current = attempt.and_then(Attempt::current);
         let since = current.map_or(i64::MIN, |event| event.at.as_second() - SLACK_S);
         let fresh = self
             .syslog
             .iter()
-            .filter(|line| line.at.as_second() >= since);
+            .filter(|line| open && line.at.as_second() >= since);
         let said: Vec<_> = fresh.map(|line| line.text.as_str()).collect();
         let by_syslog = hints(&said.join("\n")).into_iter().map(|hint| Hint {
             line: format!("{} (by syslog)", hint.line),
+            next: format!("{} (by syslog)", hint.next),
             ..hint
         });
         by_syslog.chain(hints(&self.console)).collect()

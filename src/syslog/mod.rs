@@ -44,9 +44,10 @@ struct Boot {
     machine: MachineId,
     attempt: AttemptId,
     stage: Stage,
-    hint: Option<String>,
-    /// Hints that came by syslog.
-    hints: usize,
+    /// The host speaks for itself: what anybody can forge is no hint any more.
+    claimed: bool,
+    /// What known failures that came by syslog mean.
+    told: Vec<String>,
 }
 
 /// Takes lines in until told to end.
@@ -150,24 +151,29 @@ impl Desk {
                 return None;
             }
             let unproven = |event: &&BootEvent| event.evidence == Evidence::Unproven;
+            let unproven = attempt.events.iter().filter(unproven);
             Some(Boot {
-                hints: attempt.events.iter().filter(unproven).count(),
+                told: unproven.filter_map(|event| event.hint.clone()).collect(),
+                claimed: attempt.claimed,
                 attempt: attempt.id.clone(),
                 stage: attempt.current().map_or(Stage::Dhcp, |event| event.stage),
-                hint: attempt.hint.clone(),
                 machine,
             })
         })
     }
 
-    /// Known failures in it; one that is repeated is told once.
+    /// Known failures in it; each is told once in a boot.
     fn tell_hints(&self, boot: &Boot, line: &SyslogLine) {
-        for hint in hints(&line.text) {
+        if boot.claimed {
+            return;
+        }
+        let room = MAX_HINTS.saturating_sub(boot.told.len());
+        let new = hints(&line.text).into_iter().filter_map(|hint| {
             let means = format!("{} (by syslog)", hint.means);
-            if boot.hint.as_ref() == Some(&means) || boot.hints >= MAX_HINTS {
-                continue;
-            }
-            let message = format!("its console says: {}", hint.line);
+            (!boot.told.contains(&means)).then_some((hint.line, means))
+        });
+        for (said, means) in new.take(room) {
+            let message = format!("its console says: {said}");
             let machine = boot.machine.clone();
             let mut event =
                 BootEvent::sent(line.at, machine, boot.stage, StageState::Info, message);

@@ -3,12 +3,20 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::event::{AttemptId, MachineId};
 
+/// Of all hosts together, bytes.
+const MOST: u64 = 256 << 20;
+/// The part of that by which it may be more, until somebody looks.
+const STEP: u64 = 16;
+/// Last words of a host that is not listed any more stay for so long: the edit may have been a mistake.
+const GRACE: Duration = Duration::from_secs(24 * 3600);
 /// Files kept per host, of each kind.
 const KEPT: usize = 5;
 /// What an initrd sent of its kernel log after a failure.
@@ -46,9 +54,13 @@ impl SyslogLine {
 
 /// `console/HOST/ATTEMPT.log` and `….syslog` in the state directory; names come from the inventory and
 /// from ids that the daemon made, never from the wire.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Consoles {
     directory: PathBuf,
+    /// Of all hosts together, bytes.
+    most: u64,
+    /// Since somebody looked how much it is, bytes.
+    written: AtomicU64,
 }
 
 impl Consoles {
@@ -56,6 +68,60 @@ impl Consoles {
     pub fn new(state: &Path) -> Self {
         Self {
             directory: state.join("console"),
+            most: MOST,
+            written: AtomicU64::new(0),
+        }
+    }
+
+    /// Removes what is of hosts that are not listed, and the oldest of the others where that is too much.
+    pub fn tidy(&self, is_listed: impl Fn(&str) -> bool) {
+        for directory in entries(&self.directory) {
+            let name = directory.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(&is_listed) {
+                continue;
+            }
+            let young = |file: &PathBuf| {
+                let age = fs::metadata(file).and_then(|found| found.modified());
+                age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < GRACE))
+            };
+            if !entries(&directory).any(|file| young(&file))
+                && let Err(error) = fs::remove_dir_all(&directory)
+            {
+                tracing::debug!("cannot remove {}: {error}", directory.display());
+            }
+        }
+        self.bound();
+    }
+
+    /// Counts what was written, and looks now and then how much there is.
+    fn count(&self, bytes: usize) {
+        let written = self.written.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if written >= self.most / STEP {
+            self.bound();
+        }
+    }
+
+    /// Removes the oldest, where all together are too many.
+    fn bound(&self) {
+        self.written.store(0, Ordering::Relaxed);
+        let mut files: Vec<(SystemTime, u64, PathBuf)> = entries(&self.directory)
+            .flat_map(|directory| entries(&directory))
+            .filter_map(|file| {
+                let found = fs::metadata(&file).ok()?;
+                Some((found.modified().ok()?, found.len(), file))
+            })
+            .collect();
+        files.sort_unstable();
+        let mut all: u64 = files.iter().map(|(_, length, _)| length).sum();
+        let most = self.most - self.most / STEP;
+        for (_, length, file) in files {
+            if all <= most {
+                break;
+            }
+            match fs::remove_file(&file) {
+                Ok(()) => all -= length,
+                Err(error) => tracing::debug!("cannot remove {}: {error}", file.display()),
+            }
         }
     }
 
@@ -67,6 +133,7 @@ impl Consoles {
         let directory = self.directory.join(&machine.0);
         fs::create_dir_all(&directory)?;
         replace(&directory.join(format!("{attempt}.{LOG}")), text)?;
+        self.count(text.len());
         make_room(&directory, LOG)
     }
 
@@ -86,7 +153,8 @@ impl Consoles {
         let line = format!("{at} {severity} {text}\n");
         let Ok(known) = fs::metadata(&path) else {
             fs::create_dir_all(&directory)?;
-            fs::write(&path, line)?;
+            fs::write(&path, &line)?;
+            self.count(line.len());
             return make_room(&directory, SYSLOG);
         };
         if known.len() + line.len() as u64 > MAX_SYSLOG as u64 {
@@ -96,7 +164,9 @@ impl Consoles {
             return replace(&path, format!("{shorter}{line}").as_bytes());
         }
         let mut file = OpenOptions::new().append(true).open(&path)?;
-        file.write_all(line.as_bytes())
+        file.write_all(line.as_bytes())?;
+        self.count(line.len());
+        Ok(())
     }
 
     /// What came by syslog in one attempt, oldest first.
@@ -166,11 +236,15 @@ fn make_room(directory: &Path, extension: &str) -> io::Result<()> {
 
 /// Attempt ids sort by time.
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let fits = |path: &PathBuf| path.extension().is_some_and(|found| found == extension);
-    let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(fits).collect();
+    let mut files: Vec<_> = entries(directory).filter(fits).collect();
     files.sort();
     files
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }
 
 #[cfg(test)]
@@ -254,5 +328,61 @@ mod tests {
             said.last()
                 .is_some_and(|last| last.text.starts_with("1999 "))
         );
+    }
+
+    #[test]
+    fn all_together_are_bounded_and_the_oldest_go_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let most = 1 << 20;
+        let consoles = Consoles {
+            most,
+            ..Consoles::new(dir.path())
+        };
+        let attempt = AttemptId("a".into());
+        let long_ago = SystemTime::now() - Duration::from_secs(100_000);
+        for index in 0..100 {
+            let host = MachineId(format!("kvm{index}"));
+            consoles.keep(&host, &attempt, &[b'x'; 40_000]).unwrap();
+            let file = dir.path().join(format!("console/{host}/a.log"));
+            let at = long_ago + Duration::from_secs(index);
+            let file = OpenOptions::new().append(true).open(file).unwrap();
+            file.set_modified(at).unwrap();
+        }
+        consoles.tidy(|_| true);
+        let kept = |index: u64| !consoles.last(&MachineId(format!("kvm{index}"))).is_empty();
+        let all: Vec<u64> = (0..100).filter(|index| kept(*index)).collect();
+        assert_eq!(
+            all,
+            (100 - most / 16 * 15 / 40_000..100).collect::<Vec<_>>()
+        );
+        // Lines count too, without anybody's call.
+        for index in 0..most / STEP / 1000 * 3 {
+            let host = MachineId("talks".into());
+            let attempt = AttemptId((index / 20).to_string());
+            consoles
+                .say(&host, &attempt, &line(&"x".repeat(1000)))
+                .unwrap();
+        }
+        assert!(!kept(76) && kept(99));
+    }
+
+    #[test]
+    fn what_is_of_nobody_goes_after_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let consoles = Consoles::new(dir.path());
+        let attempt = AttemptId("a".into());
+        for (name, hours) in [("listed", 48), ("mistake", 1), ("removed", 25)] {
+            let host = MachineId(name.into());
+            consoles.keep(&host, &attempt, b"said").unwrap();
+            let file = dir.path().join(format!("console/{name}/a.log"));
+            let at = SystemTime::now() - Duration::from_secs(hours * 3600);
+            let file = OpenOptions::new().append(true).open(file).unwrap();
+            file.set_modified(at).unwrap();
+        }
+        consoles.tidy(|host| host == "listed");
+        let mut left: Vec<_> = entries(&dir.path().join("console")).collect();
+        left.sort();
+        let names: Vec<_> = left.iter().map(|path| path.file_name().unwrap()).collect();
+        assert_eq!(names, ["listed", "mistake"]);
     }
 }

@@ -1,15 +1,23 @@
 //! What loaders and hosts say by syslog is shown, and believed by nobody.
 
 use std::net::UdpSocket;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use crate::host_files::{Booting, KVM01};
 use crate::lab::{APPLIANCE, Daemon, Lab, Namespace, Site, bridgehead, io_error, output, until};
-use crate::{fake, ok, site};
+use crate::{fake, ok, site, site_with};
 
 /// As iPXE says it: no time, and the host's name of DHCP.
 const TIMED_OUT: &str =
     "<6>kvm01 ipxe: http://10.77.0.1/x... \x1b[31mConnection timed out (https://ipxe.org/4c126035)";
+
+/// It is off unless asked for.
+fn hearing() -> String {
+    format!("server: {{syslog: 514}}\n{}", fake::INVENTORY)
+}
+
+const NOT_FOUND: &str = "<6>kvm01 ipxe: http://10.77.0.1/y... (https://ipxe.org/2d0c613b)";
 
 fn send(from: &Namespace, datagrams: &[&[u8]]) {
     let work = || {
@@ -42,7 +50,9 @@ fn counted(client: &Booting, result: &str) -> String {
 
 #[test]
 fn a_loaders_lines_are_told_with_its_boot_and_move_nothing() {
-    let Some(site) = site("syslog") else { return };
+    let Some(site) = site_with("syslog", &hearing()) else {
+        return;
+    };
     let kvm01 = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
     // No boot of it is under way.
     send(&kvm01.namespace, &[b"<6>ipxe: early"]);
@@ -125,16 +135,36 @@ fn a_loaders_lines_are_told_with_its_boot_and_move_nothing() {
     assert_eq!(kvm01.get("/v1/boot/kvm01/events", &report, &root), "200");
     let status = said(&site, "status", &["kvm01"]);
     assert!(status.contains("\n  no answer\n"), "{status}");
+    // Nor is it a hint that comes now.
+    let told = || said(&site, "log", &["kvm01", "--all"]);
+    let before = told().matches("its console says").count();
+    let late = "<6>kernel: nfs: server 10.77.0.5 not responding, still trying";
+    send(
+        &kvm01.namespace,
+        &[late.as_bytes(), b"<6>ipxe: it was heard"],
+    );
+    wait_for("it was heard", told);
+    assert_eq!(told().matches("its console says").count(), before);
+    let why = said(&site, "why", &["kvm01"]);
+    assert!(
+        why.contains("not responding") && !why.contains("by syslog)"),
+        "{why}"
+    );
 }
 
 #[test]
 fn a_flood_of_lines_is_counted_and_ends_with_its_budget() {
-    let Some(site) = site("syslogflood") else {
+    let Some(site) = site_with("syslogflood", &hearing()) else {
         return;
     };
     let kvm01 = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
     kvm01.boot_token();
-    let flood = vec![TIMED_OUT.as_bytes(); 1000];
+    // Two causes that take turns, as in a loader's loop.
+    let mut flood = vec![TIMED_OUT.as_bytes(); 1000];
+    flood
+        .iter_mut()
+        .step_by(2)
+        .for_each(|line| *line = NOT_FOUND.as_bytes());
     let limited = || counted(&kvm01, "limited").parse::<u32>().unwrap_or(0);
     // Of each, the kernel drops what finds the socket's buffer full.
     let many = || {
@@ -145,8 +175,19 @@ fn a_flood_of_lines_is_counted_and_ends_with_its_budget() {
         limited().to_string()
     }));
     let log = said(&site, "log", &["kvm01"]);
-    // The hint is said once.
-    assert_eq!(log.matches("its console says").count(), 1, "{log}");
+    // Each hint is said once.
+    assert_eq!(log.matches("its console says").count(), 2, "{log}");
+}
+
+/// A log server that is started after us has its port.
+#[test]
+fn without_a_word_of_it_the_syslog_port_is_left_to_others() {
+    let Some(site) = site("syslogoff") else {
+        return;
+    };
+    let bind = || UdpSocket::bind("0.0.0.0:514");
+    let bound = ok(site.lab.appliance().enter(bind));
+    assert!(bound.is_ok(), "{bound:?}");
 }
 
 #[test]
@@ -158,7 +199,7 @@ fn a_syslog_port_that_is_taken_costs_syslog_alone() {
     let bind = || UdpSocket::bind("0.0.0.0:514");
     let holder = ok(ok(lab.appliance().enter(bind)).map_err(io_error("bind", "514".as_ref())));
     let (file, log) = (lab.dir().join("hosts.yaml"), lab.dir().join("daemon.log"));
-    ok(std::fs::write(&file, fake::INVENTORY).map_err(io_error("write", &file)));
+    ok(std::fs::write(&file, hearing()).map_err(io_error("write", &file)));
     let mut daemon = ok(Daemon::start(&lab, &file, &data, &log));
     let told = ok(daemon.wait_for("is not taken at 10.77.0.1", Duration::from_secs(5)));
     let us = format!("process {}", std::process::id());
@@ -194,4 +235,37 @@ fn a_syslog_port_that_is_taken_costs_syslog_alone() {
     let given = ok(ipxe.run(&argv));
     assert!(given.contains("opt7=0a4d0001\n"), "{given}");
     drop(daemon);
+}
+
+/// A reader of this file waits for ever, as on a disk that does not answer.
+#[test]
+fn a_disk_that_hangs_holds_up_who_asks_for_what_is_on_it_alone() {
+    let Some(site) = site("hangs") else { return };
+    let kvm01 = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
+    kvm01.boot_token();
+    let directory = site.lab.dir().join("state/console/kvm01");
+    ok(std::fs::create_dir_all(&directory).map_err(io_error("create", &directory)));
+    let file = directory.join("z.log");
+    ok(output(&["mkfifo", &file.display().to_string()]));
+    // More than the daemon has threads.
+    let ask = format!(
+        "for n in 1 2 3 4 5 6 7 8 9; do curl -s -m 2 -o /dev/null http://{APPLIANCE}$0 & done; wait"
+    );
+    for path in ["/v1/hosts/kvm01/log", "/hosts/kvm01"] {
+        ok(kvm01.namespace.run(&["sh", "-c", &ask, path]));
+        assert_eq!(kvm01.get("/files/kernels/debian/vmlinuz", "", &[]), "200");
+    }
+    // Its threads end with it.
+    let release = || {
+        let mut write = std::fs::OpenOptions::new();
+        let write = write.write(true).custom_flags(nix::libc::O_NONBLOCK);
+        let write = write.open(&file);
+        Ok(write.is_ok().then_some(()))
+    };
+    ok(until(
+        "a reader",
+        Duration::from_secs(10),
+        release,
+        String::new,
+    ));
 }

@@ -77,7 +77,7 @@ static OWN: LazyLock<OwnAddresses> = LazyLock::new(|| {
     let served = [[10, 77, 0, 1], [10, 78, 0, 1], [10, 80, 1, 5]].map(Ipv4Addr::from);
     OwnAddresses {
         all: [&served[..], &[Ipv4Addr::new(192, 0, 2, 9)]].concat(),
-        syslog: true,
+        syslog: served[1..].to_vec(),
         served: served.to_vec(),
     }
 });

@@ -69,7 +69,7 @@ fn packet(kind: Kind, who: u8) -> Packet {
         locals: vec![US, US_TOO],
         own: OwnAddresses {
             all: vec![US, US_TOO, ELSEWHERE, MANAGEMENT],
-            syslog: false,
+            syslog: vec![US],
             served: vec![US, US_TOO, ELSEWHERE],
         },
         to: ALL,

@@ -107,7 +107,7 @@ impl<'a> Question<'a> {
         reply.next_server = server;
         reply.boot_file = file.as_str().to_owned();
         options::put_boot_file(&mut reply.options, &self.client, &file, server);
-        if self.world.own.syslog {
+        if self.world.own.syslog.contains(&server) {
             options::put_log_server(&mut reply.options, server);
         }
     }

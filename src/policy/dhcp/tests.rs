@@ -1,5 +1,7 @@
 //! Decisions on single packets.
 
+use std::sync::LazyLock;
+
 use super::*;
 use crate::inventory::model::MacAddr;
 use crate::policy::event::StageState;
@@ -67,15 +69,15 @@ fn ask_of(
     second: i64,
     leaves_for_disk: bool,
 ) -> Verdict {
+    let own = OwnAddresses::default();
     let world = World {
-        inventory,
-        leases,
-        own: &OwnAddresses::default(),
-        http_port: 80,
-        loaders: &["undionly.kpxe", "snponly.efi"].map(str::to_owned).into(),
-        kernels: &[("debian".to_owned(), Architecture::X86)].into(),
         leaves_for_disk,
+        ..world(inventory, leases, &own)
     };
+    ask_in(&world, request, second)
+}
+
+fn ask_in(world: &World<'_>, request: &Request, second: i64) -> Verdict {
     let received = Received {
         request,
         locals: &[ip(1)],
@@ -83,7 +85,24 @@ fn ask_of(
         source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
         port: Port::Dhcp,
     };
-    answer(&world, &received, Timestamp::from_second(second).unwrap())
+    answer(world, &received, Timestamp::from_second(second).unwrap())
+}
+
+static LOADERS: LazyLock<BTreeSet<String>> =
+    LazyLock::new(|| ["undionly.kpxe", "snponly.efi"].map(str::to_owned).into());
+static KERNELS: LazyLock<BTreeMap<String, Architecture>> =
+    LazyLock::new(|| [("debian".to_owned(), Architecture::X86)].into());
+
+fn world<'a>(inventory: &'a Inventory, leases: &'a LeaseTable, own: &'a OwnAddresses) -> World<'a> {
+    World {
+        inventory,
+        leases,
+        own,
+        http_port: 80,
+        loaders: &LOADERS,
+        kernels: &KERNELS,
+        leaves_for_disk: false,
+    }
 }
 
 fn ask(request: &Request) -> Verdict {
@@ -124,6 +143,21 @@ fn a_listed_host_is_offered_its_address_and_loader() {
             address: ip(11)
         }
     );
+}
+
+#[test]
+fn a_log_server_is_told_of_only_where_its_port_is_ours() {
+    let (inventory, leases) = (inventory(), LeaseTable::default());
+    let firmware = request(Kind::Discover, 1, &[(60, b"PXEClient"), (93, &[0, 7])]);
+    for (bound, told) in [(vec![ip(1)], Some(ip(1))), (vec![ip(2)], None)] {
+        let own = OwnAddresses {
+            syslog: bound,
+            ..OwnAddresses::default()
+        };
+        let verdict = ask_in(&world(&inventory, &leases, &own), &firmware, 0);
+        let option = reply(&verdict).options.get(&7).cloned();
+        assert_eq!(option, told.map(|at| at.octets().to_vec()));
+    }
 }
 
 #[test]
