@@ -99,6 +99,7 @@ impl Texts {
     /// Reads a file and all that it includes; what can't be read is reported.
     pub(super) fn read(
         path: &Path,
+        open: fn(&Path) -> io::Result<File>,
         instead: Option<(PathBuf, String)>,
         faults: &mut Faults,
     ) -> Self {
@@ -107,7 +108,7 @@ impl Texts {
             ..Self::default()
         };
         let name: Arc<str> = Arc::from(path.display().to_string());
-        match File::open(path).and_then(|file| texts.bytes_of(path, file)) {
+        match open(path).and_then(|file| texts.bytes_of(path, file)) {
             Ok(bytes) => texts.file(path, name, bytes, None, None, faults),
             Err(error) => {
                 let message = format!("can't read {name}: {error}");
@@ -335,8 +336,8 @@ impl Texts {
     }
 }
 
-/// What a wildcard finds may be a pipe, and would be waited for without end.
-fn open_regular(path: &Path) -> io::Result<File> {
+/// What a wildcard finds, or somebody put in a file's place, may be a pipe, and would be waited for without end.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     let nonblocking = OFlag::O_NONBLOCK.bits();
     let file = File::options()
         .read(true)

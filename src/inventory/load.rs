@@ -1,11 +1,12 @@
 //! From text to [`Inventory`], every fault at once.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::faults::Faults;
-use super::include::{Seen, Texts};
+use super::include::{Seen, Texts, open_regular};
 use super::layers::{Layer, Layers};
 use super::merge::merge;
 use super::model::{Inventory, Sourced};
@@ -38,7 +39,14 @@ pub struct Loaded {
 /// All faults found, sorted by place, with the texts they point into: at least one error.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
     let mut faults = Faults::default();
-    let texts = Texts::read(path, None, &mut faults);
+    let texts = Texts::read(path, |path| File::open(path), None, &mut faults);
+    finish(texts, faults)
+}
+
+/// The same of files that are to be edited: pipes can't be, and are not waited for.
+pub(super) fn load_files(path: &Path) -> Result<Loaded, Diagnostics> {
+    let mut faults = Faults::default();
+    let texts = Texts::read(path, open_regular, None, &mut faults);
     finish(texts, faults)
 }
 
@@ -47,7 +55,7 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
 pub(super) fn load_edited(path: &Path, edited: &Path, text: &str) -> Result<Loaded, Diagnostics> {
     let mut faults = Faults::default();
     let instead = Some((edited.to_owned(), text.to_owned()));
-    let texts = Texts::read(path, instead, &mut faults);
+    let texts = Texts::read(path, open_regular, instead, &mut faults);
     finish(texts, faults)
 }
 

@@ -187,12 +187,14 @@ fn mac_value(
 impl Done {
     fn new(host: &str, edited: &Edited, note: Option<String>) -> Self {
         let warnings = crate::diagnostic::render(&edited.warnings, &edited.sources, false);
+        let caution = edited.caution.clone();
+        let notes: Vec<_> = note.into_iter().chain(caution).collect();
         Self {
             host: host.to_owned(),
             file: edited.file.display().to_string(),
             rewritten: edited.rewritten,
             changes: bounded(edited.changes.lines(TOLD)),
-            note,
+            note: (!notes.is_empty()).then(|| notes.join("\n")),
             warnings: bounded(warnings),
         }
     }

@@ -54,6 +54,9 @@ fn text(edited: &Edited, dry_run: bool) -> String {
     let file = edited.file.display().to_string();
     let changes = edited.changes.lines(usize::MAX);
     let mut text = words(&file, edited.rewritten, dry_run, &changes);
+    if let Some(caution) = &edited.caution {
+        text += &format!("{caution}\n");
+    }
     if !edited.warnings.is_empty() {
         let coloured = colour(&std::io::stdout());
         text += &render(&edited.warnings, &edited.sources, coloured);

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::load::{Loaded, load, load_edited};
+use super::load::{Loaded, load_edited, load_files};
 use super::model::{Host, Inventory, Origin};
 use super::outline::Changes;
 use super::suggest::did_you_mean;
@@ -112,6 +112,8 @@ pub struct Edited {
     pub changes: Changes,
     /// Whether it changes the file; that may mean the same as before.
     pub rewritten: bool,
+    /// What is to be known of an edit that was made.
+    pub caution: Option<String>,
     /// What the operator should look at in the new inventory.
     pub warnings: Vec<Diagnostic>,
     /// The texts that warnings point into.
@@ -173,7 +175,7 @@ pub enum EditError {
     #[error("nothing was changed: {0}")]
     Unfit(String),
     /// Somebody else edits.
-    #[error("another edit is under way in {}; try again", .0.display())]
+    #[error("another edit is under way in {}; try again (`lslocks` shows who holds the lock of a directory)", .0.display())]
     Busy(PathBuf),
     /// Somebody else edited.
     #[error("{} was changed meanwhile; nothing was written, try again", .0.display())]
@@ -226,10 +228,11 @@ pub fn edit_with(
     dry_run: bool,
 ) -> Result<Edited, EditError> {
     let _turn = Turn::take(inventory)?;
-    let old = load(inventory).map_err(EditError::Faulty)?.inventory;
+    let loaded = load_files(inventory).map_err(EditError::Faulty)?;
+    let old = loaded.inventory;
     let values = values(&old)?;
     let (target, values) = target(&old, inventory, verb, host, values)?;
-    let original = Original::read(&target.file)?;
+    let original = Original::read(&target.file, &loaded.seen)?;
     let text = target.apply(&original.text, verb, &values)?;
     let edited = load_edited(inventory, &original.path, &text).map_err(EditError::Refused)?;
     let Loaded {
@@ -238,14 +241,18 @@ pub fn edit_with(
         sources,
         ..
     } = edited;
+    let changes = old.outline().changes(&new.outline());
     let rewritten = text != original.text;
-    if rewritten && !dry_run {
-        original.replace(&text)?;
-    }
+    // The last: what fails leaves the file as it was.
+    let caution = match rewritten && !dry_run {
+        true => original.replace(&text)?,
+        false => None,
+    };
     Ok(Edited {
         file: target.file,
         rewritten,
-        changes: old.outline().changes(&new.outline()),
+        changes,
+        caution,
         warnings,
         sources,
     })

@@ -2,6 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::inventory::load;
 
 const TEXT: &str = "\
 # The site.
@@ -298,7 +299,7 @@ fn writers_take_turns_and_none_is_lost() {
             });
         }
     });
-    let inventory = super::load(&scene.path).unwrap().inventory;
+    let inventory = load(&scene.path).unwrap().inventory;
     assert_eq!(inventory.hosts.len(), 13);
 }
 
@@ -368,7 +369,7 @@ fn one_host_of_a_range_gets_a_mac_of_its_own() {
             "{changes}"
         );
         assert_eq!(changes.lines().count(), 1, "{changes}");
-        let inventory = super::load(&scene.path).unwrap().inventory;
+        let inventory = load(&scene.path).unwrap().inventory;
         assert_eq!(
             inventory.hosts[host].macs[0].to_string(),
             "52:54:00:00:99:99"
@@ -383,7 +384,7 @@ fn one_host_of_a_range_gets_a_mac_of_its_own() {
     );
     scene.edit(Verb::Set, "b2", &["mac="]).unwrap();
     assert!(
-        super::load(&scene.path).unwrap().inventory.hosts["b2"]
+        load(&scene.path).unwrap().inventory.hosts["b2"]
             .macs
             .is_empty()
     );
