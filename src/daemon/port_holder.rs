@@ -55,19 +55,28 @@ fn holder(port: Port) -> Option<String> {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         name.iter().all(u8::is_ascii_digit)
     };
-    processes
+    let holders = processes
         .map(|entry| entry.path())
         .filter(numbered)
-        .find(|process| has_socket(process, &inodes))
-        .map(|process| {
-            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-            let pid = process
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            format!("{} (process {pid})", name.trim())
-        })
+        .filter(|process| has_socket(process, &inodes))
+        .map(|process| pid(&process));
+    let pid = choose(holders, &std::process::id().to_string())?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("{} (process {pid})", name.trim()))
+}
+
+fn pid(process: &Path) -> String {
+    let name = process.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// We may have the port ourselves on another interface; then it is the other one that is in the way on this.
+fn choose(mut holders: impl Iterator<Item = String>, own: &str) -> Option<String> {
+    let first = holders.next()?;
+    if first != own {
+        return Some(first);
+    }
+    Some(holders.next().unwrap_or(first))
 }
 
 /// Socket inodes of the lines whose local port is `port` (proc(5), `/proc/net/tcp`); for TCP
@@ -113,5 +122,14 @@ mod tests {
             "{holder}"
         );
         drop(listener);
+    }
+
+    #[test]
+    fn another_process_is_named_rather_than_this_one() {
+        let chosen = |holders: &[&str]| choose(holders.iter().map(ToString::to_string), "7");
+        assert_eq!(chosen(&["7", "9"]).as_deref(), Some("9"));
+        assert_eq!(chosen(&["5", "7"]).as_deref(), Some("5"));
+        assert_eq!(chosen(&["7"]).as_deref(), Some("7"));
+        assert_eq!(chosen(&[]), None);
     }
 }
