@@ -109,7 +109,7 @@ fn loader_config(app: &App, ends: Ends, kind: ConfigKind, mac: &str, entry: Opti
 fn status_of(denied: &Denied) -> StatusCode {
     match denied {
         Denied::NoEntry { .. } => StatusCode::NOT_FOUND,
-        Denied::NotYours { .. } | Denied::Nobody(_) | Denied::Render(_) => StatusCode::FORBIDDEN,
+        _ => StatusCode::FORBIDDEN,
     }
 }
 
@@ -235,12 +235,13 @@ pub(super) async fn next(
     State(app): State<App>,
     Extension(ends): Extension<Ends>,
     Path(mac): Path<String>,
+    headers: HeaderMap,
 ) -> Reply {
     let (peer, local) = network(ends)?;
     let mac: MacAddr = mac
         .parse()
         .map_err(|bad| (StatusCode::BAD_REQUEST, format!("{bad}\n")))?;
-    let next = app.site.next(mac, peer, local);
+    let next = app.site.next(mac, peer, local, token(&headers));
     let next = next.map_err(|denied| (status_of(&denied), format!("{denied}\n")))?;
     Ok(text(next.to_text()))
 }
@@ -261,7 +262,7 @@ pub(super) async fn hardware(
     })?;
     let report = String::from_utf8_lossy(&body);
     let learned = app.site.learn_hardware(mac, peer, token(&headers), &report);
-    learned.map_err(refused)?;
+    learned.map_err(|denied| (status_of(&denied), format!("{denied}\n")))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

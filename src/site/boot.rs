@@ -16,6 +16,7 @@ use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
 use crate::render::{
     BootContext, ConfigKind, FileLinks, HoldContext, RenderError, ServerContext, Templates,
 };
+use crate::timeline::Refusal;
 
 /// How long an unlisted machine waits before it asks again, seconds.
 const HOLD_S: u32 = 15;
@@ -42,6 +43,35 @@ pub enum Denied {
         /// What was asked for.
         entry: String,
     },
+    /// Whoever asks in a waiting machine's name has not its token.
+    #[error(
+        "{peer} asked what {mac} does next and did not show the token of its inventory boot: {why}"
+    )]
+    NotProven {
+        /// Who asks.
+        peer: Ipv4Addr,
+        /// For whom.
+        mac: MacAddr,
+        /// What is wrong with the token.
+        why: Refusal,
+    },
+    /// The host has come up since.
+    #[error(
+        "{peer} asked what {mac} does next, but it has gone on as {host} already: it is to boot anew"
+    )]
+    GoneOn {
+        /// Who asks.
+        peer: Ipv4Addr,
+        /// For whom.
+        mac: MacAddr,
+        /// The host that it is.
+        host: String,
+    },
+    /// Machines of that network do not boot to tell what they are.
+    #[error(
+        "{0} asked as an inventory boot does, and the `unknown` of its network has no `inventory`"
+    )]
+    NoInventory(Ipv4Addr),
     /// The template does not render.
     #[error("the script could not be rendered")]
     Render(#[from] RenderError),
@@ -160,11 +190,7 @@ impl Site {
         )
     }
 
-    fn tell(
-        &self,
-        peer: Ipv4Addr,
-        result: Result<LoaderConfig, Denied>,
-    ) -> Result<LoaderConfig, Denied> {
+    pub(super) fn tell<T>(&self, peer: Ipv4Addr, result: Result<T, Denied>) -> Result<T, Denied> {
         if let Err(denied) = &result {
             self.note(peer, Stage::Script, StageState::Ignored, denied.words());
         }

@@ -16,7 +16,6 @@ use crate::inventory::model::{Host, Inventory, MacAddr, Network, Profile};
 use crate::policy::discovered::{Discovered, Hardware, Identity};
 use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
 use crate::render::{BootContext, BridgeContext, ConfigKind, FileLinks, RenderError, Templates};
-use crate::timeline::Refusal;
 
 /// The word on the command line that makes the initrd stop and tell; its value is the image's id.
 const WORD: &str = "bridgehead.inventory";
@@ -26,10 +25,6 @@ const WORD: &str = "bridgehead.inventory";
 pub enum Next {
     /// It is not listed.
     Wait {
-        /// The boot attempt, by which it reports.
-        attempt: AttemptId,
-        /// Its boot token.
-        token: String,
         /// Whether what it is made of is known here.
         known: bool,
     },
@@ -55,13 +50,9 @@ impl Next {
     /// As the initrd reads it.
     pub fn to_text(&self) -> String {
         match self {
-            Self::Wait {
-                attempt,
-                token,
-                known,
-            } => {
+            Self::Wait { known } => {
                 let unknown = if *known { "" } else { "hardware=unknown\n" };
-                format!("next=wait\nattempt={attempt}\ntoken={token}\n{unknown}")
+                format!("next=wait\n{unknown}")
             }
             Self::Go { host, here } => {
                 let here = here.as_ref().map(|here| {
@@ -213,33 +204,56 @@ impl Site {
         Some(stranger.script(snapshot, profile).map_err(Denied::from))
     }
 
-    /// What a machine that waits in its initrd is to do next, if `peer` is its address.
+    /// What a machine that waits in its initrd is to do next, if `peer` is its address and `token` that of its
+    /// inventory boot: what else runs at a host's address gets nothing, and begins no boot.
     ///
     /// # Errors
-    /// [`Denied`], as for a loader's script: it carries the same.
-    pub fn next(&self, mac: MacAddr, peer: Ipv4Addr, local: Ipv4Addr) -> Result<Next, Denied> {
+    /// [`Denied`], which is recorded too.
+    pub fn next(
+        &self,
+        mac: MacAddr,
+        peer: Ipv4Addr,
+        local: Ipv4Addr,
+        token: &str,
+    ) -> Result<Next, Denied> {
         let snapshot = self.snapshot();
         let host = snapshot.inventory.by_mac.get(&mac);
-        if self.holder(peer) != Some(mac) && !self.is_reserved(host, mac, peer) {
-            return Err(Denied::NotYours { peer, mac });
-        }
         let at_home = |host: &&Arc<Host>| host.network.subnet.contains(&peer);
-        match host.filter(at_home) {
-            Some(host) => self.go(host, mac, peer, local),
-            None => Ok(self.wait(mac)),
-        }
+        let has_address = self.holder(peer) == Some(mac) || self.is_reserved(host, mac, peer);
+        let result = match host.filter(at_home) {
+            _ if !has_address => Err(Denied::NotYours { peer, mac }),
+            Some(host) => {
+                let attempt = self.waiting(mac, peer, token);
+                attempt.and_then(|attempt| self.go(host, mac, (peer, local), &attempt))
+            }
+            None => {
+                let attempt = self.inventories(&snapshot, peer);
+                let attempt = attempt.and_then(|()| self.waiting(mac, peer, token));
+                attempt.map(|_| self.wait(mac))
+            }
+        };
+        self.tell(peer, result)
+    }
+
+    /// The inventory boot that the token is of.
+    fn waiting(&self, mac: MacAddr, peer: Ipv4Addr, token: &str) -> Result<AttemptId, Denied> {
+        let authorized = self.timeline.authorize(&MachineId::unlisted(mac), token);
+        let (attempt, _) = authorized.map_err(|why| Denied::NotProven { peer, mac, why })?;
+        Ok(attempt)
+    }
+
+    /// Whether strangers at the address boot to tell what they are.
+    fn inventories(&self, snapshot: &Snapshot, peer: Ipv4Addr) -> Result<(), Denied> {
+        let network = network_of(snapshot, peer);
+        let profile = network.and_then(|network| profile(snapshot, Some(network)));
+        profile.map(|_| ()).ok_or(Denied::NoInventory(peer))
     }
 
     fn wait(&self, mac: MacAddr) -> Next {
         self.discovery.held(mac);
         self.enrolment.consider(mac);
-        let attempt = self
-            .timeline
-            .attempt(&MachineId::unlisted(mac), Timestamp::now());
         Next::Wait {
-            token: self.timeline.boot_token(&attempt),
             known: self.discovery.knows_hardware(mac),
-            attempt,
         }
     }
 
@@ -247,11 +261,19 @@ impl Site {
         &self,
         host: &Arc<Host>,
         mac: MacAddr,
-        peer: Ipv4Addr,
-        local: Ipv4Addr,
+        (peer, local): (Ipv4Addr, Ipv4Addr),
+        former: &AttemptId,
     ) -> Result<Next, Denied> {
         let id = MachineId(host.name.clone());
-        let attempt = self.timeline.attempt_unseen(&id, Timestamp::now());
+        let former = (&MachineId::unlisted(mac), former);
+        let attempt = self
+            .timeline
+            .attempt_following(&id, former, Timestamp::now());
+        let attempt = attempt.ok_or_else(|| Denied::GoneOn {
+            peer,
+            mac,
+            host: host.name.clone(),
+        })?;
         let (snapshot, host) = self.boots_by(host, &attempt);
         let host = &*host;
         let request = BootRequest {
@@ -287,19 +309,20 @@ impl Site {
     /// Takes in what an inventory boot found, from the machine's own address and with its attempt's token.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// [`Denied`], which is recorded too.
     pub fn learn_hardware(
         &self,
         mac: MacAddr,
         peer: Ipv4Addr,
         token: &str,
         report: &str,
-    ) -> Result<(), Refusal> {
-        self.timeline.authorize(&MachineId::unlisted(mac), token)?;
-        if self.holder(peer) != Some(mac) {
-            return Err(Refusal::WrongToken);
-        }
+    ) -> Result<(), Denied> {
         let snapshot = self.snapshot();
+        let mine = match self.holder(peer) {
+            Some(holder) if holder == mac => self.waiting(mac, peer, token).map(|_| ()),
+            _ => Err(Denied::NotYours { peer, mac }),
+        };
+        self.tell(peer, mine.and_then(|()| self.inventories(&snapshot, peer)))?;
         let network = network_of(&snapshot, peer).map(|network| network.name.clone());
         let seen = Discovered::of_report(mac, network, report, Timestamp::now());
         let (said, found) = (Identity::of_report(report), Hardware::of_report(report));

@@ -208,6 +208,28 @@ impl Timeline {
         self.attempt_where(machine, now, |known| !known.is_over(now))
     }
 
+    /// The attempt in which a machine goes on from `former`, one of `of` that nobody had listed: the newest, if it is
+    /// no older than that, else one that begins now. None where that attempt's token is spent: the host has come up
+    /// since, and whoever shows the former one's has read it there.
+    pub fn attempt_following(
+        &self,
+        machine: &MachineId,
+        (of, former): (&MachineId, &AttemptId),
+        now: Timestamp,
+    ) -> Option<AttemptId> {
+        let inner = self.lock();
+        let mut formers = inner.machines.get(of)?.attempts.iter();
+        let since = formers.find(|known| known.id == *former)?.began;
+        let newest = inner.machines.get(machine).and_then(Machine::attempt);
+        let follows = newest.filter(|newest| newest.began >= since);
+        if follows.is_some_and(|newest| newest.claimed) {
+            return None;
+        }
+        let goes_on = follows.is_some();
+        drop(inner);
+        Some(self.attempt_where(machine, now, |_| goes_on))
+    }
+
     fn attempt_where(
         &self,
         machine: &MachineId,

@@ -1,5 +1,8 @@
 //! A machine that nobody listed boots the small inventory system, tells what it is, waits and goes on.
 
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::discover::{Stranger, approve, discover};
@@ -26,13 +29,36 @@ fn word<'t>(text: &'t str, key: &str) -> &'t str {
 }
 
 impl Stranger<'_> {
-    fn next(&self) -> String {
-        self.get(&format!("/boot/{}/next", self.mac))
+    /// As its inventory boot asks.
+    fn next(&self, token: &str) -> String {
+        self.next_of(self.mac, token)
+    }
+
+    /// The answer, its status code last.
+    fn next_of(&self, mac: &str, token: &str) -> String {
+        let url = format!("http://{APPLIANCE}/boot/{mac}/next");
+        let token = format!("X-Bridgehead-Token: {token}");
+        let words = "curl -s -m 20 -w %{http_code} -H";
+        let argv: Vec<&str> = words.split(' ').chain([&*token, &*url]).collect();
+        let done = ok(self.namespace.output(&argv));
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// The status code.
     fn post(&self, resource: &str, token: &str, body: &str) -> String {
         let name = format!("mac-{}", self.mac.replace(':', ""));
+        self.post_as(&name, resource, token, body)
+    }
+
+    fn config(&self, name: &str, token: &str) -> String {
+        let url = format!("http://{APPLIANCE}/v1/boot/{name}/config");
+        let token = format!("X-Bridgehead-Token: {token}");
+        let argv = ["curl", "-s", "-m", "20", "-H", &token, &url];
+        let done = ok(self.namespace.output(&argv));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
+    fn post_as(&self, name: &str, resource: &str, token: &str, body: &str) -> String {
         let url = format!("http://{APPLIANCE}/v1/boot/{name}/{resource}");
         let token = format!("X-Bridgehead-Token: {token}");
         let argv = [
@@ -82,16 +108,15 @@ fn what_an_inventory_boot_finds_is_shown_and_the_machine_goes_on_as_its_host() {
     let event =
         "stage=inventory\nstate=ok\nuptime_ms=8770\nmessage=not listed: waits for its name\n";
     assert_eq!(bare.post("events", token, event), "200");
-    assert!(bare.next().ends_with("hardware=unknown\n"));
+    assert!(bare.next(token).ends_with("hardware=unknown\n200"));
     let report = REPORT;
     assert_eq!(bare.post("inventory", "0", report), "403");
     assert_eq!(bare.post("inventory", token, report), "204");
-    let next = bare.next();
+    let next = bare.next(token);
     assert!(
         next.starts_with("next=wait\n") && !next.contains("unknown"),
         "{next}"
     );
-    assert_eq!(word(&next, "token"), token);
     let list = listed(&site);
     for words in [
         "waits",
@@ -108,15 +133,15 @@ fn what_an_inventory_boot_finds_is_shown_and_the_machine_goes_on_as_its_host() {
     // Another address is another machine.
     let other = Stranger::new(&site, "other", "3c:ec:ef:00:00:09");
     other.dhcp();
-    let stolen = other.get(&format!("/boot/{BARE}/next"));
+    let stolen = other.next_of(BARE, token);
     assert!(!stolen.contains("next="), "{stolen}");
     let (done, said) = approve(&site, BARE, "kvm07", &[]);
     assert!(done, "{said}");
-    let stolen = other.get(&format!("/boot/{BARE}/next"));
+    let stolen = other.next_of(BARE, token);
     assert!(!stolen.contains("bridgehead.token"), "{stolen}");
 
     // From its old address: it need not ask by DHCP before it goes on.
-    let next = bare.next();
+    let next = bare.next(token);
     assert!(next.starts_with("next=go\nhost=kvm07\n"), "{next}");
     assert_eq!(word(&next, "image"), image);
     assert!(
@@ -125,11 +150,93 @@ fn what_an_inventory_boot_finds_is_shown_and_the_machine_goes_on_as_its_host() {
     );
     assert_eq!(word(&next, "bridgehead.host"), "kvm07");
     assert!(!next.contains("bridgehead.inventory"), "{next}");
-    assert_eq!(bare.next(), next, "an answer that was lost comes again");
+    assert_eq!(
+        bare.next(token),
+        next,
+        "an answer that was lost comes again"
+    );
     let log = ok(site.daemon.verb("log", &["kvm07"]));
     let log = String::from_utf8_lossy(&log.stdout).into_owned();
     let told = format!("command line sent to {pooled}, which goes on from its inventory boot");
     assert_eq!(log.matches(&told).count(), 1, "{log}");
+}
+
+fn log_of(site: &Site, machine: &str) -> String {
+    let log = ok(site.daemon.verb("log", &[machine]));
+    String::from_utf8_lossy(&log.stdout).into_owned()
+}
+
+#[test]
+fn nothing_that_runs_on_a_host_gets_the_token_of_another_boot() {
+    let Some(site) = site_with("inventory-token", &inventory()) else {
+        return;
+    };
+    let bare = Stranger::new(&site, "bare", BARE);
+    bare.dhcp();
+    let script = bare.script("");
+    let waits = word(&script, "bridgehead.token").to_owned();
+    assert!(bare.next("").ends_with("403"), "{}", bare.next(""));
+    let (done, said) = approve(&site, BARE, "kvm07", &["--ip", "10.77.0.20"]);
+    assert!(done, "{said}");
+    assert!(bare.next("").ends_with("403"), "{}", bare.next(""));
+    let next = bare.next(&waits);
+    let boots = word(&next, "bridgehead.token").to_owned();
+    // It comes up: its command line, with both tokens, is there for all that runs on it to read.
+    let own = ["addr", "add", "10.77.0.20/24", "dev", "eth0"];
+    ok(bare.namespace.ip(&["addr", "flush", "dev", "eth0"]));
+    ok(bare.namespace.ip(&own));
+    let config = bare.config("kvm07", &boots);
+    let reports = word(&config, "report_token").to_owned();
+    let joined = "stage=joined\nstate=ok\nuptime_ms=90000\nmessage=up\n";
+    assert_eq!(bare.post_as("kvm07", "events", &reports, joined), "200");
+    for token in [&*waits, &*boots, &*reports, "", "0"] {
+        let stolen = bare.next(token);
+        assert!(
+            stolen.ends_with("403") && !stolen.contains("next="),
+            "{stolen}"
+        );
+    }
+    let log = log_of(&site, "kvm07");
+    let begun = log.matches("seen for the first time in this boot").count();
+    assert_eq!(begun, 1, "another boot began:\n{log}");
+    assert!(log.contains("it has gone on as kvm07 already"), "{log}");
+}
+
+#[test]
+fn a_machine_that_waits_goes_on_though_it_was_listed_while_no_daemon_ran() {
+    let Some(mut site) = site_with("inventory-away", &inventory()) else {
+        return;
+    };
+    let bare = Stranger::new(&site, "bare", BARE);
+    let pooled = format!("{}/24", bare.dhcp());
+    let script = bare.script("");
+    let token = word(&script, "bridgehead.token");
+    drop(bare);
+    ok(site.daemon.signal(Signal::SIGKILL));
+    ok(site.daemon.wait_exit(Duration::from_secs(20)));
+    let entry =
+        format!("hosts:\n  kvm07: {{mac: \"{BARE}\", ip: 10.77.0.20, profile: kvm-host}}\n");
+    ok(site.edit(&inventory().replace("hosts:\n", &entry)));
+    ok(site.restart());
+    let bare = Stranger::new(&site, "bare", BARE);
+    ok(bare.namespace.ip(&["addr", "add", &pooled, "dev", "eth0"]));
+    let next = bare.next(token);
+    assert!(next.starts_with("next=go\nhost=kvm07\n"), "{next}");
+}
+
+#[test]
+fn where_strangers_wait_at_their_loader_nobody_gets_the_token_of_an_inventory_boot() {
+    let Some(site) = site_with("inventory-none", fake::INVENTORY) else {
+        return;
+    };
+    let guest = Stranger::new(&site, "guest", BARE);
+    guest.dhcp();
+    assert!(guest.script("").contains("is not listed"));
+    let none = guest.next("0");
+    assert!(none.contains("has no `inventory`"), "{none}");
+    assert!(none.ends_with("403"), "{none}");
+    assert_eq!(guest.post("inventory", "0", REPORT), "403");
+    assert!(!listed(&site).contains("Gi1/0/3"), "{}", listed(&site));
 }
 
 #[test]
