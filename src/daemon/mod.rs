@@ -168,11 +168,9 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
         reload: Arc::new(ReloadState::default()),
         turns,
         live: Arc::default(),
-        tokens: Arc::new(http::Tokens::new(
-            &state::token(&options.state, "read.token")?,
-            &state::token(&options.state, "write.token")?,
-        )),
+        tokens: Arc::default(),
     };
+    state::read_tokens(&options.state, &app.tokens);
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
     let result = runtime.block_on(serve(options, sockets, app, roots, process));
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -1,5 +1,6 @@
 //! Reload: on SIGHUP, and when a file has changed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::Options;
 use super::bindings::{self, Bound};
 use super::own;
 use super::roots::Roots;
+use super::state;
 use crate::assets::Fingerprint;
 use crate::http::App;
 use crate::inventory::model::Inventory;
@@ -38,6 +40,7 @@ struct Refused {
 /// Watches the operator's files and serves what they say, or the last good state.
 pub(super) struct Reloader {
     paths: Paths,
+    state: PathBuf,
     app: App,
     /// Interfaces that the command line names.
     named: Vec<String>,
@@ -50,6 +53,7 @@ impl Reloader {
     pub(super) fn new(options: &Options, app: App, roots: Roots, bound: Bound) -> Self {
         Self {
             paths: options.paths.clone(),
+            state: options.state.clone(),
             named: options.interfaces.clone(),
             app,
             bound,
@@ -77,6 +81,7 @@ impl Reloader {
                 .is_some_and(|r| r.seen == seen && r.at.elapsed() < RETRY);
             let edited = (asked || !wait) && self.app.site.snapshot().stale(&self.paths);
             if asked || edited {
+                state::read_tokens(&self.state, &self.app.tokens);
                 let served = self.reload(asked).await;
                 refused = (!served).then(|| Refused {
                     seen,

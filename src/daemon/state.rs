@@ -1,5 +1,6 @@
 //! The state directory: private, and one daemon's alone.
 
+use std::error::Error;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -8,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+
+use crate::http::Tokens;
 
 /// A shorter token could be guessed, characters.
 const LEAST_TOKEN: usize = 16;
@@ -92,9 +95,37 @@ fn signed(file: &mut File) -> Option<u32> {
     number.trim().parse().ok()
 }
 
+/// Reads what lets somebody read or write over the network. A file that is no good closes that way, and no more: hosts
+/// boot without it.
+pub(super) fn read_tokens(state: &Path, tokens: &Tokens) {
+    let read = |name: &str, what: &str| {
+        let token = token(state, name).inspect_err(|error| {
+            let source = error.source().map(|source| format!(": {source}"));
+            let source = source.unwrap_or_default();
+            tracing::error!(
+                "{error}{source}; nobody {what} over the network by a token until that is mended (SIGHUP reads it anew)"
+            );
+        });
+        warn_if_open(&state.join(name));
+        token.ok()
+    };
+    tokens.set(
+        read("read.token", "reads"),
+        read("write.token", "changes anything"),
+    );
+}
+
+fn warn_if_open(path: &Path) {
+    let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
+        let path = path.display();
+        tracing::warn!("others may read or change {path}, which is a secret: `chmod 600 {path}`");
+    }
+}
+
 /// What lets somebody read or write over the network: 32 hexadecimal digits in a file of this name (`read.token`,
 /// `write.token`), made the first time. An operator may put others in their place.
-pub(super) fn token(state: &Path, name: &str) -> Result<String, StateError> {
+fn token(state: &Path, name: &str) -> Result<String, StateError> {
     let path = state.join(name);
     match fs::read_to_string(&path) {
         Ok(text) if text.trim().len() >= LEAST_TOKEN => Ok(text.trim().to_owned()),

@@ -6,12 +6,13 @@
 //! not of these routes: it has tokens of its own.
 
 use std::net::Ipv4Addr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -20,7 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::{App, Ends};
-use crate::inventory::model::{Reading, Writing};
+use crate::inventory::model::{Reading, Server, Writing};
 
 /// A browser asks its user; any name goes with it (RFC 7617).
 const READER: HeaderValue = HeaderValue::from_static("Basic realm=\"bridgehead\"");
@@ -31,10 +32,19 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const TOLD: Duration = Duration::from_secs(60);
 
 /// The secrets that let somebody read or write.
+#[derive(Default)]
 pub struct Tokens {
-    read: String,
-    write: String,
+    known: RwLock<Known>,
     wrong: Mutex<Wrong>,
+    /// When it was last told that the write token came in the clear.
+    leaked: Mutex<Option<Instant>>,
+}
+
+/// None of a kind: nobody may by that way.
+#[derive(Default)]
+struct Known {
+    read: Option<String>,
+    write: Option<String>,
 }
 
 /// Tokens that were wrong since somebody was told.
@@ -51,13 +61,32 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Of texts without spaces.
-    pub fn new(read: &str, write: &str) -> Self {
-        Self {
-            read: read.to_owned(),
-            write: write.to_owned(),
-            wrong: Mutex::default(),
+    /// From now on these, texts without spaces. `None`: nobody may read, or write, by a token.
+    pub fn set(&self, read: Option<String>, write: Option<String>) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known { read, write };
+    }
+
+    fn is_read(&self, given: &[u8]) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.read.as_ref().is_some_and(|token| is(token, given))
+    }
+
+    fn is_write(&self, given: &[u8]) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.write.as_ref().is_some_and(|token| is(token, given))
+    }
+
+    /// Whether the write token, given by these ends, was heard by others, and nobody was told so lately.
+    fn tells_of_leak(&self, given: &[u8], ends: Ends, now: Instant) -> bool {
+        if is_private(ends) || !self.is_write(given) {
+            return false;
         }
+        let mut told = self.leaked.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = told.is_some_and(|told| now.saturating_duration_since(told) < TOLD);
+        if !rests {
+            *told = Some(now);
+        }
+        !rests
     }
 
     /// How many were wrong, now and then.
@@ -119,15 +148,23 @@ pub(super) async fn may_read(
     next: Next,
 ) -> Response {
     let open = app.site.snapshot().inventory.server.read == Reading::Open;
-    if open || ends == Ends::Local {
+    if ends == Ends::Local {
         return next.run(request).await;
     }
     let given = shown(request.headers());
+    warn_of_leak(&app, ends, given.as_deref());
+    if !names_us(ends, request.headers()) {
+        let words = "on the server itself, and through a tunnel to it, ask for localhost, an address or the server's own name\n";
+        return (StatusCode::MISDIRECTED_REQUEST, words).into_response();
+    }
+    if open {
+        return next.run(request).await;
+    }
     let writer = |given: &[u8]| {
-        is(&app.tokens.write, given) && writing(&app) == Writing::Token && is_private(ends)
+        app.tokens.is_write(given) && writing(&app) == Writing::Token && is_private(ends)
     };
     match given {
-        Some(given) if is(&app.tokens.read, &given) || writer(&given) => next.run(request).await,
+        Some(given) if app.tokens.is_read(&given) || writer(&given) => next.run(request).await,
         given => {
             note_wrong(&app, ends.peer(), given.as_deref());
             let words = "this needs the token of the server's state directory (read.token), as Bearer or as a password\n";
@@ -156,18 +193,11 @@ fn refused(app: &App, ends: Ends, method: &Method, headers: &HeaderMap) -> Optio
     let given = shown(headers);
     let right = given
         .as_deref()
-        .is_some_and(|given| is(&app.tokens.write, given));
-    let denied = |words: &'static str| Some((StatusCode::FORBIDDEN, words).into_response());
+        .is_some_and(|given| app.tokens.is_write(given));
+    let denied = |words: &str| Some((StatusCode::FORBIDDEN, words.to_owned()).into_response());
+    warn_of_leak(app, ends, given.as_deref());
     if !is_private(ends) {
-        if right {
-            let peer = ends.peer();
-            tracing::warn!(
-                "the write token came in the clear from {peer}, and whoever listened has it: remove write.token from the state directory and restart the daemon, which makes another"
-            );
-        }
-        return denied(
-            "nothing is changed in the clear, for guests share this network: come by HTTPS (`server: {tls: ...}` in hosts.yaml), or from the server itself: ssh -L 8080:SERVER:80 SERVER\n",
-        );
+        return denied(&in_the_clear(&app.site.snapshot().inventory.server, ends));
     }
     if writing(app) == Writing::Off {
         return denied(
@@ -184,6 +214,66 @@ fn refused(app: &App, ends: Ends, method: &Method, headers: &HeaderMap) -> Optio
         return denied("this request is from another site's page, or a proxy changes its Host\n");
     }
     None
+}
+
+/// What to do instead. These ends lead to where the API is without TLS.
+fn in_the_clear(server: &Server, ends: Ends) -> String {
+    let port = server.api_port.unwrap_or(server.http_port);
+    let own = match ends {
+        Ends::Network { local, .. } => local,
+        Ends::Local => Ipv4Addr::LOCALHOST,
+    };
+    format!(
+        "nothing is changed in the clear, for guests share this network: come by HTTPS (`server: {{tls: ...}}` in hosts.yaml), or from the server itself: ssh -L 8080:{own}:{port} {own}\n"
+    )
+}
+
+fn warn_of_leak(app: &App, ends: Ends, given: Option<&[u8]>) {
+    if given.is_some_and(|given| app.tokens.tells_of_leak(given, ends, Instant::now())) {
+        let peer = ends.peer();
+        tracing::warn!(
+            "the write token came in the clear from {peer}, and whoever listened has it: remove write.token from the state directory and send the daemon SIGHUP, which makes another"
+        );
+    }
+}
+
+/// Whether a request on the server itself is for the server. A browser asks there for another site's page, too, once
+/// that site's name leads there (DNS rebinding), and no firewall is in between.
+fn names_us(ends: Ends, headers: &HeaderMap) -> bool {
+    let Ends::Network {
+        peer,
+        local,
+        sealed,
+    } = ends
+    else {
+        return true;
+    };
+    if sealed || !(peer.is_loopback() || peer == local) {
+        return true;
+    }
+    // No browser leaves it out.
+    let Some(host) = headers.get(HOST) else {
+        return true;
+    };
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else {
+        return false;
+    };
+    let name = authority.host();
+    let own = nix::unistd::gethostname().unwrap_or_default();
+    is_ours(name, &own.to_string_lossy())
+}
+
+/// `own` is the server's name, with or without its domain.
+fn is_ours(name: &str, own: &str) -> bool {
+    let label = |name: &str| name.split('.').next().unwrap_or_default().to_lowercase();
+    let literal = name.starts_with('[') || name.parse::<Ipv4Addr>().is_ok();
+    let same = match (name.contains('.'), own.contains('.')) {
+        (true, true) => name.eq_ignore_ascii_case(own),
+        // A site that rebinds can have a host of any name, so its domain counts.
+        (true, false) => false,
+        (false, _) => label(name) == label(own),
+    };
+    literal || same || name.eq_ignore_ascii_case("localhost")
 }
 
 /// Whether a request is from a page of ours, or from no page.
@@ -294,12 +384,90 @@ mod tests {
 
     #[test]
     fn wrong_tokens_are_told_of_now_and_then_with_their_number() {
-        let (tokens, now) = (Tokens::new("f00d", "cafe"), Instant::now());
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        tokens.set(Some("f00d".into()), Some("cafe".into()));
         assert_eq!(tokens.tell_of_wrong(now), Some(1));
         for _ in 0..1000 {
             assert_eq!(tokens.tell_of_wrong(now + TOLD / 2), None);
         }
         assert_eq!(tokens.tell_of_wrong(now + TOLD), Some(1001));
         assert!(!format!("{tokens:?}").contains("f00d"));
+    }
+
+    fn ends(peer: [u8; 4], sealed: bool) -> Ends {
+        Ends::Network {
+            peer: peer.into(),
+            local: [10, 77, 0, 1].into(),
+            sealed,
+        }
+    }
+
+    #[test]
+    fn a_write_token_that_others_heard_is_told_of_now_and_then() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        tokens.set(Some("f00d".into()), Some("cafe".into()));
+        let far = ends([10, 77, 0, 9], false);
+        for (given, ends) in [
+            ("f00d", far),
+            ("cafe", ends([10, 77, 0, 9], true)),
+            ("cafe", ends([10, 77, 0, 1], false)),
+            ("cafe", Ends::Local),
+        ] {
+            assert!(
+                !tokens.tells_of_leak(given.as_bytes(), ends, now),
+                "{given}"
+            );
+        }
+        assert!(tokens.tells_of_leak(b"cafe", far, now));
+        assert!(!tokens.tells_of_leak(b"cafe", far, now + TOLD / 2));
+        assert!(tokens.tells_of_leak(b"cafe", far, now + TOLD));
+        tokens.set(None, None);
+        assert!(!tokens.is_write(b"cafe") && !tokens.is_read(b"f00d") && !tokens.is_write(b""));
+    }
+
+    #[test]
+    fn the_way_around_leads_where_the_api_is() {
+        let way = |server: &Server| in_the_clear(server, ends([10, 77, 0, 9], false));
+        let mut server = Server::default();
+        assert!(way(&server).ends_with("ssh -L 8080:10.77.0.1:80 10.77.0.1\n"));
+        server.http_port = 8000;
+        assert!(way(&server).contains(":8000 "));
+        server.api_port = Some(8081);
+        assert!(way(&server).contains(":8081 "));
+    }
+
+    #[test]
+    fn a_name_of_another_site_that_leads_here_is_not_ours() {
+        let own = "boot";
+        for name in [
+            "localhost",
+            "LOCALHOST",
+            "127.0.0.1",
+            "10.77.0.1",
+            "[::1]",
+            "boot",
+        ] {
+            assert!(is_ours(name, own), "{name}");
+        }
+        for name in [
+            "evil.example.org",
+            "boot.evil.example.org",
+            "",
+            "localhost.evil.example.org",
+        ] {
+            assert!(!is_ours(name, own), "{name}");
+        }
+        assert!(is_ours("Boot.example.org", "boot.example.org"));
+        assert!(is_ours("boot", "boot.example.org"));
+        let asks = |ends, host| names_us(ends, &headers(&[(HOST, host)]));
+        let evil = "evil.example.org:8080";
+        let tunnel = ends([10, 77, 0, 1], false);
+        assert!(!asks(tunnel, evil) && asks(tunnel, "localhost:8080"));
+        assert!(asks(ends([10, 77, 0, 9], false), evil), "by any name");
+        assert!(
+            asks(ends([10, 77, 0, 1], true), evil),
+            "its certificate tells"
+        );
+        assert!(names_us(tunnel, &HeaderMap::new()) && asks(Ends::Local, evil));
     }
 }

@@ -123,8 +123,17 @@ fn a_machine_is_approved_over_the_network_by_who_has_the_token_and_not_in_the_cl
             "{found}: {said}, not {status}: {words}"
         );
     };
-    refused(HTTP, &right, AS_KVM07, &[], "403", "in the clear");
+    // Reading is open, and all who listen have the token all the same.
     let log = site.daemon.log();
+    let bearer = format!("Authorization: Bearer {right}");
+    let (status, _) = caller.ask(&format!("{HTTP}/v1/status"), &["-H", &bearer]);
+    assert_eq!(status, "200");
+    assert!(
+        log.text()
+            .contains("the write token came in the clear from")
+    );
+    let way = "in the clear, for guests share this network: come by HTTPS (`server: {tls: ...}` in hosts.yaml), or from the server itself: ssh -L 8080:10.77.0.1:80 10.77.0.1";
+    refused(HTTP, &right, AS_KVM07, &[], "403", way);
     assert!(
         log.text()
             .contains("the write token came in the clear from")
@@ -385,4 +394,62 @@ fn who_approves_and_hangs_up_is_written_down() {
         site.daemon.log().tail(20)
     }));
     assert!(text(&site.inventory).contains("kvm07: {mac:"));
+}
+
+#[test]
+fn a_write_token_that_is_no_good_closes_that_way_and_keeps_nobody_from_booting() {
+    let Some(mut site) = start("badtoken") else {
+        return;
+    };
+    let file = site.lab.dir().join("state/write.token");
+    ok(fs::write(&file, "short\n").map_err(io_error("write", &file)));
+    ok(site.daemon.signal(Signal::SIGTERM));
+    ok(site.daemon.wait_exit(PATIENCE));
+    ok(site.restart());
+    let said = ok(site
+        .daemon
+        .wait_for("nobody changes anything over the network", PATIENCE));
+    assert!(
+        said.contains("write.token") && said.contains("16 characters"),
+        "{said}"
+    );
+    let stranger = Stranger::new(&site, "bare", BARE);
+    stranger.dhcp();
+    let ask = |token: &str| {
+        let from = &stranger.namespace;
+        Caller { site: &site, from }.approve(HTTPS, token, AS_KVM07, &[])
+    };
+    for wrong in ["short", ""] {
+        assert_eq!(ask(wrong).0, "401");
+    }
+    ok(fs::remove_file(&file).map_err(io_error("remove", &file)));
+    ok(site.daemon.signal(Signal::SIGHUP));
+    let made = || Ok(file.exists().then_some(()));
+    ok(until("another token", PATIENCE, made, || {
+        site.daemon.log().tail(9)
+    }));
+    ok(site.daemon.log().wait_for("reloaded: ", PATIENCE));
+    let (status, said) = ask(&token(&site, "write.token"));
+    assert_eq!(status, "200", "{said}");
+}
+
+/// By DNS rebinding a page of another site asks through the operator's tunnel, which ends on the server.
+#[test]
+fn a_site_whose_name_leads_to_the_server_itself_reads_nothing() {
+    let Some(site) = site("rebound") else { return };
+    let from = site.lab.appliance();
+    let caller = Caller { site: &site, from };
+    let ask = |host: &str| {
+        let host = format!("Host: {host}");
+        caller.ask(&format!("{HTTP}/v1/status"), &["-H", &host])
+    };
+    let (status, said) = ask("evil.example.org:8080");
+    assert!(
+        status == "421" && said.contains("ask for localhost"),
+        "{status}: {said}"
+    );
+    assert!(!said.contains("kvm01"), "{said}");
+    for own in ["localhost:8080", "10.77.0.1"] {
+        assert_eq!(ask(own).0, "200", "{own}");
+    }
 }

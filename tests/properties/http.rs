@@ -159,13 +159,15 @@ fn app(dir: &Path, [loader, initrd]: &[Vec<u8>; 2]) -> App {
     let (snapshot, _) = loaded.unwrap_or_else(|found| panic!("{}", found.to_text(false)));
     let journal = Journal::open(&state).expect("an empty journal");
     let timeline = Timeline::open(&state).expect("an empty timeline");
+    let tokens = Tokens::default();
+    tokens.set(Some("secret".into()), Some("another".into()));
     App {
         site: Arc::new(Site::new(snapshot, journal, timeline, Arc::default())),
         consoles: Arc::new(Consoles::new(&state)),
         reload: Arc::new(ReloadState::default()),
         turns: Arc::new(Turns::new(HttpMetrics::default())),
         live: Arc::default(),
-        tokens: Arc::new(Tokens::new("secret", "another")),
+        tokens: Arc::new(tokens),
     }
 }
 
