@@ -15,6 +15,8 @@ use tokio::net::UnixStream;
 
 use super::Failure;
 use super::exit::chain;
+use crate::inventory::model::MacAddr;
+use crate::policy::event::MachineId;
 
 /// The daemon answers from memory; longer than this it is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,7 +29,13 @@ const EDIT_PATIENCE: Duration = Duration::from_secs(35);
 /// Exit code 1 if it can't be a host's name.
 pub(super) fn host_path(host: &str, what: &str) -> Result<String, Failure> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    if host.bytes().all(plain) {
+    if let Ok(mac) = host.parse::<MacAddr>() {
+        return Err(Failure::said(format!(
+            "`{host}` is no host name: a machine that is not listed goes by {}",
+            MachineId::unlisted(mac)
+        )));
+    }
+    if !host.is_empty() && host.bytes().all(plain) {
         Ok(format!("/v1/hosts/{host}/{what}"))
     } else {
         Err(Failure::said(format!("`{host}` is no host name")))

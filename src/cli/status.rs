@@ -8,12 +8,16 @@ use clap::Args;
 
 use super::table::table;
 use super::{Daemon, Failure, client, print, print_json, screen};
+use crate::inventory::suggest::nearest;
 use crate::policy::event::Stage;
 use crate::site::report::{FleetStatus, MachineStatus, StageStatus};
 use crate::span::span;
 
 /// How often `--wait` and `--watch` ask.
 const ASK: Duration = Duration::from_millis(500);
+
+/// Of those who are late when the waiting ends, so many are named.
+const TOLD: usize = 8;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -110,16 +114,11 @@ fn ask(arguments: &Arguments) -> Result<FleetStatus, Failure> {
         let named = arguments.host.is_empty() || arguments.host.contains(&machine.host);
         named && in_rack(machine) && (!arguments.trouble || machine.needs_a_look())
     };
+    let known = fleet.hosts.iter().chain(&fleet.unknown);
+    let known = known.map(|machine| machine.host.as_str());
     for name in &arguments.host {
-        if !fleet
-            .hosts
-            .iter()
-            .chain(&fleet.unknown)
-            .any(|machine| machine.host == *name)
-        {
-            return Err(Failure::said(format!(
-                "{name} is neither listed nor was it ever seen; `bridgehead status` shows who is"
-            )));
+        if !known.clone().any(|known| known == name) {
+            return Err(Failure::said(unseen(name, known)));
         }
     }
     if let Some(rack) = arguments.rack.iter().find(|rack| {
@@ -136,6 +135,13 @@ fn ask(arguments: &Arguments) -> Result<FleetStatus, Failure> {
     fleet.hosts.retain(wanted);
     fleet.unknown.retain(wanted);
     Ok(fleet)
+}
+
+/// In the daemon's words for `why` and `log` of one.
+fn unseen<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near = nearest(name, known).map(|near| format!("did you mean `{near}`? "));
+    let near = near.unwrap_or_default();
+    format!("{name} is neither listed nor was it ever seen; {near}`bridgehead status` shows who is")
 }
 
 fn wait(arguments: &Arguments, stage: Stage) -> Result<FleetStatus, Failure> {
@@ -155,25 +161,32 @@ fn wait(arguments: &Arguments, stage: Stage) -> Result<FleetStatus, Failure> {
             return Ok(fleet);
         }
         if Instant::now() >= deadline {
-            let names: Vec<String> = late
-                .iter()
-                .map(|m| {
-                    format!(
-                        "{} is {} in {}",
-                        m.host,
-                        m.state,
-                        m.stage.as_deref().unwrap_or("no stage")
-                    )
-                })
-                .collect();
-            return Err(Failure::timed_out(format!(
-                "not {stage} within {} s: {}; `bridgehead log HOST` tells more",
-                arguments.timeout.as_secs(),
-                names.join(", ")
+            return Err(Failure::timed_out(too_late(
+                &late,
+                stage,
+                arguments.timeout,
             )));
         }
         std::thread::sleep(ASK);
     }
+}
+
+/// Who did not come in time, as many as one reads.
+fn too_late(late: &[&MachineStatus], stage: Stage, waited: Duration) -> String {
+    let one = |machine: &&MachineStatus| {
+        let at = machine.stage.iter().map(|stage| format!(" in {stage}"));
+        let at: String = at.collect();
+        format!("{} is {}{at}", machine.host, machine.state)
+    };
+    let told: Vec<_> = late.iter().take(TOLD).map(one).collect();
+    let more = late.len().saturating_sub(TOLD);
+    let more = (more > 0).then(|| format!(" and {more} more"));
+    format!(
+        "not {stage} within {} s: {}{}; `bridgehead why HOST` tells more",
+        waited.as_secs(),
+        told.join(", "),
+        more.unwrap_or_default()
+    )
 }
 
 /// In `stage` or beyond, and not failed there.
@@ -276,6 +289,23 @@ mod tests {
         for bad in ["", "m", "10 m", "10d", "-5s", "99999999999999999999s"] {
             assert!(parse_time(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn who_is_late_is_named_as_far_as_one_reads() {
+        let machine = |number| MachineStatus {
+            host: format!("kvm{number:02}"),
+            state: "unseen".into(),
+            ..MachineStatus::default()
+        };
+        let machines: Vec<_> = (1..=9).map(machine).collect();
+        let late: Vec<_> = machines.iter().collect();
+        let told = |late| too_late(late, Stage::Joined, Duration::from_secs(1));
+        assert_eq!(
+            told(&late[..2]),
+            "not joined within 1 s: kvm01 is unseen, kvm02 is unseen; `bridgehead why HOST` tells more"
+        );
+        assert!(told(&late).contains("kvm08 is unseen and 1 more;"));
     }
 
     #[test]

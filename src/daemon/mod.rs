@@ -155,6 +155,9 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     let site = Site::new(snapshot, journal, timeline, metrics).written_by(scribe);
     let site = Arc::new(site);
     site.look_at_own();
+    let served = interfaces.iter();
+    let served = served.map(|at| (at.name.clone(), at.addresses.clone()));
+    site.troubles.serves(served.collect());
     site.serves_at(
         interfaces.into_iter().flat_map(|at| at.addresses).collect(),
         sockets.hear_ipxe.clone(),

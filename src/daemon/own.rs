@@ -19,8 +19,7 @@ use crate::site::{Site, own};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Knows of every address that comes, also while a reload hashes files for minutes.
-pub(super) async fn follow(site: Arc<Site>, served: Vec<Served>, shutdown: CancellationToken) {
-    let served = Arc::new(served);
+pub(super) async fn follow(site: Arc<Site>, served: Arc<[Served]>, shutdown: CancellationToken) {
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -140,7 +139,7 @@ hosts:
         let site = Arc::new(crate::explain::testing::site(dir.path()));
         assert!(site.own().all.is_empty());
         let shutdown = CancellationToken::new();
-        let following = tokio::spawn(follow(site.clone(), Vec::new(), shutdown.clone()));
+        let following = tokio::spawn(follow(site.clone(), Arc::default(), shutdown.clone()));
         let known = async {
             while !site.own().all.contains(&Ipv4Addr::LOCALHOST) {
                 tokio::task::yield_now().await;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use super::interfaces::{self, Askers};
 use super::{Options, ServeError, bindings, links, port_holder, state};
@@ -20,7 +21,7 @@ type Refused = Vec<(String, String)>;
 pub(super) struct Sockets {
     pub(super) dhcp: Vec<Bound>,
     pub(super) refused: Refused,
-    pub(super) served: Vec<links::Served>,
+    pub(super) served: Arc<[links::Served]>,
     pub(super) bound: bindings::Bound,
     pub(super) tftp: tftp::Server,
     pub(super) http: Vec<TcpListener>,

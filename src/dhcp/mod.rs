@@ -31,7 +31,6 @@ use crate::policy::Transmit;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::lease::{DECLINE_REST, LeaseChange};
 use crate::site::Site;
-use crate::site::trouble::Part;
 
 use decide::{Decided, Durable, record};
 pub(crate) use decide::{decide, tell};
@@ -237,22 +236,13 @@ impl Desk {
         packets.of(PacketResult::Unwritten).inc_by(requests);
         if self.unwritten.fetch_add(requests, Ordering::Relaxed) == 0 {
             let message = format!("no answer to requests for a lease: {error}");
-            let trouble =
-                format!("{message}; make room on the disk of the state directory, or look at it");
-            self.trouble(Some(trouble));
             self.tell(MachineId::wire(), StageState::Degraded, message);
         }
-    }
-
-    fn trouble(&self, message: Option<String>) {
-        let interface = &self.socket.interface.name;
-        self.site.troubles.set(Part::Leases, interface, message);
     }
 
     fn works_again(&self) {
         let unwritten = self.unwritten.swap(0, Ordering::Relaxed);
         if unwritten > 0 {
-            self.trouble(None);
             let message =
                 format!("leases are written again; {unwritten} requests went unanswered meanwhile");
             self.tell(MachineId::wire(), StageState::Info, message);

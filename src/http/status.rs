@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::watchers::Watchers;
 use super::{App, Ends, off_thread};
+use crate::inventory::suggest::nearest;
 use crate::policy::event::{AttemptId, MachineId};
+use crate::site::NOT_SERVED;
 use crate::site::discovery::DiscoveredList;
 use crate::site::report::{self, FleetStatus, HostLog, Transfers};
 use crate::site::why::{Why, Words, why};
@@ -77,7 +79,7 @@ pub(super) async fn host_log(
     let listed = app.site.snapshot().inventory.hosts.contains_key(&id.0);
     let known = listed || id == MachineId::wire();
     if !known && app.site.timeline.machine(&id).is_none() {
-        return Err(nobody(&id));
+        return Err(nobody(&app, &id));
     }
     off_thread(move || log_of(&app, &id)).await.map(Json)
 }
@@ -89,9 +91,14 @@ pub(super) fn log_of(app: &App, id: &MachineId) -> HostLog {
     HostLog::new(id, known, app.consoles.last(id), said)
 }
 
-fn nobody(id: &MachineId) -> (StatusCode, String) {
-    let text =
-        format!("{id} is neither listed nor was it ever seen; `bridgehead status` shows who is\n");
+fn nobody(app: &App, id: &MachineId) -> (StatusCode, String) {
+    let snapshot = app.site.snapshot();
+    let names = snapshot.inventory.hosts.keys().map(String::as_str);
+    let near = nearest(&id.0, names).map(|near| format!("did you mean `{near}`? "));
+    let near = near.unwrap_or_default();
+    let text = format!(
+        "{id} is neither listed nor was it ever seen; {near}`bridgehead status` shows who is\n"
+    );
     (StatusCode::NOT_FOUND, text)
 }
 
@@ -100,9 +107,8 @@ pub(super) async fn host_why(
     Path(name): Path<String>,
 ) -> Result<Json<Why>, (StatusCode, String)> {
     let id = MachineId(name);
-    let machine = id.clone();
-    let told = off_thread(move || why_of(&app, &machine)).await?;
-    told.map(Json).ok_or_else(|| nobody(&id))
+    let told = off_thread(move || why_of(&app, &id).ok_or_else(|| nobody(&app, &id))).await?;
+    told.map(Json)
 }
 
 fn why_of(app: &App, id: &MachineId) -> Option<Why> {
@@ -116,7 +122,14 @@ fn why_of(app: &App, id: &MachineId) -> Option<Why> {
         console: app.consoles.of(id, &attempt),
         syslog: app.consoles.said(id, &attempt),
     });
-    why(&app.site, id, &words.unwrap_or_default(), Timestamp::now())
+    let mut told = why(&app.site, id, &words.unwrap_or_default(), Timestamp::now())?;
+    // The mend may stand in that very edit.
+    let waits = ["unseen", "refused", "stalled", "failed"].contains(&told.state.as_str());
+    if waits && app.reload.refused().is_some() {
+        let first = format!("{NOT_SERVED}: `bridgehead check` shows the edit's faults");
+        told.next.insert(0, first);
+    }
+    Some(told)
 }
 
 /// Ready to boot machines or not, and each part that is not as it should be.
@@ -145,7 +158,7 @@ impl Readiness {
         let refused = app.reload.refused().map(|why| Failing {
             part: "inventory",
             stops: true,
-            why: format!("the last edit is not served\n{why}"),
+            why: format!("{NOT_SERVED}\n{why}"),
         });
         let failing: Vec<_> = troubles.chain(refused).collect();
         Self {

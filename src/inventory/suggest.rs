@@ -35,7 +35,7 @@ const SYNONYMS: &[(&str, &str)] = &[
 ];
 
 /// The candidate that the operator most likely meant.
-pub(super) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
@@ -61,9 +61,20 @@ pub(super) fn nearest<'c>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Case and the choice of `-` or `_` are no difference worth counting.
+/// Case, the choice of `-` or `_`, and zeros in front of a number are no difference worth counting.
 fn normal(word: &str) -> String {
-    word.to_lowercase().replace('-', "_")
+    let mut plain = String::with_capacity(word.len());
+    let mut letters = word.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let in_number = plain.ends_with(|last: char| last.is_ascii_digit());
+        let goes_on = letters.peek().is_some_and(char::is_ascii_digit);
+        match letter {
+            '0' if !in_number && goes_on => {}
+            '-' => plain.push('_'),
+            letter => plain.extend(letter.to_lowercase()),
+        }
+    }
+    plain
 }
 
 /// `did you mean `x`?` if something is near, else the list of what is known.
@@ -119,6 +130,7 @@ mod tests {
     fn a_letter_too_many_is_found() {
         assert_eq!(nearest("macs", ["mac", "ip"]), Some("mac"));
         assert_eq!(nearest("adress", ["address", "ip"]), Some("address"));
+        assert_eq!(nearest("kvm7", ["kvm17", "kvm07"]), Some("kvm07"));
         assert_eq!(nearest("on-failure", ["on_failure"]), Some("on_failure"));
     }
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +81,16 @@ pub struct Journal {
     clock: LeaseClock,
     leases: Arc<Mutex<LeaseTable>>,
     ended: CancellationToken,
+    health: Arc<Mutex<Health>>,
+}
+
+/// How its writer fares.
+#[derive(Debug, Default)]
+struct Health {
+    /// What failed last; nothing once something was written again.
+    failing: Option<String>,
+    /// Since when it has waited for the disk.
+    writing_since: Option<Instant>,
 }
 
 /// Changes on their way to the disk.
@@ -99,6 +109,7 @@ impl Journal {
     fn open_at(state: &Path, reading: Reading) -> Result<Self, JournalError> {
         let writer = writer::open(state.join("leases.jsonl"), reading)?;
         let clock = writer.clock();
+        let health = writer.health();
         let leases = Arc::new(Mutex::new(writer.table()));
         let shared = leases.clone();
         let (jobs, queue) = sync_channel(QUEUE);
@@ -118,12 +129,26 @@ impl Journal {
             clock,
             leases,
             ended,
+            health,
         })
     }
 
     /// Returns when its writer has ended, which it does by a fault of ours alone: nothing is taken any more.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
+    }
+
+    /// Why no lease is given now, and what to do; nothing while they can be written.
+    pub fn unwritten(&self) -> Option<String> {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let stuck = health.writing_since.map(|since| since.elapsed());
+        let stuck = stuck.filter(|waited| *waited >= PATIENCE);
+        let stuck =
+            stuck.map(|waited| format!("the disk has not answered for {} s", waited.as_secs()));
+        let why = stuck.or_else(|| health.failing.clone())?;
+        Some(format!(
+            "no lease is given, none can be written: {why}; make room on the disk of the state directory, or look at it"
+        ))
     }
 
     /// The clock by which its leases run out.

@@ -389,6 +389,10 @@ fn a_wall_clock_that_jumped_changes_no_lease() {
     }
 }
 
+fn health(writer: &writer::Writer) -> Option<String> {
+    writer.health().lock().unwrap().failing.clone()
+}
+
 /// A file system without room: a tmpfs of 64 KiB in a mount namespace of this thread's own.
 #[test]
 fn a_full_disk_withholds_the_ack_until_there_is_room() {
@@ -419,6 +423,9 @@ fn a_full_disk_withholds_the_ack_until_there_is_room() {
     assert!(refused > 100, "{refused}");
     assert_eq!(on_disk(dir.path()), acknowledged, "while it is full");
     std::fs::remove_file(&ballast).unwrap();
+    assert!(health(&writer).is_some_and(|why| why.contains("No space left")));
+    writer.probe();
+    assert_eq!(health(&writer), None, "nobody asked");
     writer.commit(&[bind(700, 100)]).unwrap();
     acknowledged.push(Ipv4Addr::new(10, 0, 2, 188));
     assert_eq!(on_disk(dir.path()), acknowledged, "after room was made");

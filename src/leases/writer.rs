@@ -3,15 +3,15 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::clock::LeaseClock;
 use super::file::{self, Torn};
-use super::{Job, JournalError};
+use super::{Health, Job, JournalError};
 use crate::policy::lease::{LeaseChange, LeaseTable};
 
 /// Changes per sync, about.
@@ -22,6 +22,9 @@ const REWRITE_AT: u64 = 4 << 20;
 const MARK_EVERY: Duration = Duration::from_secs(60);
 /// A file that failed is replaced at most so often.
 const MEND_EVERY: Duration = Duration::from_millis(200);
+
+/// How often a disk that failed is tried, whether somebody asks for a lease or not.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// The file, and the table as it says.
 #[derive(Debug)]
@@ -39,6 +42,7 @@ pub(super) struct Writer {
     pub(super) mend_every: Duration,
     mended: Option<Instant>,
     failing_since: Option<Instant>,
+    health: Arc<Mutex<Health>>,
 }
 
 impl Writer {
@@ -56,6 +60,7 @@ impl Writer {
             mend_every: MEND_EVERY,
             mended: None,
             failing_since: None,
+            health: Arc::default(),
         }
     }
 
@@ -63,7 +68,15 @@ impl Writer {
     /// into the table of those who decide before they hear of it: two who are told one after
     /// the other may wake in any order.
     pub(super) fn run(mut self, queue: &Receiver<Job>, shared: &Mutex<LeaseTable>) {
-        while let Ok(first) = queue.recv() {
+        loop {
+            let first = match queue.recv_timeout(PROBE_EVERY) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.probe();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let mut size = first.changes.len();
             let mut group = vec![first];
             while size < GROUP
@@ -90,7 +103,9 @@ impl Writer {
 
     /// Makes the changes durable, or leaves the journal as it was.
     pub(super) fn commit(&mut self, changes: &[LeaseChange]) -> io::Result<()> {
+        self.note(|health| health.writing_since = Some(Instant::now()));
         let done = self.open().and_then(|()| self.append(changes));
+        self.note(|health| health.writing_since = None);
         match &done {
             Ok(()) => {
                 self.mended = None;
@@ -102,6 +117,19 @@ impl Writer {
             Err(error) => self.fails(error),
         }
         done
+    }
+
+    /// Where it failed, whether it does still: nobody may ask for a lease as long as it is said that none is given.
+    pub(super) fn probe(&mut self) {
+        if self.failing_since.is_some() {
+            // What is appended to nothing is a mark of the clock.
+            self.marked = Timestamp::MIN;
+            let _ = self.commit(&[]);
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Health)) {
+        change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Opens the file by writing it anew, where it is not open.
@@ -182,6 +210,12 @@ impl Writer {
 
     /// Said once, not for every change that is refused.
     fn fails(&mut self, error: &io::Error) {
+        let why = format!(
+            "cannot write the lease journal {}: {error}",
+            self.path.display()
+        );
+        // What keeps it from being opened again at once is no news.
+        self.note(|health| _ = health.failing.get_or_insert(why));
         if self.failing_since.is_none() {
             self.failing_since = Some(Instant::now());
             tracing::error!(
@@ -193,6 +227,7 @@ impl Writer {
 
     fn works_again(&mut self) {
         if let Some(since) = self.failing_since.take() {
+            self.note(|health| health.failing = None);
             tracing::info!(
                 "the lease journal {} works again after {} s",
                 self.path.display(),
@@ -242,6 +277,11 @@ impl Writer {
     /// A copy of the table, for those who decide.
     pub(super) fn table(&self) -> LeaseTable {
         self.table.clone()
+    }
+
+    /// How it fares, for those who are asked.
+    pub(super) fn health(&self) -> Arc<Mutex<Health>> {
+        self.health.clone()
     }
 
     /// The clock of its leases.

@@ -45,7 +45,7 @@ use crate::scribe::Scribe;
 use crate::timeline::Timeline;
 
 pub use on_link::Neighbours;
-pub use reload::ReloadState;
+pub use reload::{NOT_SERVED, ReloadState};
 pub use snapshot::{Paths, RootImage, Snapshot};
 pub(crate) use tls::RENEW;
 pub use tls::Tls;

@@ -5,6 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+/// What a refused edit means, wherever it is told.
+pub const NOT_SERVED: &str = "the last edit of the inventory is not served; the one before it is";
+
 /// Why the last edit is not served, if it is not: shown until it is mended.
 #[derive(Debug)]
 pub struct ReloadState {

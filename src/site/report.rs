@@ -391,8 +391,9 @@ fn since(attempt: Option<&Attempt>, current: &BootEvent) -> Timestamp {
     attempt.map_or(first.at, |attempt| attempt.time_of(first))
 }
 
-/// What two machines with one MAC look like.
-pub(super) const DOUBLE: &str = "another machine reports in its name: two with one MAC?";
+/// What two machines with one MAC look like, and whoever has taken the host's address.
+pub(super) const DOUBLE: &str =
+    "reports in its name are refused again and again: perhaps two machines have its MAC";
 
 fn note(standing: Standing, machine: &Machine, now: Timestamp) -> String {
     let attempt = machine.attempt();
@@ -416,7 +417,7 @@ fn note(standing: Standing, machine: &Machine, now: Timestamp) -> String {
         }
         Standing::Failed => format!("{hint}{}", event.message),
         _ if attempt.is_doubled(now) => {
-            format!("{DOUBLE}; {}", event.message)
+            format!("{}; {DOUBLE}", event.message)
         }
         Standing::Running => refused(attempt, event).unwrap_or(event).message.clone(),
         _ => event.message.clone(),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Site, report};
-use crate::inventory::model::{Host, MacAddr};
+use crate::inventory::model::{Host, MacAddr, Network};
 use crate::policy::enrol::awaits;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::{Hint, hints};
@@ -107,13 +107,27 @@ pub fn why(site: &Site, id: &MachineId, words: &Words, now: Timestamp) -> Option
     }
     let machine = known.unwrap_or_default();
     let status = report::machine_status(&id.0, &machine, now);
-    let (cause, next) = match (id.unlisted_mac(), host) {
+    let (mut cause, mut next) = match (id.unlisted_mac(), host) {
         (Some(mac), None) => stranger(site, &machine, mac, now),
         _ => reason(site, host.map(AsRef::as_ref), &machine, now),
     };
+    if machine
+        .attempt()
+        .is_some_and(|attempt| attempt.is_doubled(now))
+    {
+        // Whoever has its address can cause that: beside what is, not in its place.
+        cause = format!("{cause}; {}", report::DOUBLE);
+        next.push("look for a second machine with its MAC (a copied virtual machine, a NIC that was moved): then the switch shows it on two ports; else somebody else has its address, and `log --all` of it shows what came".to_owned());
+    }
     let hints = words.hints(&machine);
     let known = hints.iter().rev().map(|hint| hint.next.clone());
-    let ours = ours(site, &status.state);
+    let network = match (id.unlisted_mac(), host) {
+        (_, Some(host)) => Some(&host.network),
+        (Some(mac), None) => (site.discovery.network_of(mac))
+            .and_then(|network| snapshot.inventory.networks.get(&network)),
+        (None, None) => None,
+    };
+    let ours = ours(site, network.map(AsRef::as_ref), &status.state);
     Some(Why {
         schema: SCHEMA,
         host: id.0.clone(),
@@ -130,14 +144,13 @@ pub fn why(site: &Site, id: &MachineId, words: &Words, now: Timestamp) -> Option
 }
 
 /// What is wrong with the daemon itself comes first: then the host is not to blame.
-fn ours(site: &Site, state: &str) -> Vec<String> {
+fn ours(site: &Site, network: Option<&Network>, state: &str) -> Vec<String> {
     let waits = [Standing::Unseen, Standing::Refused, Standing::Stalled];
     if waits.iter().all(|one| one.name() != state) {
         return Vec::new();
     }
-    let troubles = site.troubles().into_iter();
-    let stopped = troubles.filter(|trouble| trouble.part.stops_boots());
-    stopped.map(|trouble| trouble.message).collect()
+    let troubles = site.troubles_on(network).into_iter();
+    troubles.map(|trouble| trouble.message).collect()
 }
 
 fn last_words(machine: &Machine) -> Vec<Said> {
@@ -242,12 +255,6 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
     let likely = stuck(machine, now).unwrap_or_else(|| stall(attempt, event));
     let waited = now.as_second() - event.at.as_second();
     match standing {
-        _ if attempt.is_doubled(now) => (
-            report::DOUBLE.to_owned(),
-            vec![
-                "look for a second machine with its MAC (a copied virtual machine, a NIC that was moved): the switch shows it on two ports".to_owned(),
-            ],
-        ),
         Standing::Done => ("nothing is wrong: it has joined".to_owned(), Vec::new()),
         Standing::Away => (
             "it runs what does not report: its local disk, or a kernel alone".to_owned(),
@@ -490,12 +497,19 @@ mod tests {
         joined.evidence = Evidence::Reported;
         site.timeline.record(joined);
         for second in 10..13 {
-            assert_eq!(told(&site, "kvm01", "", second).state, "done");
+            let before = told(&site, "kvm01", "", second);
+            assert_eq!(before.state, "done");
+            assert_eq!(before.cause, "nothing is wrong: it has joined");
             let strange = event("kvm01", second, Stage::Early, StageState::Ignored);
             site.timeline.record(strange);
         }
         let doubled = told(&site, "kvm01", "", 14);
-        assert_eq!(doubled.cause, report::DOUBLE);
+        assert_eq!(doubled.state, "done");
+        let cause = format!("nothing is wrong: it has joined; {}", report::DOUBLE);
+        assert_eq!(doubled.cause, cause);
+        let machine = site.timeline.machine(&MachineId("kvm01".into())).unwrap();
+        let note = report::machine_status("kvm01", &machine, at(14)).note;
+        assert_eq!(note, format!("joined of kvm01; {}", report::DOUBLE));
         assert!(
             doubled.next[0].contains("on two ports"),
             "{:?}",

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{BOOT_INTERFACE, Namespace, Process, Site, output, until};
-use crate::{ok, site};
+use crate::lab::{BOOT_INTERFACE, Lab, Namespace, Process, Site, output, until};
+use crate::{fake, ok, site};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -62,6 +62,55 @@ fn an_interface_that_fails_is_said_wherever_an_operator_looks() {
     let status = said(&site, "status", &[]);
     assert!(status.contains("then restart the daemon"), "{status}");
 }
+
+/// As a cable to a server that is off, and libvirt's bridge before its first guest.
+#[test]
+fn an_interface_that_never_had_a_carrier_is_no_trouble_of_the_others() {
+    let Some(lab) = Lab::for_test("spare") else {
+        return;
+    };
+    for args in [
+        "link add spare0 type veth peer name unplugged",
+        "address add 10.66.0.1/24 dev spare0",
+        "link set spare0 up",
+    ] {
+        ok(lab.appliance().ip(&args.split(' ').collect::<Vec<_>>()));
+    }
+    let data = ok(fake::data_dir(lab.dir()));
+    let logs = lab.dir().join("logs");
+    let mut site = ok(Site::start_everywhere(lab, SPARE, &data, &logs));
+    let idle = "interface spare0 has had no carrier since the start, and nobody is served on it";
+    ok(site.daemon.wait_for(idle, PATIENCE));
+    let ready = get(&site, "/readyz");
+    assert!(
+        ready.starts_with(&format!("ready\nspare: {idle}")),
+        "{ready}"
+    );
+    assert!(said(&site, "status", &[]).starts_with(idle));
+    let metrics = get(&site, "/metrics");
+    assert!(metrics.contains("bridgehead_troubles{part=\"spare\"} 1"));
+    assert!(!said(&site, "why", &["near"]).contains("spare0"));
+    let of_it = said(&site, "why", &["far"]);
+    assert!(of_it.contains(&format!("  1. {idle}")), "{of_it}");
+    // It alone is left: then nobody boots.
+    link(&site, &format!("set {BOOT_INTERFACE} down"));
+    ok(site.daemon.wait_for("boot0 is down", PATIENCE));
+    let both = || Ok((!get(&site, "/readyz").contains("spare: ")).then_some(()));
+    ok(until("no interface that serves", PATIENCE, both, || {
+        get(&site, "/readyz")
+    }));
+}
+
+const SPARE: &str = "
+networks:
+  boot: {subnet: 10.77.0.0/24}
+  spare: {subnet: 10.66.0.0/24}
+profiles:
+  kvm: {kernel: debian, initrd: default, root: {nfs: /roots/kvm-host}}
+hosts:
+  near: {mac: \"52:54:00:00:00:01\", ip: 10.77.0.11, profile: kvm}
+  far: {mac: \"52:54:00:00:00:02\", ip: 10.66.0.11, profile: kvm}
+";
 
 fn rogue(site: &Site) -> (Namespace, Process) {
     let namespace = ok(site.lab.client("rogue", "52:54:00:00:04:01"));

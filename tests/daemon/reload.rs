@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::broken::get;
 use crate::clients::{Program, lease};
 use crate::fake::INVENTORY;
 use crate::host_files::{Booting, KVM01};
@@ -160,12 +161,25 @@ fn a_refused_edit_that_is_undone_is_no_longer_told() {
     std::fs::rename(&site.inventory, &backup).unwrap();
     ok(site.edit(&with_kvm44("10.78.0.44")));
     ok(site.daemon.wait_for("reload refused", patience));
+    let words = "the last edit of the inventory is not served; the one before it is";
+    let verb = |args: &[&str]| {
+        let done = ok(site.daemon.verb(args[0], &args[1..]));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    for told in [
+        verb(&["status"]),
+        verb(&["why", "kvm01"]),
+        get(&site, "/readyz"),
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(get(&site, "/").contains(&words[1..]));
     std::fs::rename(&backup, &site.inventory).unwrap();
     ok(site
         .daemon
         .wait_for("the refused edit was undone", patience));
     let status = format!("{:?}", ok(site.daemon.verb("status", &[])));
-    assert!(!status.contains("NOT served"), "{status}");
+    assert!(!status.contains("is not served"), "{status}");
 }
 
 /// The firmware's DISCOVER, as the first thing of a boot.

@@ -8,6 +8,7 @@ use super::super::{Failure, print, print_json};
 use super::{File, load};
 use crate::inventory::model::{Inventory, Origin, Value};
 use crate::inventory::suggest::did_you_mean;
+use crate::policy::enrol::awaits;
 
 /// Arguments of `hosts show`.
 #[derive(Debug, Args)]
@@ -42,7 +43,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             values,
         });
     }
-    print(&text(&values))
+    let awaits = host
+        .waits_for_hardware()
+        .then(|| format!("{}\n", awaits(host)));
+    print(&(text(&values) + &awaits.unwrap_or_default()))
 }
 
 /// No such host, and which one may be meant.

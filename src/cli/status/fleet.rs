@@ -2,6 +2,7 @@
 
 use super::super::screen::{self, Row};
 use crate::policy::progress::Standing;
+use crate::site::NOT_SERVED;
 use crate::site::report::{FleetStatus, MachineStatus, Transfers};
 use crate::span::span;
 
@@ -54,9 +55,7 @@ fn row(machine: &MachineStatus) -> Row {
 fn beside(fleet: &FleetStatus) -> String {
     let mut text = String::new();
     if let Some(why) = &fleet.refused_edit {
-        text += &format!(
-            "\nThe last edit of the inventory is NOT served; the one before it is:\n{why}\n"
-        );
+        text += &format!("\n{NOT_SERVED}:\n{why}\n");
     }
     if fleet.transfers.waiting > 0 {
         let Transfers { running, waiting } = fleet.transfers;
@@ -148,10 +147,7 @@ mod tests {
         let fleet = FleetStatus {
             hosts,
             unknown: vec![machine("mac-525400000009", "running", "gave 10.77.0.163")],
-            troubles: vec![Trouble {
-                part: Part::Interface,
-                message: message.into(),
-            }],
+            troubles: vec![Trouble::of(Part::Interface, message.into())],
             ..FleetStatus::default()
         };
         insta::assert_snapshot!(text(&fleet, Some(72)));
