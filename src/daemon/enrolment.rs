@@ -11,13 +11,17 @@ use tokio_util::sync::CancellationToken;
 use crate::inventory::model::{Host, MacAddr, Network};
 use crate::metrics::EnrolResult;
 use crate::policy::discovered::Discovered;
-use crate::policy::enrol::{Decision, Enrol, Evidence, claim};
+use crate::policy::enrol::{Asked, Decision, Enrol, is_hearsay};
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::scribe::{Edit, Refusal};
 use crate::site::Site;
+use crate::site::enrol::Holders;
+use crate::site::own::of_machine;
 
 /// How soon an edit is served: ten thousand hosts take some seconds.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
+/// Hosts that are asked for one machine at a time.
+const MOST_ASKED: usize = 64;
 const LOOK: Duration = Duration::from_millis(50);
 /// A host that runs takes or refuses a connection within.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(2);
@@ -44,12 +48,13 @@ async fn look_at(site: &Site, machine: &Discovered) {
     if inventory.by_mac.contains_key(&machine.mac) || !unknown.policy.enrols() {
         return site.enrolment.done(machine.mac);
     }
-    if let Ok(claim) = claim(inventory, machine)
-        && claim.replaces.is_some()
-    {
-        look_for_life(site, machine.mac, &claim).await;
-    }
-    match site.verdict(machine, Timestamp::now()) {
+    look_for_life(site, machine).await;
+    let now = Timestamp::now();
+    match site.verdict(machine, now) {
+        // It took long: its turn comes again.
+        Decision::Enrol(enrol) if !site.enrolment.is_fresh(&enrol.host, now) => {
+            site.enrolment.consider(machine.mac);
+        }
         Decision::Enrol(enrol) => enlist(site, machine.mac, &enrol).await,
         Decision::Wait(because) => {
             let words = format!("waits: {because}");
@@ -60,49 +65,80 @@ async fn look_at(site: &Site, machine: &Discovered) {
     }
 }
 
-/// Whether somebody has the address of the host that a machine would replace.
-async fn look_for_life(site: &Site, mac: MacAddr, claim: &Enrol) {
-    let host = &claim.host;
-    if matches!(claim.because, Evidence::Serial(_)) {
-        site.enrolment.claims(mac, host, Timestamp::now());
-    }
-    if answers(site, host, mac).await {
-        site.enrolment.answered(host, Timestamp::now());
-    }
-}
-
-async fn answers(site: &Site, host: &Host, claimant: MacAddr) -> bool {
-    let home = host.home.address.addr();
-    let elsewhere = (home != *host.ip).then_some((home, &host.home.network));
-    for (address, network) in [(*host.ip, &host.network)].into_iter().chain(elsewhere) {
-        let lives = match on_link(site, network) {
-            true => {
-                let holder = site.enrolment.who_has(address).await;
-                holder.is_some_and(|holder| holder != claimant)
-            }
-            false => connects(address).await,
+/// Asks whether the host lives that a machine would be; where that is the next free one, and lives, also the one after.
+async fn look_for_life(site: &Site, machine: &Discovered) {
+    for _ in 0..MOST_ASKED {
+        let now = Timestamp::now();
+        let Ok(claim) = site.claim(machine, now) else {
+            return;
         };
-        if lives {
-            return true;
+        let host = &claim.host;
+        if claim.replaces.is_some() && is_hearsay(machine, &claim.because) {
+            site.enrolment.claims(machine.mac, host, now);
         }
+        if site.enrolment.is_fresh(host, now) {
+            return;
+        }
+        let found = holders(site, host).await;
+        let now = Timestamp::now();
+        site.enrolment.looked(host, machine.mac, &found, now);
     }
-    false
 }
 
-fn on_link(site: &Site, network: &Network) -> bool {
-    let own = site.own();
-    own.all
-        .iter()
-        .any(|address| network.subnet.contains(address))
+/// Who has the addresses of a host: that of its boot, and that which it lives at.
+async fn holders(site: &Site, host: &Host) -> Holders {
+    let home = host.home.address.addr();
+    if site.enrolment.has_root(*host.ip) || site.enrolment.has_root(home) {
+        return Holders::Mounted;
+    }
+    let here = holder(site, *host.ip, &host.network);
+    if home == *host.ip {
+        return here.await;
+    }
+    let (here, home) = tokio::join!(here, holder(site, home, &host.home.network));
+    both(here, home)
+}
+
+/// What answers goes before what can't be told, and that before silence.
+fn both(one: Holders, other: Holders) -> Holders {
+    use Holders::{Mounted, Nobody, Somebody, Stations};
+    match (one, other) {
+        (Stations(one), Stations(other)) => Stations([one, other].concat()),
+        (found @ (Stations(_) | Somebody | Mounted), _)
+        | (_, found @ (Stations(_) | Somebody | Mounted)) => found,
+        (Nobody(Asked::Silent), other) => other,
+        (one @ Nobody(Asked::Unknown), _) | (one, Nobody(Asked::Silent)) => one,
+        (Nobody(Asked::Mute), other) => other,
+    }
+}
+
+async fn holder(site: &Site, address: Ipv4Addr, network: &Network) -> Holders {
+    match site.enrolment.who_has(&links(network), address).await {
+        Some(found) => found,
+        None => connects(address).await,
+    }
+}
+
+/// The interfaces that have an address of a network.
+fn links(network: &Network) -> Vec<String> {
+    // Where the system does not say, nobody is asked by ARP.
+    let own = of_machine().unwrap_or_default().into_iter();
+    let there = own.filter(|(_, address)| network.subnet.contains(address));
+    // An address may have a label, as `eno2:1`.
+    let plain = |(name, _): (String, _)| Some(name.split(':').next()?.to_owned());
+    there.filter_map(plain).collect()
 }
 
 /// Behind a router no ARP tells.
-async fn connects(address: Ipv4Addr) -> bool {
+async fn connects(address: Ipv4Addr) -> Holders {
     let connect = TcpStream::connect((address, PORT));
     match tokio::time::timeout(CONNECTS_WITHIN, connect).await {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
-        Err(_) => false,
+        Ok(Ok(_)) => Holders::Somebody,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Holders::Somebody
+        }
+        // Many hosts drop what they don't take.
+        Ok(Err(_)) | Err(_) => Holders::Nobody(Asked::Mute),
     }
 }
 

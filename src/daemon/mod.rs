@@ -258,6 +258,7 @@ async fn start(
         let server = server
             .allow(nfs::reserved_port)
             .counting(app.site.metrics.nfs.clone());
+        app.site.enrolment.roots(server.connected());
         services.spawn("NFS", server.serve(shutdown.clone()));
     }
     let desk = syslog::Desk::new(app.site.clone(), app.consoles.clone());

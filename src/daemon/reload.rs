@@ -16,7 +16,7 @@ use super::roots::Roots;
 use super::state;
 use crate::assets::Fingerprint;
 use crate::http::App;
-use crate::inventory::model::Inventory;
+use crate::inventory::model::{Host, Inventory};
 use crate::inventory::outline::Changes;
 use crate::site::{Paths, Snapshot};
 
@@ -139,6 +139,9 @@ impl Reloader {
             return false;
         }
         own::warn(&snapshot.inventory);
+        if let Some(lost) = lost_macs(&self.app.site.snapshot().inventory, &snapshot.inventory) {
+            tracing::warn!("{lost}");
+        }
         let changes = self.changes(snapshot.clone()).await;
         self.app.site.replace(snapshot, &changes);
         self.app.reload.accept();
@@ -191,6 +194,41 @@ impl Reloader {
         self.roots = Some(roots);
         outcome.map_err(|why| format!("a root can't be exported: {why}"))
     }
+}
+
+/// The hosts told of whose MAC is gone.
+const MOST_LOST: usize = 10;
+
+/// In words, which hosts had a MAC and have none: enrolment wrote it, maybe, and the file came from elsewhere since.
+fn lost_macs(old: &Inventory, new: &Inventory) -> Option<String> {
+    let lost = |host: &&Arc<Host>| {
+        let before = old.hosts.get(&host.name);
+        host.macs.is_empty() && before.is_some_and(|before| !before.macs.is_empty())
+    };
+    let mut names: Vec<_> = new
+        .hosts
+        .values()
+        .filter(lost)
+        .map(|host| &host.name)
+        .collect();
+    names.sort();
+    let words = |name: &&String| {
+        let mac = old.hosts.get(*name)?.first_mac()?;
+        Some(format!("{name} ({mac})"))
+    };
+    let told: Vec<_> = names.iter().take(MOST_LOST).filter_map(words).collect();
+    let more = names.len().saturating_sub(MOST_LOST);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    (!told.is_empty()).then(|| {
+        format!(
+            "{}{more} lost its `mac` by this edit, and waits for hardware now: another machine may become it once it is silent. Did the file come from a copy that lacks what was written here since? Write it back, `bridgehead hosts set NAME mac=…`",
+            told.join(", ")
+        )
+    })
 }
 
 /// Sockets stay where they are until a restart, and hosts have their root by them.

@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -120,6 +122,17 @@ pub async fn serve(socket: Socket, site: Arc<Site>, shutdown: CancellationToken)
     let _ = tokio::time::timeout(Duration::from_secs(2), permits.acquire_many(all)).await;
 }
 
+/// Whether an interface can be heard on its link.
+fn has_carrier(interface: &str) -> bool {
+    let Ok(mut all) = getifaddrs() else {
+        return false;
+    };
+    all.any(|link| {
+        let running = link.flags.contains(InterfaceFlags::IFF_RUNNING);
+        link.interface_name == interface && running
+    })
+}
+
 impl Desk {
     /// Hears ARP, and looks for other servers, as long as the interface is served.
     async fn look_around(self: Arc<Self>, shutdown: CancellationToken) {
@@ -130,15 +143,16 @@ impl Desk {
             }
         };
         let answer = async {
-            let mut questions = self.site.enrolment.link();
-            while let (Some(question), Some(prober)) = (questions.recv().await, &self.prober) {
-                let found = prober.probe(question.address, self.now()).await;
-                let holder = match found {
-                    Found::Taken(mac) => Some(mac),
-                    Found::Free | Found::Skipped => None,
+            let name = &self.socket.interface.name;
+            let mut questions = self.site.enrolment.link(name);
+            while let Some(question) = questions.recv().await {
+                let stations = match &self.prober {
+                    // What is sent on a link without carrier is lost without a word.
+                    Some(prober) if has_carrier(name) => prober.stations(question.address).await,
+                    _ => None,
                 };
                 // Who asked may have gone.
-                let _ = question.answer.send(holder);
+                let _ = question.answer.send(stations);
             }
             std::future::pending::<()>().await;
         };

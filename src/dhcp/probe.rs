@@ -28,6 +28,8 @@ const WAIT: Duration = Duration::from_millis(150);
 const AT_ONCE: usize = 64;
 /// How long an address counts as known: since its lease ended, or since it was probed.
 const KNOWN: Duration = Duration::from_secs(3600);
+/// Stations that are told of for one address.
+const STATIONS: usize = 8;
 /// Results that are remembered.
 const REMEMBERED: usize = 1 << 16;
 
@@ -47,7 +49,7 @@ pub(super) enum Found {
 pub(super) struct Prober {
     socket: PacketSocket,
     mac: MacAddr,
-    asked: Mutex<HashMap<Ipv4Addr, watch::Sender<Option<MacAddr>>>>,
+    asked: Mutex<HashMap<Ipv4Addr, watch::Sender<Vec<MacAddr>>>>,
     proven: Mutex<HashMap<Ipv4Addr, Timestamp>>,
 }
 
@@ -76,7 +78,13 @@ impl Prober {
                     if let Some((address, mac)) = arp_sender(&buffer[..length.min(64)])
                         && let Some(asked) = lock(&self.asked).get(&address)
                     {
-                        asked.send_replace(Some(mac));
+                        asked.send_if_modified(|heard| {
+                            let new = heard.len() < STATIONS && !heard.contains(&mac);
+                            if new {
+                                heard.push(mac);
+                            }
+                            new
+                        });
                     }
                 }
                 // The link flaps.
@@ -121,8 +129,9 @@ impl Prober {
                 sent = false;
                 break;
             }
-            let heard = tokio::time::timeout(WAIT, answer.wait_for(Option::is_some)).await;
-            found = heard.ok().and_then(|heard| heard.ok().and_then(|mac| *mac));
+            let heard =
+                tokio::time::timeout(WAIT, answer.wait_for(|heard| !heard.is_empty())).await;
+            found = heard.ok().and_then(|heard| heard.ok()?.first().copied());
             if found.is_some() {
                 break;
             }
@@ -143,8 +152,25 @@ impl Prober {
         }
     }
 
+    /// Everybody who says that it has the address: whoever answers first may be the one who wants it. `None`: it could
+    /// not be asked.
+    pub(super) async fn stations(&self, address: Ipv4Addr) -> Option<Vec<MacAddr>> {
+        let (answer, first) = self.ask(address)?;
+        if !first {
+            return None;
+        }
+        let mut sent = true;
+        for _ in 0..PROBES {
+            sent &= self.socket.broadcast(&arp_probe(self.mac, address)).is_ok();
+            tokio::time::sleep(WAIT).await;
+        }
+        lock(&self.asked).remove(&address);
+        let heard = answer.borrow().clone();
+        (sent || !heard.is_empty()).then_some(heard)
+    }
+
     /// Where the answer will be, and whether nobody has asked yet. `None`: too many ask.
-    fn ask(&self, address: Ipv4Addr) -> Option<(watch::Receiver<Option<MacAddr>>, bool)> {
+    fn ask(&self, address: Ipv4Addr) -> Option<(watch::Receiver<Vec<MacAddr>>, bool)> {
         let mut asked = lock(&self.asked);
         if let Some(sender) = asked.get(&address) {
             return Some((sender.subscribe(), false));
@@ -152,7 +178,7 @@ impl Prober {
         if asked.len() >= AT_ONCE {
             return None;
         }
-        let (sender, answer) = watch::channel(None);
+        let (sender, answer) = watch::channel(Vec::new());
         asked.insert(address, sender);
         Some((answer, true))
     }

@@ -29,7 +29,7 @@ pub(super) struct Gate {
     pub(super) engine: SocketAddr,
     /// Goes with every call to the engine.
     pub(super) secret: [u8; 16],
-    pub(super) open: Mutex<Open>,
+    pub(super) open: Arc<Mutex<Open>>,
     pub(super) metrics: NfsMetrics,
 }
 
@@ -38,6 +38,18 @@ pub(super) struct Gate {
 pub(super) struct Open {
     by_address: HashMap<IpAddr, Held>,
     all: Held,
+}
+
+/// Tells who is connected, as long as it is.
+#[derive(Debug, Clone)]
+pub struct Connected(pub(super) Arc<Mutex<Open>>);
+
+impl Connected {
+    /// Whether an address holds a connection.
+    pub fn has(&self, address: IpAddr) -> bool {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.by_address.contains_key(&address)
+    }
 }
 
 /// The connections that a limit counts.
@@ -277,7 +289,7 @@ mod tests {
             limits: Limits::default(),
             engine: SocketAddr::from(([127, 0, 0, 1], 1)),
             secret: [0; 16],
-            open: Mutex::default(),
+            open: Arc::default(),
             metrics: NfsMetrics::default(),
         })
     }

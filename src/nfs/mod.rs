@@ -32,6 +32,7 @@ mod view;
 
 pub use event::{Event, Observer, Refusal, Scope};
 pub use exports::{Export, Exports};
+pub use gate::Connected;
 pub use scan::{ScanError, ScanErrors};
 pub use server::{BindError, Limits, Server, reserved_port};
 

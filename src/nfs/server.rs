@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nfs3_server::tcp::{NFSTcp, NFSTcpListener};
@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::connection;
 use super::event::{Event, Observer};
 use super::exports::Exports;
-use super::gate::{Allow, Full, Gate};
+use super::gate::{Allow, Connected, Full, Gate};
 use super::handle::GENERATION;
 use super::view::View;
 use crate::metrics::NfsMetrics;
@@ -138,7 +138,7 @@ impl Server {
             limits: Limits::default(),
             engine: SocketAddr::new(engine.get_listen_ip(), engine.get_listen_port()),
             secret,
-            open: Mutex::default(),
+            open: Arc::default(),
             metrics: NfsMetrics::default(),
         };
         Ok(Self {
@@ -168,6 +168,11 @@ impl Server {
     pub fn counting(mut self, metrics: NfsMetrics) -> Self {
         self.gate.metrics = metrics;
         self
+    }
+
+    /// Who is connected.
+    pub fn connected(&self) -> Connected {
+        Connected(Arc::clone(&self.gate.open))
     }
 
     /// The bound address; its port is the one given for port 0.

@@ -1,8 +1,9 @@
 //! Machines that become hosts by themselves: which host, and why not.
 //!
 //! Decided of a machine that waits at its loader, at the address that it was given: a bare DISCOVER can be forged by
-//! anybody. What a machine says of itself proves nothing either, so a host that has a machine loses it to nobody while
-//! there is any sign of that machine's life.
+//! anybody. What a machine says of itself proves nothing either, so a host loses its name to nobody while there is any
+//! sign of its machine's life, nor where it joined and can't be asked whether it lives: a host that runs is served
+//! nothing for weeks, and is silent then.
 
 mod by_hand;
 mod words;
@@ -21,8 +22,30 @@ pub use by_hand::{expected, mismatch};
 pub use words::{awaits, promise};
 
 /// So long must a host be silent until another machine takes its place, seconds: a server's firmware may take most of
-/// it, and a host that runs renews its lease within.
+/// it.
 pub const SILENCE_S: i64 = 600;
+
+/// What is known of the life of a host's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Its last sign; none: it was never heard of.
+    pub sign: Option<Sign>,
+    /// Whether it has joined.
+    pub joined: bool,
+    /// What came of asking for it.
+    pub asked: Asked,
+}
+
+/// What came of asking whether anybody has a host's addresses; an answer is a [`Sign`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Nobody on its link has them.
+    Silent,
+    /// Nobody answered, which says nothing: it is behind a router, or on a link that is not served.
+    Mute,
+    /// It was not asked, or could not be.
+    Unknown,
+}
 
 /// A sign of life of a host's machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +65,11 @@ pub enum SignKind {
     Lease,
     /// Somebody has its address.
     Answered,
+    /// It holds a connection for its root.
+    Mounted,
+    /// The machine that would be the host says by itself that it has the host's address, as one that hides the host's
+    /// own answers does.
+    Usurped,
     /// None: it may be restarting since another machine first claimed to be it.
     Claimed,
 }
@@ -122,10 +150,23 @@ pub enum Because {
     },
     /// Which of the host's MACs would go?
     SeveralMacs(String, Evidence),
-    /// The host has a machine, and that is alive.
+    /// Nobody could be asked whether the host's machine lives.
+    Unasked(String),
+    /// The host's machine has joined, and it can't be asked whether it lives.
+    Unproven {
+        /// The host.
+        host: String,
+        /// The machine that would be it.
+        mac: MacAddr,
+        /// What that says.
+        evidence: Evidence,
+    },
+    /// The host's machine is alive.
     Alive {
         /// The host.
         host: String,
+        /// Whether the host has a MAC.
+        listed: bool,
         /// How that is known.
         sign: Sign,
         /// What the other machine says.
@@ -138,27 +179,34 @@ pub enum Because {
 impl Because {
     /// Whether the operator should look: a machine says that it is a host that is alive.
     pub fn is_suspicious(&self) -> bool {
-        matches!(self, Self::Alive { .. })
+        matches!(self, Self::Alive { .. } | Self::Unproven { .. })
     }
 }
 
-/// What becomes of a machine now. `life` is the last sign of life of a host's machine; none: it was never heard of.
+/// What becomes of a machine now; `life` is what is known of that of a host's machine.
 pub fn decide(
     inventory: &Inventory,
     machine: &Discovered,
-    life: impl Fn(&Host) -> Option<Sign>,
+    life: impl Fn(&Host) -> Life,
     now: Timestamp,
 ) -> Decision {
-    let hindrance = |enrol: &Enrol| {
-        let near = near_miss(inventory, machine.mac, enrol, &life);
-        near.or_else(|| alive(enrol, &life, now))
+    let enrol = match claim(inventory, machine, &life, now) {
+        Err(because) => return Decision::Wait(because),
+        Ok(enrol) => enrol,
     };
-    match claim(inventory, machine) {
-        Err(because) => Decision::Wait(because),
-        Ok(enrol) => match hindrance(&enrol) {
-            Some(because) => Decision::Wait(because),
-            None => Decision::Enrol(enrol),
-        },
+    let near = || near_miss(inventory, machine.mac, &enrol, &life);
+    let lives = || {
+        hindrance(
+            &enrol.host,
+            machine.mac,
+            &enrol.because,
+            life(&enrol.host),
+            now,
+        )
+    };
+    match near().or_else(lives) {
+        Some(because) => Decision::Wait(because),
+        None => Decision::Enrol(enrol),
     }
 }
 
@@ -166,7 +214,12 @@ pub fn decide(
 ///
 /// # Errors
 /// None, and why.
-pub fn claim(inventory: &Inventory, machine: &Discovered) -> Result<Enrol, Because> {
+pub fn claim(
+    inventory: &Inventory,
+    machine: &Discovered,
+    life: impl Fn(&Host) -> Life,
+    now: Timestamp,
+) -> Result<Enrol, Because> {
     let name = machine.network.as_ref().ok_or(Because::NoNetwork)?;
     let network = inventory.networks.get(name).ok_or(Because::NoNetwork)?;
     let unknown = &network.unknown;
@@ -185,7 +238,7 @@ pub fn claim(inventory: &Inventory, machine: &Discovered) -> Result<Enrol, Becau
     let (host, because) = match unknown.policy {
         UnknownPolicy::BySerial => by_serial(inventory, machine)?,
         UnknownPolicy::ByPort => by_port(inventory, machine)?,
-        _ => next_free(inventory, name)?,
+        _ => next_free(inventory, name, machine.mac, life, now)?,
     };
     if host.network.name != *name {
         return Err(Because::Elsewhere {
@@ -212,49 +265,101 @@ fn near_miss(
     inventory: &Inventory,
     mac: MacAddr,
     enrol: &Enrol,
-    life: impl Fn(&Host) -> Option<Sign>,
+    life: impl Fn(&Host) -> Life,
 ) -> Option<Because> {
     if enrol.because != Evidence::NextFree {
         return None;
     }
     let awaited = |name: &str| {
         let host = inventory.hosts.get(name);
-        host.is_some_and(|host| life(host).is_none())
+        host.is_some_and(|host| life(host).sign.is_none())
     };
     let mut near = near_misses(mac, &inventory.by_mac).into_iter();
     let near = near.find(|near| awaited(&near.host))?;
     Some(Because::Near(near.to_string()))
 }
 
-fn alive(enrol: &Enrol, life: impl Fn(&Host) -> Option<Sign>, now: Timestamp) -> Option<Because> {
-    enrol.replaces?;
-    let sign = life(&enrol.host)?;
-    let lives = now.as_second() - sign.at.as_second() < SILENCE_S;
-    lives.then(|| Because::Alive {
-        host: enrol.host.name.clone(),
-        sign,
-        evidence: enrol.because.clone(),
-        now,
-    })
+/// Whether what makes a machine that host is its own word, or that of anybody on its wire, rather than a switch's.
+pub fn is_hearsay(machine: &Discovered, because: &Evidence) -> bool {
+    match because {
+        Evidence::NextFree => false,
+        Evidence::Serial(_) => true,
+        Evidence::Port(_) => machine.circuit_id.is_none(),
+    }
+}
+
+/// Whether a host's machine lives, or why that can't be told. It may have none by the file alone: a file that comes from
+/// elsewhere, or an editor that saves what it read long ago, loses the MACs that were written meanwhile.
+fn hindrance(
+    host: &Host,
+    claimant: MacAddr,
+    because: &Evidence,
+    life: Life,
+    now: Timestamp,
+) -> Option<Because> {
+    let lives = |sign: &Sign| now.as_second() - sign.at.as_second() < SILENCE_S;
+    if let Some(sign) = life.sign.filter(lives) {
+        return Some(Because::Alive {
+            host: host.name.clone(),
+            listed: !host.macs.is_empty(),
+            sign,
+            evidence: because.clone(),
+            now,
+        });
+    }
+    match life.asked {
+        Asked::Unknown => Some(Because::Unasked(host.name.clone())),
+        Asked::Mute if life.joined => Some(Because::Unproven {
+            host: host.name.clone(),
+            mac: claimant,
+            evidence: because.clone(),
+        }),
+        Asked::Mute | Asked::Silent => None,
+    }
 }
 
 type Found<'a> = (&'a Arc<Host>, Evidence);
 
-/// The first by rack, unit and name that has neither MAC, nor serial number, nor port.
-fn next_free<'a>(inventory: &'a Inventory, network: &str) -> Result<Found<'a>, Because> {
-    let host = free_host(inventory, network);
-    let host = host.ok_or_else(|| Because::NoFreeHost(network.to_owned()))?;
-    Ok((host, Evidence::NextFree))
+/// The first by rack, unit and name that has neither MAC, nor serial number, nor port, and no machine that lives.
+fn next_free<'a>(
+    inventory: &'a Inventory,
+    network: &'a str,
+    mac: MacAddr,
+    life: impl Fn(&Host) -> Life,
+    now: Timestamp,
+) -> Result<Found<'a>, Because> {
+    let mut first = None;
+    for host in free_hosts(inventory, network) {
+        match hindrance(host, mac, &Evidence::NextFree, life(host), now) {
+            // It is asked first.
+            None | Some(Because::Unasked(_)) => return Ok((host, Evidence::NextFree)),
+            Some(because) => first.get_or_insert(because),
+        };
+    }
+    Err(first.unwrap_or_else(|| Because::NoFreeHost(network.to_owned())))
 }
 
 /// The host that the next machine of a network becomes.
 pub fn free_host<'a>(inventory: &'a Inventory, network: &str) -> Option<&'a Arc<Host>> {
-    let waits = |host: &&Arc<Host>| {
+    free(inventory, network).min_by(|a, b| before(a, b))
+}
+
+/// Those that the next machines of a network become, one after the other.
+fn free_hosts<'a>(inventory: &'a Inventory, network: &str) -> Vec<&'a Arc<Host>> {
+    let mut hosts: Vec<_> = free(inventory, network).collect();
+    hosts.sort_by(|a, b| before(a, b));
+    hosts
+}
+
+fn free<'a, 'b>(
+    inventory: &'a Inventory,
+    network: &'b str,
+) -> impl Iterator<Item = &'a Arc<Host>> + use<'a, 'b> {
+    let waits = move |host: &&Arc<Host>| {
         let fits = host.is_filled_by(UnknownPolicy::NextFree);
         host.network.name == network && host.waits_for_hardware() && fits
     };
-    let hosts = inventory.hosts.values().filter(waits);
-    hosts.min_by(|a, b| before(a, b))
+    inventory.hosts.values().filter(waits)
 }
 
 /// By rack, unit and name; what has no place comes last.

@@ -1,7 +1,7 @@
 //! Machines that become hosts by themselves: whom to look at, what is known of the hosts that they would be, and what
 //! was said of it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,17 +11,22 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Site;
 use crate::inventory::model::{Host, MacAddr};
+use crate::nfs::Connected;
 use crate::policy::discovered::Discovered;
-use crate::policy::enrol::{Decision, Sign, SignKind, decide};
+use crate::policy::enrol::{
+    Asked, Because, Decision, Enrol, Life, SILENCE_S, Sign, SignKind, claim, decide,
+};
 use crate::policy::event::MachineId;
 use crate::policy::progress::Machine;
 
 /// Machines that are remembered at most; as many wait as are known.
-const MOST: usize = 512;
+const MOST: usize = 4096;
 /// Questions that wait on one link.
 const QUESTIONS: usize = 16;
 /// A link answers within; a probe is asked twice.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// What came of asking for a host is kept for so long, seconds: of several that claim to be it each asks every second.
+const KEPT_S: i64 = 5;
 /// A claim that was not heard for so long is a new one when it comes again, seconds: GRUB restarts the machine between.
 const CLAIM_RESTS_S: i64 = 300;
 
@@ -30,29 +35,63 @@ const CLAIM_RESTS_S: i64 = 300;
 pub struct Question {
     /// The address.
     pub address: Ipv4Addr,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<Option<MacAddr>>,
+    /// Where the answer goes: everybody who has it, or that it could not be asked.
+    pub answer: oneshot::Sender<Option<Vec<MacAddr>>>,
+}
+
+/// Who has the addresses of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holders {
+    /// These, by ARP.
+    Stations(Vec<MacAddr>),
+    /// Somebody who took or refused a connection.
+    Somebody,
+    /// Who has a connection for its root.
+    Mounted,
+    /// Nobody answered.
+    Nobody(Asked),
 }
 
 /// What is known for it.
 #[derive(Debug, Default)]
 pub struct Enrolment {
-    wanted: Mutex<BTreeSet<MacAddr>>,
+    wanted: Mutex<Wanted>,
     asked: Notify,
     memory: Mutex<Memory>,
-    links: Mutex<Vec<mpsc::Sender<Question>>>,
+    links: Mutex<Vec<(String, mpsc::Sender<Question>)>>,
+    roots: Mutex<Vec<Connected>>,
     /// The inventory's file was written: it need not be waited for that somebody looks.
     pub written: Notify,
 }
 
+/// Whom to look at, in the order in which they came.
+#[derive(Debug, Default)]
+struct Wanted {
+    queue: VecDeque<MacAddr>,
+    all: HashSet<MacAddr>,
+}
+
 #[derive(Debug, Default)]
 struct Memory {
-    /// When somebody had the address of a host, by its name.
-    answered: HashMap<String, Timestamp>,
-    /// Machines that say the serial number of a host which has another one.
-    claims: HashMap<MacAddr, Claim>,
+    /// What came of asking for a host, by its name.
+    looks: HashMap<String, Look>,
+    /// Machines that say that they are a host which has another MAC.
+    claims: Recent<Claim>,
     /// What was last said of each.
-    said: HashMap<MacAddr, String>,
+    said: Recent<String>,
+}
+
+#[derive(Debug)]
+struct Look {
+    at: Timestamp,
+    asked: Asked,
+    answered: Option<Answer>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    sign: Sign,
+    holder: Option<MacAddr>,
 }
 
 #[derive(Debug)]
@@ -60,6 +99,38 @@ struct Claim {
     host: String,
     since: Timestamp,
     last: Timestamp,
+}
+
+/// What is remembered of machines; beyond [`MOST`], what was noted longest ago goes.
+#[derive(Debug)]
+struct Recent<T> {
+    of: HashMap<MacAddr, (u64, T)>,
+    noted: u64,
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        let of = HashMap::new();
+        Self { of, noted: 0 }
+    }
+}
+
+impl<T> Recent<T> {
+    fn note(&mut self, mac: MacAddr, what: T) -> Option<T> {
+        if self.of.len() >= MOST && !self.of.contains_key(&mac) {
+            let oldest = self.of.iter().min_by_key(|(_, (noted, _))| *noted);
+            if let Some(oldest) = oldest.map(|(mac, _)| *mac) {
+                self.of.remove(&oldest);
+            }
+        }
+        self.noted += 1;
+        let before = self.of.insert(mac, (self.noted, what));
+        before.map(|(_, what)| what)
+    }
+
+    fn get(&self, mac: MacAddr) -> Option<&T> {
+        self.of.get(&mac).map(|(_, what)| what)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,8 +143,8 @@ impl Enrolment {
     pub fn consider(&self, mac: MacAddr) {
         let mut wanted = lock(&self.wanted);
         // Beyond, it asks again.
-        if wanted.len() < MOST {
-            wanted.insert(mac);
+        if wanted.all.len() < MOST && wanted.all.insert(mac) {
+            wanted.queue.push_back(mac);
             self.asked.notify_one();
         }
     }
@@ -81,86 +152,140 @@ impl Enrolment {
     /// The next machine to look at.
     pub async fn next(&self) -> MacAddr {
         loop {
-            let next = lock(&self.wanted).pop_first();
-            match next {
-                Some(mac) => return mac,
-                None => self.asked.notified().await,
+            if let Some(mac) = self.pop() {
+                return mac;
             }
+            self.asked.notified().await;
         }
     }
 
-    /// Questions for a link, from now on.
-    pub fn link(&self) -> mpsc::Receiver<Question> {
+    fn pop(&self) -> Option<MacAddr> {
+        let mut wanted = lock(&self.wanted);
+        let mac = wanted.queue.pop_front()?;
+        wanted.all.remove(&mac);
+        Some(mac)
+    }
+
+    /// Questions for the link of an interface, from now on.
+    pub fn link(&self, interface: &str) -> mpsc::Receiver<Question> {
         let (sender, questions) = mpsc::channel(QUESTIONS);
-        lock(&self.links).push(sender);
+        lock(&self.links).push((interface.to_owned(), sender));
         questions
     }
 
-    /// Who has an address on any link.
-    pub async fn who_has(&self, address: Ipv4Addr) -> Option<MacAddr> {
-        let links: Vec<_> = lock(&self.links).clone();
-        let ask = |link: &mpsc::Sender<Question>| {
+    /// Who has an address on the links of these interfaces; none if no such link is served.
+    pub async fn who_has(&self, interfaces: &[String], address: Ipv4Addr) -> Option<Holders> {
+        let mut links = lock(&self.links).clone();
+        links.retain(|(name, _)| interfaces.contains(name));
+        let ask = |(_, link): &(String, mpsc::Sender<Question>)| {
             let (answer, answered) = oneshot::channel();
             let question = Question { address, answer };
             link.try_send(question).ok().map(|()| answered)
         };
-        let asked: Vec<_> = links.iter().filter_map(ask).collect();
+        let asked: Vec<_> = links.iter().map(ask).collect();
+        if asked.is_empty() {
+            return None;
+        }
         let deadline = tokio::time::Instant::now() + ANSWERS_WITHIN;
+        let (mut stations, mut all) = (Vec::new(), true);
         for answered in asked {
-            let answer = tokio::time::timeout_at(deadline, answered).await;
-            if let Ok(Ok(Some(mac))) = answer {
-                return Some(mac);
+            let answer = match answered {
+                Some(answered) => tokio::time::timeout_at(deadline, answered).await.ok(),
+                None => None,
+            };
+            match answer.and_then(|answer| answer.ok().flatten()) {
+                Some(found) => stations.extend(found),
+                None => all = false,
             }
         }
-        None
+        Some(match (stations.is_empty(), all) {
+            (false, _) => Holders::Stations(stations),
+            (true, true) => Holders::Nobody(Asked::Silent),
+            (true, false) => Holders::Nobody(Asked::Unknown),
+        })
     }
 
-    /// Somebody has a host's address.
-    pub fn answered(&self, host: &Host, now: Timestamp) {
-        lock(&self.memory).answered.insert(host.name.clone(), now);
+    /// Who is connected for a root, from now on.
+    pub fn roots(&self, connected: Connected) {
+        lock(&self.roots).push(connected);
     }
 
-    /// A machine says the serial number of a host that has another one.
+    /// Whether an address holds a connection for its root.
+    pub fn has_root(&self, address: Ipv4Addr) -> bool {
+        let roots = lock(&self.roots);
+        roots.iter().any(|roots| roots.has(address.into()))
+    }
+
+    /// Whether it was asked a moment ago if a host lives.
+    pub fn is_fresh(&self, host: &Host, now: Timestamp) -> bool {
+        let memory = lock(&self.memory);
+        let look = memory.looks.get(&host.name);
+        // A clock that was set back proves nothing.
+        look.is_some_and(|look| (0..KEPT_S).contains(&(now.as_second() - look.at.as_second())))
+    }
+
+    /// Notes what came of asking for a host that this machine would be.
+    pub fn looked(&self, host: &Host, claimant: MacAddr, found: &Holders, now: Timestamp) {
+        let looks = &mut lock(&self.memory).looks;
+        if looks.len() >= MOST {
+            let recent = |at: Timestamp| now.as_second() - at.as_second() < SILENCE_S;
+            looks.retain(|_, look| recent(look.at));
+        }
+        let answer = |kind, holder| {
+            let sign = Sign { at: now, kind };
+            Some(Answer { sign, holder })
+        };
+        let (asked, answered) = match found {
+            Holders::Nobody(asked) => (*asked, None),
+            Holders::Stations(stations) => {
+                let other = stations.iter().find(|station| **station != claimant);
+                let holder = other.or(stations.first()).copied();
+                (Asked::Silent, answer(SignKind::Answered, holder))
+            }
+            Holders::Somebody => (Asked::Silent, answer(SignKind::Answered, None)),
+            Holders::Mounted => (Asked::Silent, answer(SignKind::Mounted, None)),
+        };
+        let before = looks.get(&host.name).and_then(|look| look.answered);
+        let (at, answered) = (now, answered.or(before));
+        let look = Look {
+            at,
+            asked,
+            answered,
+        };
+        looks.insert(host.name.clone(), look);
+    }
+
+    /// A machine says that it is a host which has another MAC.
     pub fn claims(&self, mac: MacAddr, host: &Host, now: Timestamp) {
         let claims = &mut lock(&self.memory).claims;
-        if claims.len() >= MOST && !claims.contains_key(&mac) {
-            claims.clear();
-        }
         let host = host.name.clone();
-        let goes_on = |known: &&mut Claim| {
+        let goes_on = |known: &&Claim| {
             known.host == host && now.as_second() - known.last.as_second() < CLAIM_RESTS_S
         };
-        match claims.get_mut(&mac).filter(goes_on) {
-            Some(known) => known.last = now,
-            None => {
-                let (since, last) = (now, now);
-                claims.insert(mac, Claim { host, since, last });
-            }
-        }
+        let known = claims.get(mac).filter(goes_on);
+        let (since, last) = (known.map_or(now, |known| known.since), now);
+        claims.note(mac, Claim { host, since, last });
     }
 
     /// Remembers what is said of a machine; false where that was said before.
     pub fn says(&self, mac: MacAddr, words: &str) -> bool {
         let said = &mut lock(&self.memory).said;
-        if said.len() >= MOST && !said.contains_key(&mac) {
-            said.clear();
-        }
         // Times in it go on.
         let same = |a: &str, b: &str| a.split('(').next() == b.split('(').next();
-        let before = said.insert(mac, words.to_owned());
+        let before = said.note(mac, words.to_owned());
         !before.is_some_and(|before| same(&before, words))
     }
 
     /// What was last said of a machine that is not listed.
     pub fn said(&self, mac: MacAddr) -> Option<String> {
-        lock(&self.memory).said.get(&mac).cloned()
+        lock(&self.memory).said.get(mac).cloned()
     }
 
     /// It is a host.
     pub fn done(&self, mac: MacAddr) {
         let mut memory = lock(&self.memory);
-        memory.said.remove(&mac);
-        memory.claims.remove(&mac);
+        memory.said.of.remove(&mac);
+        memory.claims.of.remove(&mac);
     }
 }
 
@@ -172,33 +297,59 @@ impl Site {
         decide(&snapshot.inventory, machine, life, now)
     }
 
-    /// The last sign of life of a host's machine; a machine that claims to be it counts from its claim on, as the host
+    /// The host that a machine would be, by what is known of the lives of hosts.
+    ///
+    /// # Errors
+    /// None, and why.
+    pub fn claim(&self, machine: &Discovered, now: Timestamp) -> Result<Enrol, Because> {
+        let snapshot = self.snapshot();
+        let life = |host: &Host| self.life(host, machine.mac, now);
+        claim(&snapshot.inventory, machine, life, now)
+    }
+
+    /// What is known of the life of a host's machine; one that claims to be it counts from its claim on, as the host
     /// may be restarting just then.
-    fn life(&self, host: &Host, claimant: MacAddr, now: Timestamp) -> Option<Sign> {
+    fn life(&self, host: &Host, claimant: MacAddr, now: Timestamp) -> Life {
         let sign = |kind| move |at| Sign { at, kind };
         let id = MachineId(host.name.clone());
-        let heard = self
-            .timeline
-            .read(|machines| last_event(machines.get(&id)?));
+        let (heard, joined) = self.timeline.read(|machines| {
+            let machine = machines.get(&id);
+            (machine.and_then(last_event), machine.is_some_and(joined))
+        });
         let holder = self.lease_holder(*host.ip);
-        let leased = holder.filter(|mac| host.has(*mac)).map(|_| now);
+        let own = |mac: &MacAddr| host.has(*mac) || (host.macs.is_empty() && *mac != claimant);
+        let leased = holder.filter(own).map(|_| now);
         let memory = lock(&self.enrolment.memory);
-        let answered = memory.answered.get(&host.name).copied();
-        let claim = memory.claims.get(&claimant);
+        let look = memory.looks.get(&host.name);
+        let answered = look.and_then(|look| look.answered);
+        let claim = memory.claims.get(claimant);
         let claimed = claim.filter(|claim| claim.host == host.name);
-        let own = [
+        let signs = [
             heard.map(sign(SignKind::Heard)),
-            answered.map(sign(SignKind::Answered)),
+            answered.map(|answer| match answer.holder == Some(claimant) {
+                true => sign(SignKind::Usurped)(answer.sign.at),
+                false => answer.sign,
+            }),
             leased.map(sign(SignKind::Lease)),
+            claimed.map(|claim| sign(SignKind::Claimed)(claim.since)),
         ];
-        let last = own.into_iter().flatten().max_by_key(|sign| sign.at)?;
-        let claimed = claimed.map(|claim| sign(SignKind::Claimed)(claim.since));
-        Some(
-            claimed
-                .filter(|claimed| claimed.at > last.at)
-                .unwrap_or(last),
-        )
+        Life {
+            sign: last_sign(signs),
+            joined,
+            asked: look.map_or(Asked::Unknown, |look| look.asked),
+        }
     }
+}
+
+/// Of several at one time the first that is no mere claim.
+fn last_sign(signs: [Option<Sign>; 4]) -> Option<Sign> {
+    let signs = signs.into_iter().flatten();
+    signs.reduce(|last, sign| if sign.at > last.at { sign } else { last })
+}
+
+fn joined(machine: &Machine) -> bool {
+    let mut attempts = machine.attempts.iter();
+    attempts.any(|attempt| attempt.joined.is_some())
 }
 
 /// Whatever it is: somebody used the host's name or address.
@@ -308,7 +459,12 @@ hosts:
             let mut known = vec![load(&path).unwrap().inventory];
             for (who, serial, age) in steps {
                 let stale = &known[known.len().saturating_sub(1 + age)];
-                let alive = |_: &Host| Some(Sign { at: at(0), kind: SignKind::Heard });
+                let alive = |host: &Host| Life {
+                    sign: (!host.macs.is_empty())
+                        .then_some(Sign { at: at(0), kind: SignKind::Heard }),
+                    joined: false,
+                    asked: Asked::Silent,
+                };
                 let decision = decide(stale, &machine(who, serial), alive, at(1));
                 let Decision::Enrol(enrol) = decision else { continue };
                 write(&path, mac(who), &enrol);
@@ -329,19 +485,20 @@ hosts:
         let site = testing::site(dir.path());
         let snapshot = site.snapshot();
         let host = snapshot.inventory.hosts.values().next().unwrap();
-        let life = |now| site.life(host, mac(1), at(now));
-        site.enrolment.claims(mac(1), host, at(1000));
-        assert_eq!(life(1000), None, "it was never heard of");
-        let id = MachineId(host.name.clone());
-        let (stage, state) = (Stage::Joined, StageState::Ok);
-        site.timeline
-            .record(BootEvent::sent(at(10), id, stage, state, String::new()));
+        let life = |now| site.life(host, mac(1), at(now)).sign;
         let claimed = |at| {
             Some(Sign {
                 at,
                 kind: SignKind::Claimed,
             })
         };
+        assert_eq!(life(999), None);
+        site.enrolment.claims(mac(1), host, at(1000));
+        assert_eq!(life(1000), claimed(at(1000)), "it was never heard of");
+        let id = MachineId(host.name.clone());
+        let (stage, state) = (Stage::Joined, StageState::Ok);
+        site.timeline
+            .record(BootEvent::sent(at(10), id, stage, state, String::new()));
         assert_eq!(life(1200), claimed(at(1000)));
         site.enrolment.claims(mac(1), host, at(1200));
         assert_eq!(life(1200), claimed(at(1000)), "it goes on");
@@ -352,10 +509,98 @@ hosts:
             claimed(at(1200 + CLAIM_RESTS_S)),
             "it is a new one"
         );
-        site.enrolment.answered(host, at(1700));
-        let kind = SignKind::Answered;
-        assert_eq!(life(1701), Some(Sign { at: at(1700), kind }));
-        assert_eq!(site.life(host, mac(2), at(1701)), life(1701));
+    }
+
+    #[test]
+    fn the_address_of_a_host_that_its_claimant_says_it_has_is_no_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let snapshot = site.snapshot();
+        let host = snapshot.inventory.hosts.values().next().unwrap();
+        let life = |claimant, now| site.life(host, mac(claimant), at(now));
+        assert_eq!(life(1, 0).asked, Asked::Unknown, "it was never asked");
+        let looked = |found: &Holders, now| site.enrolment.looked(host, mac(1), found, at(now));
+        let sign = |kind, second| {
+            Some(Sign {
+                at: at(second),
+                kind,
+            })
+        };
+        looked(&Holders::Stations(vec![mac(1)]), 1000);
+        assert_eq!(life(1, 1001).sign, sign(SignKind::Usurped, 1000));
+        assert_eq!(life(2, 1001).sign, sign(SignKind::Answered, 1000));
+        // Whoever was heard first.
+        looked(&Holders::Stations(vec![mac(1), mac(9)]), 1100);
+        assert_eq!(life(1, 1100).sign, sign(SignKind::Answered, 1100));
+        looked(&Holders::Mounted, 1200);
+        assert_eq!(life(1, 1200).sign, sign(SignKind::Mounted, 1200));
+        for (second, asked) in [(1300, Asked::Mute), (1310, Asked::Unknown)] {
+            looked(&Holders::Nobody(asked), second);
+            assert_eq!(life(1, second).asked, asked);
+            assert_eq!(life(1, second).sign, sign(SignKind::Mounted, 1200));
+        }
+        assert!(site.enrolment.is_fresh(host, at(1310 + KEPT_S - 1)));
+        assert!(!site.enrolment.is_fresh(host, at(1310 + KEPT_S)));
+        assert!(!site.enrolment.is_fresh(host, at(1309)));
+    }
+
+    #[tokio::test]
+    async fn a_link_that_cannot_ask_is_no_silence_and_every_answer_counts() {
+        let enrolment = std::sync::Arc::new(Enrolment::default());
+        let address = Ipv4Addr::new(10, 77, 0, 11);
+        let interfaces = ["eno1".to_owned(), "eno2".to_owned()];
+        let answers = |answers: [Option<Vec<MacAddr>>; 2]| {
+            let enrolment = enrolment.clone();
+            let interfaces = interfaces.clone();
+            lock(&enrolment.links).clear();
+            for (name, answer) in interfaces.iter().zip(answers) {
+                let mut questions = enrolment.link(name);
+                tokio::spawn(async move {
+                    let question = questions.recv().await.unwrap();
+                    question.answer.send(answer).unwrap();
+                });
+            }
+            async move { enrolment.who_has(&interfaces, address).await }
+        };
+        let nobody = |asked| Some(Holders::Nobody(asked));
+        assert_eq!(
+            answers([Some(vec![]), Some(vec![])]).await,
+            nobody(Asked::Silent)
+        );
+        assert_eq!(answers([Some(vec![]), None]).await, nobody(Asked::Unknown));
+        let both = Some(Holders::Stations(vec![mac(1), mac(2)]));
+        assert_eq!(
+            answers([Some(vec![mac(1)]), Some(vec![mac(2)])]).await,
+            both
+        );
+        let elsewhere = ["eno3".to_owned()];
+        assert_eq!(enrolment.who_has(&elsewhere, address).await, None);
+        // Its receiver is gone, as where the interface is served no more.
+        lock(&enrolment.links).clear();
+        drop(enrolment.link("eno3"));
+        assert_eq!(
+            enrolment.who_has(&elsewhere, address).await,
+            nobody(Asked::Unknown)
+        );
+    }
+
+    #[test]
+    fn who_came_first_is_looked_at_first_and_beyond_the_bound_the_oldest_go() {
+        let enrolment = Enrolment::default();
+        for last in [9, 1, 5, 1] {
+            enrolment.consider(mac(last));
+        }
+        let order: Vec<_> = std::iter::from_fn(|| enrolment.pop()).collect();
+        assert_eq!(order, [mac(9), mac(1), mac(5)]);
+        let mut recent = Recent::default();
+        let many = |n: usize| MacAddr([2, 0, 0, 0, (n >> 8) as u8, n as u8]);
+        for n in 0..MOST {
+            recent.note(many(n), n);
+        }
+        assert_eq!(recent.note(many(0), 7), Some(0));
+        recent.note(many(MOST), MOST);
+        assert_eq!((recent.get(many(0)), recent.get(many(1))), (Some(&7), None));
+        assert_eq!(recent.of.len(), MOST);
     }
 
     #[test]
@@ -372,12 +617,12 @@ hosts:
         enrolment.done(mac(1));
         assert_eq!(enrolment.said(mac(1)), None);
         for n in 0..=u8::MAX {
-            for m in 0..4 {
+            for m in 0..32 {
                 enrolment.says(MacAddr([m, 0, 0, 0, 0, n]), "waits");
                 enrolment.consider(MacAddr([m, 0, 0, 0, 0, n]));
             }
         }
-        assert!(lock(&enrolment.memory).said.len() <= MOST);
-        assert_eq!(lock(&enrolment.wanted).len(), MOST);
+        assert!(lock(&enrolment.memory).said.of.len() <= MOST);
+        assert_eq!(lock(&enrolment.wanted).queue.len(), MOST);
     }
 }

@@ -153,11 +153,11 @@ fn a_serial_number_makes_a_host_and_takes_none_that_is_alive() {
         list.contains("a machine that says its serial number jab13 is held"),
         "{list}"
     );
-    let log = site.daemon.log().tail(100);
-    assert!(
-        log.contains("3c:ec:ef:66:00:66 waits: kvm02 is alive"),
-        "{log}"
-    );
+    // The list may know it before the daemon has asked whether it lives.
+    let log = || site.daemon.log().tail(100);
+    let words = "3c:ec:ef:66:00:66 waits: kvm02 is alive";
+    let said = || Ok(log().contains(words).then_some(()));
+    ok(until(words, PATIENCE, said, log));
     waits(&liar, "?serial=To%20be%20filled%20by%20O.E.M.");
     wait_list(&site, "which is nobody's", true);
     assert_eq!(file(&site), inventory);
@@ -183,7 +183,7 @@ fn a_serial_number_makes_a_host_and_takes_none_that_is_alive() {
 #[test]
 fn a_new_server_at_the_port_of_a_broken_one_takes_its_place() {
     let hosts = "  # one was replaced\n  \
-                 kvm[01-03]: {mac: \"3c:ec:ef:00:00:01\", switch: sw-r1, port: \"Gi1/0/[1-3]\", ip: 10.77.0.11, profile: kvm-host}\n";
+                 kvm[01-04]: {mac: \"3c:ec:ef:00:00:01\", switch: sw-r1, port: \"Gi1/0/[1-4]\", ip: 10.77.0.11, profile: kvm-host}\n";
     let inventory = inventory("by-port", hosts);
     let Some(site) = site_with("byport", &inventory) else {
         return;
@@ -206,6 +206,18 @@ fn a_new_server_at_the_port_of_a_broken_one_takes_its_place() {
         waits(&stranger, "?serial=NEW");
         stranger
     };
+    // One that would hide the answers of the host that it says to be.
+    let liar = Stranger::new(&site, "liar", "3c:ec:ef:66:66:66");
+    ok(liar
+        .namespace
+        .ip(&["addr", "add", "10.77.0.14/32", "dev", "lo"]));
+    liar.dhcp_with(&["-x", &option_82("Gi1/0/4", "sw-r1")]);
+    waits(&liar, "");
+    wait_list(
+        &site,
+        "waits: this machine itself said that it has the address of kvm04",
+        true,
+    );
     let second = at("second", "3c:ec:ef:62:22:02", "Gi1/0/2");
     wait_list(&site, "waits: kvm02 is alive (its address answered", true);
     let third = at("third", "3c:ec:ef:73:33:03", "GigabitEthernet1/0/3");
@@ -222,4 +234,40 @@ fn a_new_server_at_the_port_of_a_broken_one_takes_its_place() {
     let said = "becomes kvm01, which is at port GigabitEthernet1/0/1 of sw-r1, in place of 3c:ec:ef:00:00:01";
     assert!(log.contains(said), "{log}");
     drop((second, third));
+}
+
+#[test]
+fn a_host_that_runs_and_whose_mac_is_gone_from_the_file_keeps_its_name() {
+    let with = "  kvm01: {mac: \"3c:ec:ef:00:00:01\", ip: 10.77.0.11, profile: kvm-host}\n  \
+                kvm02: {ip: 10.77.0.12, profile: kvm-host}\n";
+    let Some(site) = site_with("macgone", &inventory("next-free", with)) else {
+        return;
+    };
+    let up = Stranger::new(&site, "up", "3c:ec:ef:00:00:01");
+    ok(up
+        .namespace
+        .ip(&["addr", "add", "10.77.0.11/24", "dev", "eth0"]));
+    let without = with.replace("mac: \"3c:ec:ef:00:00:01\", ", "");
+    let edited = inventory("next-free", &without);
+    ok(fs::write(&site.inventory, edited).map_err(io_error("write", &site.inventory)));
+    let warned = || {
+        let log = site.daemon.log().tail(100);
+        Ok(log
+            .contains("kvm01 (3c:ec:ef:00:00:01) lost its `mac`")
+            .then_some(()))
+    };
+    ok(until("the warning", PATIENCE, warned, || {
+        site.daemon.log().tail(30)
+    }));
+
+    let next = Stranger::new(&site, "next", "3c:ec:ef:47:11:07");
+    next.dhcp();
+    waits(&next, "");
+    wait_list(&site, "3c:ec:ef:47:11:07", false);
+    assert_eq!(next.dhcp(), "10.77.0.12");
+    let last = Stranger::new(&site, "last", "3c:ec:ef:58:22:08");
+    last.dhcp();
+    waits(&last, "");
+    wait_list(&site, "waits: kvm01 is alive (its address answered", true);
+    wait_list(&site, "and the file has no `mac` for it", true);
 }

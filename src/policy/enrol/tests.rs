@@ -94,13 +94,26 @@ fn neighbour(machine: Discovered, switch: &str, port: &str) -> Discovered {
     }
 }
 
-/// The decision in words; all that has a machine was last heard of so many seconds ago.
+fn life(kind: SignKind, asked: Asked) -> Life {
+    Life {
+        sign: Some(Sign { at: at(0), kind }),
+        joined: true,
+        asked,
+    }
+}
+
+const NEVER: Life = Life {
+    sign: None,
+    joined: false,
+    asked: Asked::Silent,
+};
+
+/// The decision in words; all that has a machine was last heard of so many seconds ago, and can be asked.
 fn said_after(machine: &Discovered, silent_s: i64) -> String {
-    let heard = Sign {
-        at: at(0),
-        kind: SignKind::Heard,
+    let life = |host: &Host| match host.macs.is_empty() {
+        true => NEVER,
+        false => life(SignKind::Heard, Asked::Silent),
     };
-    let life = |_: &Host| Some(heard);
     decide(&inventory(), machine, life, at(silent_s)).to_string()
 }
 
@@ -182,7 +195,7 @@ fn a_slip_of_the_hand_is_asked_about_and_neighbours_that_came_are_not() {
         mac: "3c:ec:ef:00:00:98".parse().unwrap(),
         ..machine("boot")
     };
-    let decided = decide(&inventory(), &near, |_| None, at(0));
+    let decided = decide(&inventory(), &near, |_| NEVER, at(0));
     assert!(
         matches!(decided, Decision::Wait(Because::Near(_))),
         "{decided}"
@@ -236,12 +249,7 @@ fn a_host_that_is_alive_is_not_replaced() {
     let decided = decide(
         &inventory(),
         &liar,
-        |_| {
-            Some(Sign {
-                at: at(0),
-                kind: SignKind::Heard,
-            })
-        },
+        |_| life(SignKind::Heard, Asked::Silent),
         at(20),
     );
     assert!(matches!(decided, Decision::Wait(because) if because.is_suspicious()));
@@ -250,7 +258,6 @@ fn a_host_that_is_alive_is_not_replaced() {
     assert!(said_after(&liar, -3600).starts_with("waits: s2 is alive"));
     let replaced = "becomes s2, which has its serial number 7XKQ2M4, in place of 3c:ec:ef:00:02:02";
     assert_eq!(said_after(&liar, SILENCE_S), replaced);
-    // One that has no machine is not alive, whatever was heard of its name.
     assert!(said_after(&with_serial("serials", "7XKQ2M3"), 1).starts_with("becomes s1"));
 }
 
@@ -306,4 +313,85 @@ fn a_relay_is_a_switch_by_its_address_and_goes_before_what_was_heard() {
         "{}",
         said(&both)
     );
+}
+
+#[test]
+fn a_host_whose_mac_is_gone_is_free_for_nobody_while_it_lives() {
+    let lives = |names: &'static [&str]| {
+        move |host: &Host| match names.contains(&&*host.name) {
+            true => life(SignKind::Answered, Asked::Silent),
+            false => NEVER,
+        }
+    };
+    let decided = |names| decide(&inventory(), &machine("boot"), lives(names), at(3)).to_string();
+    assert!(decided(&["n1", "n2"]).starts_with("becomes n3,"));
+    assert_eq!(
+        decided(&["n1", "n2", "n3", "n10", "low", "alone"]),
+        "waits: n1 is alive (its address answered 3s ago), and the file has no `mac` for it (any more?)"
+    );
+    let serial = with_serial("serials", "7XKQ2M3");
+    let decided = decide(&inventory(), &serial, lives(&["s1"]), at(3)).to_string();
+    assert!(
+        decided
+            .ends_with("for it (any more?): a machine that says its serial number 7XKQ2M3 is held"),
+        "{decided}"
+    );
+}
+
+#[test]
+fn what_could_not_be_asked_is_no_silence() {
+    let old = |joined, asked| Life {
+        joined,
+        ..life(SignKind::Heard, asked)
+    };
+    let said = |life| {
+        let liar = with_serial("serials", "7XKQ2M4");
+        decide(&inventory(), &liar, |_| life, at(9999)).to_string()
+    };
+    for joined in [true, false] {
+        let unknown = said(old(joined, Asked::Unknown));
+        assert!(
+            unknown.starts_with("waits: s2 can't be asked now whether it lives"),
+            "{unknown}"
+        );
+        let silent = said(old(joined, Asked::Silent));
+        assert!(silent.starts_with("becomes s2"), "{silent}");
+    }
+    assert_eq!(
+        said(old(true, Asked::Mute)),
+        "waits: s2 joined and can't be asked whether it lives: replace it by hand, \
+         `bridgehead hosts set s2 mac=3c:ec:ef:77:00:01`: a machine that says its serial number 7XKQ2M4 is held"
+    );
+    let racked = said(old(false, Asked::Mute));
+    assert!(racked.starts_with("becomes s2"), "{racked}");
+    // The next free is not passed over for it: it is asked again.
+    let next = |asked| {
+        let life = |_: &Host| old(true, asked);
+        decide(&inventory(), &machine("boot"), life, at(9999)).to_string()
+    };
+    assert!(next(Asked::Unknown).starts_with("waits: n1 can't be asked now"));
+    assert!(next(Asked::Mute).starts_with("waits: n1 joined and can't"));
+}
+
+#[test]
+fn who_says_by_arp_that_it_is_the_host_is_held() {
+    let liar = plugged("Gi1/0/2", Some("sw-r1"));
+    let usurped = |_: &Host| life(SignKind::Usurped, Asked::Silent);
+    let decided = decide(&inventory(), &liar, usurped, at(7)).to_string();
+    assert!(
+        decided.starts_with("waits: this machine itself said that it has the address of p2 (7s"),
+        "{decided}"
+    );
+    assert!(is_hearsay(
+        &with_serial("serials", "7"),
+        &Evidence::Serial("7".into())
+    ));
+    let at = |machine: &Discovered| {
+        let life = |_: &Host| NEVER;
+        let claim = claim(&inventory(), machine, life, at(0));
+        is_hearsay(machine, &claim.unwrap().because)
+    };
+    assert!(!at(&liar), "a switch said it");
+    let lldp = neighbour(machine("ports"), "sw-r1", "Gi1/0/2");
+    assert!(at(&lldp), "anybody on the wire can send that");
 }

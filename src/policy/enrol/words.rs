@@ -128,15 +128,33 @@ impl fmt::Display for Because {
             Self::SeveralMacs(host, evidence) => {
                 write!(f, "{evidence} is that of {host}, which has several MACs: set them by hand")
             }
-            Self::Alive { host, sign, evidence, now } => {
+            Self::Unasked(host) => write!(
+                f,
+                "{host} can't be asked now whether it lives (it was not asked yet, its link is down, or many ask): that is tried again"
+            ),
+            Self::Unproven { host, mac, evidence } => {
+                write!(
+                    f,
+                    "{host} joined and can't be asked whether it lives: replace it by hand, `bridgehead hosts set {host} mac={mac}`"
+                )?;
+                held(f, evidence)
+            }
+            Self::Alive { host, listed, sign, evidence, now } => {
                 alive(f, host, *sign, now.as_second() - sign.at.as_second())?;
-                let says = match evidence {
-                    Evidence::Port(_) => "at",
-                    _ => "that says",
-                };
-                write!(f, ": a machine {says} {evidence} is held")
+                if !listed {
+                    f.write_str(", and the file has no `mac` for it (any more?)")?;
+                }
+                held(f, evidence)
             }
         }
+    }
+}
+
+fn held(f: &mut fmt::Formatter<'_>, evidence: &Evidence) -> fmt::Result {
+    match evidence {
+        Evidence::NextFree => Ok(()),
+        Evidence::Serial(_) => write!(f, ": a machine that says {evidence} is held"),
+        Evidence::Port(_) => write!(f, ": a machine at {evidence} is held"),
     }
 }
 
@@ -146,6 +164,14 @@ fn alive(f: &mut fmt::Formatter<'_>, host: &str, sign: Sign, ago: i64) -> fmt::R
         SignKind::Heard => write!(f, "{host} is alive (last sign {ago} ago)"),
         SignKind::Lease => write!(f, "{host} is alive (it holds its lease)"),
         SignKind::Answered => write!(f, "{host} is alive (its address answered {ago} ago)"),
+        SignKind::Mounted => write!(
+            f,
+            "{host} is alive (it held a connection for its root {ago} ago)"
+        ),
+        SignKind::Usurped => write!(
+            f,
+            "this machine itself said that it has the address of {host} ({ago} ago), which would hide that {host} lives"
+        ),
         SignKind::Claimed => write!(
             f,
             "{host} may be restarting (silent for {ago}, {} are needed)",
