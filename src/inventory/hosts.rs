@@ -26,6 +26,8 @@ use crate::diagnostic::Diagnostic;
 pub(super) struct Hosts {
     pub(super) by_name: BTreeMap<String, Arc<Host>>,
     pub(super) by_mac: HashMap<MacAddr, Arc<Host>>,
+    pub(super) by_serial: HashMap<String, Arc<Host>>,
+    pub(super) by_plug: HashMap<PlugKey, Arc<Host>>,
     pub(super) written: BTreeMap<String, Layer>,
 }
 
@@ -188,6 +190,12 @@ impl Check<'_> {
         });
         for mac in &host.macs {
             self.hosts.by_mac.insert(mac.value, host.clone());
+        }
+        if let Some(key) = host.serial.as_ref().and_then(|serial| serial_key(serial)) {
+            self.hosts.by_serial.insert(key, host.clone());
+        }
+        if let Some(plug) = &host.plug {
+            self.hosts.by_plug.insert(plug.key.clone(), host.clone());
         }
         let written = written.written.clone();
         self.hosts.written.insert(host.name.clone(), written);

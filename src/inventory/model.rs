@@ -14,7 +14,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 pub use super::firmware::{Firmware, LoaderFiles};
-pub use super::hardware::Plug;
+pub use super::hardware::{Plug, PlugKey};
 pub use super::layers::{Layer, Layers, Setting, Value};
 pub use super::links::{BOOT_ROLE, Bond, BondMode, Bridge, Interface, InterfaceKind};
 pub use super::menu::{Boots, EntryGone, Menu, MenuEntry};
@@ -149,6 +149,10 @@ pub struct Inventory {
     pub secrets: Option<Sourced<PathBuf>>,
     /// Every MAC of every host.
     pub by_mac: HashMap<MacAddr, Arc<Host>>,
+    /// Every serial number, as it is compared.
+    pub by_serial: HashMap<String, Arc<Host>>,
+    /// Every switch port, as it is compared.
+    pub by_plug: HashMap<PlugKey, Arc<Host>>,
     /// All of it as it was written, with its places.
     pub written: Layers,
 }

@@ -18,7 +18,9 @@ use crate::policy::event::MachineId;
 use crate::wire::dhcp::Request;
 
 /// Machines remembered at most: anybody on the wire can be thousands.
-const MOST: usize = 512;
+const MOST: usize = 4096;
+/// One that was told to wait so recently goes for none that was not, seconds.
+const KEEPS_S: i64 = 300;
 /// Longest text that a machine says of itself, characters.
 const LONGEST: usize = 64;
 /// An identifier that is no text is shown in hexadecimal up to here, octets.
@@ -357,10 +359,9 @@ impl Discoveries {
             };
             return;
         }
-        if self.machines.len() >= MOST {
-            self.forget_one();
+        if self.machines.len() < MOST || self.makes_room(seen.last_seen) {
+            self.machines.insert(seen.mac, seen);
         }
-        self.machines.insert(seen.mac, seen);
     }
 
     /// A machine was told to wait, at the address that it was given.
@@ -432,13 +433,14 @@ impl Discoveries {
     }
 
     /// MACs that are made up never come as far as to be told to wait: they go first. Then the one that was silent
-    /// longest.
-    fn forget_one(&mut self) {
+    /// longest, if it is long: false where each waits, and who comes asks again.
+    fn makes_room(&mut self, now: Timestamp) -> bool {
         let machines = self.machines.values();
         let least = machines.min_by_key(|machine| (machine.held.is_some(), machine.last_seen));
-        if let Some(mac) = least.map(|machine| machine.mac) {
-            self.machines.remove(&mac);
-        }
+        let waits = |held: Timestamp| now.as_second() - held.as_second() < KEEPS_S;
+        let goes = least.filter(|machine| !machine.held.is_some_and(waits));
+        let goes = goes.map(|machine| machine.mac);
+        goes.is_some_and(|mac| self.machines.remove(&mac).is_some())
     }
 }
 
@@ -594,7 +596,7 @@ mod tests {
         let mut known = Discoveries::default();
         known.saw(seen(REAL, &[], 1));
         known.held(MacAddr(REAL), at(1));
-        for second in 2..2000_i64 {
+        for second in 2..9000_i64 {
             let [.., a, b] = second.to_be_bytes();
             known.saw(seen([0, 1, 2, 3, a, b], &[], second));
         }
@@ -602,5 +604,18 @@ mod tests {
         assert!(known.get(MacAddr(REAL)).is_some());
         known.retain(|mac| mac != MacAddr(REAL));
         assert!(known.get(MacAddr(REAL)).is_none());
+        // Where thousands wait, one more waits for its turn, and takes that of one that is gone.
+        known.retain(|_| false);
+        let waits = |n: usize| [0x3c, 0xec, 0xef, 1, (n >> 8) as u8, n as u8];
+        for n in 0..MOST {
+            known.saw(seen(waits(n), &[], 1));
+            known.held(MacAddr(waits(n)), at(if n == 7 { 1 } else { 200 }));
+        }
+        known.saw(seen(REAL, &[], 300));
+        assert!(known.get(MacAddr(REAL)).is_none());
+        known.saw(seen(REAL, &[], 301));
+        assert!(known.get(MacAddr(REAL)).is_some());
+        assert!(known.get(MacAddr(waits(7))).is_none());
+        assert_eq!(known.list().len(), MOST);
     }
 }

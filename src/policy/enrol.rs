@@ -405,14 +405,10 @@ fn piece(text: &[u8]) -> Option<((u64, u8), &[u8])> {
 
 fn by_serial<'a>(inventory: &'a Inventory, machine: &Discovered) -> Result<Found<'a>, Because> {
     let said = machine.identity.serial.clone().ok_or(Because::NoSerial)?;
-    if serial_key(&said).is_none() {
+    let Some(key) = serial_key(&said) else {
         return Err(Because::JunkSerial(said));
-    }
-    let has = |host: &&Arc<Host>| {
-        let serial = host.serial.as_ref();
-        serial.is_some_and(|serial| serial.trim().eq_ignore_ascii_case(said.trim()))
     };
-    match inventory.hosts.values().find(has) {
+    match inventory.by_serial.get(&key) {
         Some(host) => Ok((host, Evidence::Serial(said))),
         None => Err(Because::StrangeSerial(said)),
     }
@@ -423,8 +419,7 @@ fn by_port<'a>(inventory: &'a Inventory, machine: &Discovered) -> Result<Found<'
     let first = plugs.first().cloned().ok_or(Because::NoPort)?;
     for plug in plugs {
         let key = PlugKey::new(&plug.switch, &plug.port);
-        let has = |host: &&Arc<Host>| host.plug.as_ref().is_some_and(|plug| plug.key == key);
-        if let Some(host) = inventory.hosts.values().find(has) {
+        if let Some(host) = inventory.by_plug.get(&key) {
             return Ok((host, Evidence::Port(plug)));
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{by_port, by_serial, free_host, plugs};
-use crate::inventory::hardware::PlugKey;
+use crate::inventory::hardware::{PlugKey, serial_key};
 use crate::inventory::model::{Host, Inventory};
 use crate::policy::discovered::Discovered;
 
@@ -31,7 +31,7 @@ fn network(host: &Host, machine: &Discovered) -> Option<String> {
 
 fn serial(host: &Host, machine: &Discovered) -> Option<String> {
     let (own, said) = (host.serial.as_ref()?, machine.identity.serial.as_ref()?);
-    let same = own.trim().eq_ignore_ascii_case(said.trim());
+    let same = serial_key(own) == serial_key(said);
     (!same).then(|| {
         format!(
             "its serial number is {}, and the machine says {said}",

@@ -15,7 +15,7 @@ hosts:
   n[1-3]: {ip: 10.77.0.11, profile: kvm, rack: r2, unit: 8}
   n10: {ip: 10.77.0.20, profile: kvm, rack: r2}
   never: {mac: "3c:ec:ef:00:00:99", ip: 10.77.0.30, profile: kvm}
-  picky: {serial: NOT-YOURS, ip: 10.77.0.31, profile: kvm, rack: r1}
+  picky: {serial: NÖT-YOURS, ip: 10.77.0.31, profile: kvm, rack: r1}
   s1: {serial: 7XKQ2M3, ip: 10.78.0.11, profile: kvm}
   s2: {serial: 7XKQ2M4, mac: "3c:ec:ef:00:02:02", ip: 10.78.0.12, profile: kvm}
   s3: {serial: 7XKQ2M5, macs: ["3c:ec:ef:00:02:03", "3c:ec:ef:00:02:13"], ip: 10.78.0.13, profile: kvm}
@@ -229,8 +229,8 @@ fn a_serial_number_is_its_hosts_in_any_case_and_junk_is_nobodys() {
         assert!(of(junk).ends_with("which is nobody's"), "{}", of(junk));
     }
     assert_eq!(
-        of("NOT-YOURS"),
-        "waits: its serial number NOT-YOURS is that of picky, which is of network boot"
+        of("nöt-yours"),
+        "waits: its serial number nöt-yours is that of picky, which is of network boot"
     );
     assert!(
         of("7XKQ2M5").contains("s3, which has several MACs"),
