@@ -28,7 +28,7 @@ architecture := $(or $(shell sed -n 's/^ARCHITECTURE=//p' kernel-configs/$(KERNE
 # BusyBox for a kernel of another architecture than this machine's.
 busybox := $(if $(filter-out amd64,$(architecture)),$(data)/busybox/$(architecture))
 # What hears LLDP in the initrd, static; where the kernel is for another architecture than this machine's there is none.
-ear := $(if $(filter amd64,$(architecture)),$(data)/ear/bridgehead-ear)
+ear := $(if $(filter $(shell dpkg --print-architecture),$(architecture)),$(data)/ear/bridgehead-ear)
 image := $(data)/initrds/$(INITRD).img
 bridgehead := target/release/bridgehead
 setup := .ci/setup

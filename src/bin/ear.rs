@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -77,9 +78,16 @@ fn hear(names: &[String], patience: Duration) -> io::Result<()> {
     )?;
     let mut nics = BTreeMap::new();
     for name in names {
-        let index = if_nametoindex(name.as_str())?;
-        join(&ear, index)?;
-        nics.insert(index as usize, Nic { name, heard: false });
+        // One that is gone, or lets no such frames through, is no reason to be deaf on the others.
+        match if_nametoindex(name.as_str()) {
+            Ok(index) if join(&ear, index).is_ok() => {
+                nics.insert(index as usize, Nic { name, heard: false });
+            }
+            _ => writeln!(io::stderr(), "bridgehead-ear: cannot listen on {name}")?,
+        }
+    }
+    if nics.is_empty() {
+        return Err(io::Error::other("no NIC is left"));
     }
     let began = Instant::now();
     while began.elapsed() < patience {
@@ -114,9 +122,10 @@ fn join(ear: &OwnedFd, index: u32) -> io::Result<()> {
 fn take(ear: &OwnedFd, nics: &mut BTreeMap<usize, Nic<'_>>, wait: Duration) -> io::Result<()> {
     let mut ready = [PollFd::new(ear.as_fd(), PollFlags::POLLIN)];
     let wait = PollTimeout::try_from(wait).map_err(io::Error::other)?;
-    if poll(&mut ready, wait)? == 0 {
-        return Ok(());
-    }
+    match poll(&mut ready, wait) {
+        Ok(0) | Err(Errno::EINTR) => return Ok(()),
+        done => done?,
+    };
     let mut frame = [0; LARGEST];
     // A NIC that goes down is an error of the socket, and no reason to stop.
     let Ok((length, Some(from))) = recvfrom::<LinkAddr>(ear.as_raw_fd(), &mut frame) else {

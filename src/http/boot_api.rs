@@ -48,10 +48,9 @@ pub(super) async fn ipxe_script(
 ) -> Reply {
     let reply = loader_config(&state, *ends, ConfigKind::Ipxe, &mac, None)?;
     // Whoever has its script has the machine's own address.
-    if let Ok(mac) = mac.parse() {
-        if let Some(query) = query {
-            state.site.discovery.told(mac, Identity::of_query(&query));
-        }
+    if let (Ok(mac), Some(query)) = (mac.parse(), query) {
+        state.site.discovery.told(mac, Identity::of_query(&query));
+        // Its first question says nothing of who it is: it might be a guest. It asks again with it.
         state.site.enrolment.consider(mac);
     }
     Ok(reply)

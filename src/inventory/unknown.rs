@@ -70,6 +70,8 @@ pub struct Unknown {
     pub policy: UnknownPolicy,
     /// Whether virtual machines become hosts by themselves, too.
     pub allows_virtual: bool,
+    /// Whether what a machine heard by LLDP says where it is plugged in: a guest can forge it.
+    pub believes_lldp: bool,
     /// The profile whose kernel and initrd they boot to tell what they are; it is there, and complete.
     pub inventory: Option<Sourced<String>>,
 }
@@ -87,6 +89,7 @@ impl Inventory {
 pub(super) struct Written {
     policy: Option<UnknownPolicy>,
     allows_virtual: Option<bool>,
+    believes_lldp: Option<bool>,
     inventory: Option<At<String>>,
 }
 
@@ -96,14 +99,16 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, faults: &mut Faults) -> Written 
         return Written::default();
     };
     let policy = scalars::one_of("a policy", "inventory::unknown_policy", POLICIES);
-    let boolean = scalars::one_of("true or false", "inventory::bad_value", scalars::BOOLEANS);
+    let boolean = || scalars::one_of("true or false", "inventory::bad_value", scalars::BOOLEANS);
     let policy = unknown.get("policy", faults, policy);
-    let allows_virtual = unknown.get("virtual", faults, boolean);
+    let allows_virtual = unknown.get("virtual", faults, boolean());
+    let believes_lldp = unknown.get("lldp", faults, boolean());
     let inventory = unknown.get("inventory", faults, names::key_name);
     unknown.finish(faults);
     Written {
         policy: policy.map(|at| at.value),
         allows_virtual: allows_virtual.map(|at| at.value),
+        believes_lldp: believes_lldp.map(|at| at.value),
         inventory,
     }
 }
@@ -114,6 +119,7 @@ impl Written {
         Self {
             policy: self.policy.or(top.policy),
             allows_virtual: self.allows_virtual.or(top.allows_virtual),
+            believes_lldp: self.believes_lldp.or(top.believes_lldp),
             inventory: self.inventory.as_ref().or(top.inventory.as_ref()).cloned(),
         }
     }
@@ -123,6 +129,7 @@ impl Written {
         Unknown {
             policy: self.policy.unwrap_or_default(),
             allows_virtual: self.allows_virtual.unwrap_or_default(),
+            believes_lldp: self.believes_lldp.unwrap_or_default(),
             inventory: inventory.map(|at| faults.sourced(at, layer)),
         }
     }

@@ -123,6 +123,8 @@ pub enum Because {
     NoNetwork,
     /// The policy of its network lists none by itself.
     ByHand(String, UnknownPolicy),
+    /// Its inventory boot has not told yet what it is.
+    NoReport,
     /// It looks like a virtual machine.
     Virtual(String),
     /// Its MAC is a slip away from that of a host that was never heard of.
@@ -229,15 +231,20 @@ pub fn claim(
     if machine.held.is_none() {
         return Err(Because::NotHeld);
     }
+    let waits_for_words = !unknown.allows_virtual && unknown.inventory.is_some();
+    if waits_for_words && unknown.policy != UnknownPolicy::ByPort && machine.hardware.is_none() {
+        return Err(Because::NoReport);
+    }
     if let Some(why) = machine
         .virtual_because()
         .filter(|_| !unknown.allows_virtual)
     {
         return Err(Because::Virtual(why));
     }
+    let heard = unknown.believes_lldp && unknown.inventory.is_some();
     let (host, because) = match unknown.policy {
         UnknownPolicy::BySerial => by_serial(inventory, machine)?,
-        UnknownPolicy::ByPort => by_port(inventory, machine)?,
+        UnknownPolicy::ByPort => by_port(inventory, machine, heard)?,
         _ => next_free(inventory, name, machine.mac, life, now)?,
     };
     if host.network.name != *name {
@@ -414,8 +421,12 @@ fn by_serial<'a>(inventory: &'a Inventory, machine: &Discovered) -> Result<Found
     }
 }
 
-fn by_port<'a>(inventory: &'a Inventory, machine: &Discovered) -> Result<Found<'a>, Because> {
-    let plugs = plugs(machine);
+fn by_port<'a>(
+    inventory: &'a Inventory,
+    machine: &Discovered,
+    believes_lldp: bool,
+) -> Result<Found<'a>, Because> {
+    let plugs = plugs(machine, believes_lldp);
     let first = plugs.first().cloned().ok_or(Because::NoPort)?;
     for plug in plugs {
         let key = PlugKey::new(&plug.switch, &plug.port);
@@ -427,9 +438,10 @@ fn by_port<'a>(inventory: &'a Inventory, machine: &Discovered) -> Result<Found<'
 }
 
 /// Every way to say where a machine is plugged in. What a relay or switch adds to its packets (option 82) goes before
-/// what the machine heard by LLDP, which a guest on the wire can forge.
-fn plugs(machine: &Discovered) -> Vec<Plugged> {
-    let (switches, ports) = match (&machine.circuit_id, machine.neighbour()) {
+/// what the machine heard by LLDP, which a guest on the wire can forge, and counts only where that is allowed.
+fn plugs(machine: &Discovered, believes_lldp: bool) -> Vec<Plugged> {
+    let heard = machine.neighbour().filter(|_| believes_lldp);
+    let (switches, ports) = match (&machine.circuit_id, heard) {
         (Some(circuit), _) => {
             let relay = machine.relay.map(|relay| relay.to_string());
             let switches = machine.remote_id.clone().into_iter().chain(relay);

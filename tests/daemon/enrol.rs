@@ -110,10 +110,14 @@ fn machines_that_come_at_once_become_the_next_free_hosts_and_a_guest_none() {
     let third = Stranger::new(&site, "three", "3c:ec:ef:20:00:09");
     third.dhcp();
     waits(&third, "");
+    // It has not said who it is: nothing is decided.
+    assert!(discover(&site, &["list"]).1.contains("3c:ec:ef:20:00:09"));
+    assert!(!file(&site).contains("3c:ec:ef:20:00:09"));
+    waits(&third, "?serial=JAB14");
     wait_list(&site, "3c:ec:ef:20:00:09", false);
     let late = Stranger::new(&site, "four", "3c:ec:ef:30:00:10");
     late.dhcp();
-    waits(&late, "");
+    waits(&late, "?serial=JAB15");
     let list = wait_list(&site, "waits: no free host in network boot", true);
     assert!(list.contains("52:54:00:00:00:77"), "{list}");
     let metrics = late.get("/metrics");
@@ -164,7 +168,7 @@ fn a_serial_number_makes_a_host_and_takes_none_that_is_alive() {
 
     let machine = Stranger::new(&site, "bare", "3c:ec:ef:00:00:07");
     machine.dhcp();
-    waits(&machine, "");
+    waits(&machine, "?serial=");
     wait_list(&site, "waits: it has not said its serial number", true);
     waits(&machine, "?serial=jab12");
     wait_list(&site, "3c:ec:ef:00:00:07", false);

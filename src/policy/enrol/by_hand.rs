@@ -7,9 +7,10 @@ use crate::inventory::hardware::{PlugKey, serial_key};
 use crate::inventory::model::{Host, Inventory};
 use crate::policy::discovered::Discovered;
 
-/// The host that a machine most likely is to be: by its serial number, its port, or as the next of its network.
+/// The host that a machine most likely is to be: by its serial number, its port (LLDP counts, as
+/// somebody decides), or as the next of its network.
 pub fn expected<'a>(inventory: &'a Inventory, machine: &Discovered) -> Option<&'a Arc<Host>> {
-    let named = by_serial(inventory, machine).or_else(|_| by_port(inventory, machine));
+    let named = by_serial(inventory, machine).or_else(|_| by_port(inventory, machine, true));
     let named = named.ok().map(|(host, _)| host);
     let network = machine.network.as_deref()?;
     let host = named.or_else(|| free_host(inventory, network))?;
@@ -41,7 +42,7 @@ fn serial(host: &Host, machine: &Discovered) -> Option<String> {
 }
 
 fn port(host: &Host, machine: &Discovered) -> Option<String> {
-    let (own, known) = (host.plug.as_ref()?, plugs(machine));
+    let (own, known) = (host.plug.as_ref()?, plugs(machine, true));
     let first = known.first()?;
     let key = |plug: &super::Plugged| PlugKey::new(&plug.switch, &plug.port);
     let same = known.iter().any(|plug| key(plug) == own.key);

@@ -5,7 +5,9 @@ const INVENTORY: &str = r#"
 networks:
   boot: {subnet: 10.77.0.0/24, pool: 10.77.0.200-10.77.0.250, unknown: {policy: next-free}}
   serials: {subnet: 10.78.0.0/24, pool: 10.78.0.200-10.78.0.250, unknown: {policy: by-serial}}
-  ports: {subnet: 10.79.0.0/24, pool: 10.79.0.200-10.79.0.250, unknown: {policy: by-port}}
+  ports: {subnet: 10.79.0.0/24, pool: 10.79.0.200-10.79.0.250, unknown: {policy: by-port, inventory: kvm, lldp: true}}
+  deaf: {subnet: 10.82.0.0/24, pool: 10.82.0.200-10.82.0.250, unknown: {policy: by-port, inventory: kvm}}
+  told: {subnet: 10.83.0.0/24, pool: 10.83.0.200-10.83.0.250, unknown: {policy: next-free, inventory: kvm}}
   guests: {subnet: 10.80.0.0/24, pool: 10.80.0.200-10.80.0.250, unknown: {policy: next-free, virtual: true}}
   hand: {subnet: 10.81.0.0/24, pool: 10.81.0.200-10.81.0.250}
 profiles: {kvm: {kernel: debian, initrd: default, root: {nfs: "/roots/kvm"}}}
@@ -23,6 +25,7 @@ hosts:
   p2: {switch: sw-r1, port: Gi1/0/2, mac: "3c:ec:ef:00:03:02", ip: 10.79.0.12, profile: kvm}
   p3: {switch: 10.79.0.254, port: 1/3, ip: 10.79.0.13, profile: kvm}
   g1: {ip: 10.80.0.11, profile: kvm}
+  t1: {ip: 10.83.0.11, profile: kvm}
 "#;
 
 fn inventory() -> Inventory {
@@ -394,4 +397,18 @@ fn who_says_by_arp_that_it_is_the_host_is_held() {
     assert!(!at(&liar), "a switch said it");
     let lldp = neighbour(machine("ports"), "sw-r1", "Gi1/0/2");
     assert!(at(&lldp), "anybody on the wire can send that");
+}
+
+#[test]
+fn lldp_is_no_word_on_a_port_unless_the_network_says_so() {
+    let heard = neighbour(machine("deaf"), "sw-r1", "Gi1/0/1");
+    assert!(said(&heard).contains("lldp: true"), "{}", said(&heard));
+}
+
+#[test]
+fn where_machines_tell_what_they_are_none_gets_a_name_before() {
+    let silent = machine("told");
+    assert!(said(&silent).starts_with("waits: its inventory boot has not told"));
+    let told = neighbour(machine("told"), "sw-r1", "Gi1/0/1");
+    assert!(said(&told).starts_with("becomes t1"), "{}", said(&told));
 }

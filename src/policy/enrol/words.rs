@@ -99,6 +99,9 @@ impl fmt::Display for Because {
             Self::ByHand(network, policy) => {
                 write!(f, "the policy of network {network} is `{policy}`, so it is listed by hand")
             }
+            Self::NoReport => f.write_str(
+                "its inventory boot has not told what it is, and it may be a virtual machine",
+            ),
             Self::Virtual(why) => write!(
                 f,
                 "it looks like a virtual machine ({why}), and `unknown` does not say `virtual: true`"
@@ -119,7 +122,7 @@ impl fmt::Display for Because {
             }
             Self::StrangeSerial(serial) => write!(f, "no host has its serial number {serial}"),
             Self::NoPort => f.write_str(
-                "nobody says which switch port it is plugged into: no option 82 of a relay or switch, no LLDP by its inventory boot",
+                "nobody says which switch port it is plugged into: no option 82 of a relay or switch, and LLDP counts only where `unknown` says `inventory` and `lldp: true`",
             ),
             Self::StrangePort(at) => write!(f, "no host is at its port {} of {}", at.port, at.switch),
             Self::Elsewhere { host, network, evidence } => {
