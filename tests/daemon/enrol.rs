@@ -216,7 +216,7 @@ fn a_new_server_at_the_port_of_a_broken_one_takes_its_place() {
         .namespace
         .ip(&["addr", "add", "10.77.0.14/32", "dev", "lo"]));
     liar.dhcp_with(&["-x", &option_82("Gi1/0/4", "sw-r1")]);
-    waits(&liar, "");
+    waits(&liar, "?serial=LIAR");
     wait_list(
         &site,
         "waits: this machine itself said that it has the address of kvm04",
@@ -266,12 +266,12 @@ fn a_host_that_runs_and_whose_mac_is_gone_from_the_file_keeps_its_name() {
 
     let next = Stranger::new(&site, "next", "3c:ec:ef:47:11:07");
     next.dhcp();
-    waits(&next, "");
+    waits(&next, "?serial=JAB21");
     wait_list(&site, "3c:ec:ef:47:11:07", false);
     assert_eq!(next.dhcp(), "10.77.0.12");
     let last = Stranger::new(&site, "last", "3c:ec:ef:58:22:08");
     last.dhcp();
-    waits(&last, "");
+    waits(&last, "?serial=JAB22");
     wait_list(&site, "waits: kvm01 is alive (its address answered", true);
     wait_list(&site, "and the file has no `mac` for it", true);
 }
