@@ -16,10 +16,10 @@ mod roots;
 mod scribe;
 mod services;
 mod sockets;
+mod start;
 mod state;
 
 use std::io;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::dhcp::{self, Interface};
+use crate::dhcp;
 use crate::diagnostic::Diagnostics;
 use crate::http::{self, App};
 use crate::leases::{Journal, JournalError};
@@ -37,12 +37,12 @@ use crate::metrics::Metrics;
 use crate::nfs;
 use crate::site::trouble::Part;
 use crate::site::{Paths, RENEW, ReloadState, Site, Snapshot};
-use crate::syslog;
 use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
 use roots::Roots;
 use services::Services;
 use sockets::Sockets;
+use start::Starting;
 
 pub use interfaces::{InterfaceError, choose as choose_interfaces, strangers};
 pub use own::faults as address_faults;
@@ -194,7 +194,12 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
     let (bound, served) = (sockets.bound.clone(), sockets.served.clone());
-    start(sockets, &app, &roots.exports(), &mut services, &shutdown).await?;
+    let mut starting = Starting {
+        app: &app,
+        services: &mut services,
+        shutdown: &shutdown,
+    };
+    starting.all(sockets, &roots.exports()).await?;
     if let Some(scribe) = scribe {
         services.spawn_fallible("the scribe", scribe.serve(shutdown.clone()));
     }
@@ -227,76 +232,6 @@ async fn serve(
     outcome
 }
 
-async fn start(
-    sockets: Sockets,
-    app: &App,
-    exports: &nfs::Exports,
-    services: &mut Services,
-    shutdown: &CancellationToken,
-) -> Result<(), ServeError> {
-    for bound in sockets.dhcp {
-        let socket = bound.start()?;
-        let Interface { name, addresses } = &socket.interface;
-        let addresses = interfaces::list(addresses);
-        tracing::info!("DHCP on {name} ({addresses}), UDP ports 67 and 4011");
-        services.spawn(
-            "DHCP",
-            dhcp::serve(socket, app.site.clone(), shutdown.clone()),
-        );
-    }
-    let desk = observe::Desk::new(&app.site);
-    let transfers = sockets
-        .tftp
-        .run(desk.clone(), desk, shutdown.clone(), TRANSFER_DRAIN);
-    services.spawn_fallible("TFTP", transfers);
-    for listener in sockets.nfs {
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start NFS"))?;
-        let observer = observe::nfs_observer(&app.site);
-        let server = nfs::Server::with_listener(listener, exports.clone(), observer)
-            .await
-            .map_err(ServeError::Nfs)?;
-        let server = server
-            .allow(nfs::reserved_port)
-            .counting(app.site.metrics.nfs.clone());
-        app.site.enrolment.roots(server.connected());
-        services.spawn("NFS", server.serve(shutdown.clone()));
-    }
-    let desk = syslog::Desk::new(app.site.clone(), app.consoles.clone());
-    for socket in sockets.syslog {
-        let socket = tokio::net::UdpSocket::from_std(socket).map_err(system("start syslog"))?;
-        services.spawn(
-            "syslog",
-            syslog::serve(socket, desk.clone(), shutdown.clone()),
-        );
-    }
-    let mut serve =
-        |listeners, router, keys| serve_http(listeners, router, keys, app, services, shutdown);
-    let router = http::router(app.clone());
-    // Where the API has a port of its own it is on no other, HTTPS or not.
-    let hosts = if sockets.api.is_empty() {
-        router.clone()
-    } else {
-        http::boot_router(app.clone())
-    };
-    let site = app.site.clone();
-    let keys: http::Keys = Arc::new(move || Some(site.snapshot().tls.as_ref()?.config.clone()));
-    // Whether there is TLS at all is as fixed as the ports: `moved_ports` sees to it.
-    let has_tls = app.site.snapshot().tls.is_some();
-    serve(sockets.http, hosts.clone(), None)?;
-    serve(
-        sockets.api,
-        http::api_router(app.clone()),
-        has_tls.then(|| keys.clone()),
-    )?;
-    serve(sockets.https, hosts, Some(keys))?;
-    let control = tokio::net::UnixListener::from_std(sockets.control)
-        .map_err(system("start the control socket"))?;
-    let metrics = app.site.metrics.http.clone();
-    let control = http::serve_unix(control, router, metrics, shutdown.clone());
-    services.spawn("the control socket", control);
-    Ok(())
-}
-
 /// The certificate was told of when it was loaded, and that may be a year ago.
 fn remind_of_certificate(app: &App, services: &mut Services, shutdown: &CancellationToken) {
     let site = app.site.clone();
@@ -316,30 +251,6 @@ fn watch_journal(app: &App, services: &mut Services, shutdown: &CancellationToke
         }
     };
     services.spawn("the writer of the lease journal", watching);
-}
-
-fn serve_http(
-    listeners: Vec<TcpListener>,
-    router: axum::Router,
-    keys: Option<http::Keys>,
-    app: &App,
-    services: &mut Services,
-    shutdown: &CancellationToken,
-) -> Result<(), ServeError> {
-    for listener in listeners {
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(system("start HTTP"))?;
-        let metrics = app.site.metrics.http.clone();
-        let service = http::serve_tcp(
-            listener,
-            router.clone(),
-            keys.clone(),
-            metrics,
-            observe::http_observer(&app.site),
-            shutdown.clone(),
-        );
-        services.spawn("HTTP", service);
-    }
-    Ok(())
 }
 
 /// The line that scripts wait for.

@@ -17,7 +17,8 @@ use super::networks::{Networks, Placed, unusable};
 use super::nics::{self, Named};
 use super::profiles::{Profiles, Resolved, keys};
 use super::suggest::quote;
-use super::tree::{At, Span};
+use super::taken::Taken;
+use super::tree::At;
 use super::written::WrittenHost;
 use crate::diagnostic::Diagnostic;
 
@@ -78,12 +79,7 @@ fn filled_by(host: &Host) -> String {
 struct Check<'w> {
     networks: &'w Networks,
     profiles: &'w Profiles,
-    names: HashMap<String, Span>,
-    macs: HashMap<MacAddr, (String, Span)>,
-    serials: HashMap<String, (String, Span)>,
-    plugs: HashMap<PlugKey, (String, Span)>,
-    ips: HashMap<Ipv4Addr, (String, Span)>,
-    slots: HashMap<(String, u16), (String, Span)>,
+    taken: Taken,
     /// Profiles whose missing keys are reported, so that 10,000 hosts don't repeat it.
     incomplete: HashSet<String>,
     hosts: Hosts,
@@ -99,12 +95,7 @@ pub(super) fn build(
     let mut check = Check {
         networks,
         profiles,
-        names: HashMap::new(),
-        macs: HashMap::new(),
-        serials: HashMap::new(),
-        plugs: HashMap::new(),
-        ips: HashMap::new(),
-        slots: HashMap::new(),
+        taken: Taken::default(),
         incomplete: HashSet::new(),
         hosts: Hosts::default(),
     };
@@ -135,14 +126,14 @@ impl Check<'_> {
         profile: Option<&Arc<Profile>>,
         faults: &mut Faults,
     ) {
-        if !self.take_name(&seed.name, written.span, faults) {
+        if !self.taken.name(&seed.name, written.span, faults) {
             return;
         }
         for mac in seed.macs.iter().chain(seed.nics.iter().map(|(_, mac)| mac)) {
-            self.take_mac(&seed.name, *mac, faults);
+            self.taken.mac(&seed.name, *mac, faults);
         }
-        self.take_hardware(&seed, faults);
-        self.take_slot(&seed, faults);
+        self.taken.hardware(&seed, faults);
+        self.taken.slot(&seed, faults);
         let network = seed.ip.and_then(|ip| self.take_ip(&seed.name, ip, faults));
         let bridge = profile.map_or("", |profile| &profile.bridge.name);
         let home = self.take_addresses(&seed, bridge, faults);
@@ -202,88 +193,13 @@ impl Check<'_> {
         self.hosts.by_name.insert(host.name.clone(), host);
     }
 
-    /// DNS does not tell `KVM01` from `kvm01` (RFC 4343).
-    fn take_name(&mut self, name: &str, span: Span, faults: &mut Faults) -> bool {
-        let Some(first) = self.names.insert(name.to_ascii_lowercase(), span) else {
-            return true;
-        };
-        let fault = Diagnostic::error(
-            "inventory::duplicate_host",
-            format!("two entries are the host {name}"),
-        )
-        .with_label(faults.primary(span, ""))
-        .with_label(faults.context(first, "first here"))
-        .with_help("rename one of them; upper and lower case make no difference");
-        faults.push(fault);
-        false
-    }
-
-    fn take_hardware(&mut self, seed: &Seed, faults: &mut Faults) {
-        let serial = seed.serial.as_ref();
-        if let Some((key, at)) = serial.and_then(|at| Some((serial_key(&at.value)?, at))) {
-            let taken = (seed.name.clone(), at.span);
-            if let Some(first) = self.serials.insert(key, taken) {
-                let what = format!("serial number {}", at.value);
-                let own = (seed.name.as_str(), at.span);
-                let help = "a serial number belongs to one machine: correct one of the two";
-                report_clash(
-                    "inventory::duplicate_serial",
-                    &what,
-                    own,
-                    first,
-                    help,
-                    faults,
-                );
-            }
-        }
-        if let Some((switch, port)) = &seed.plug {
-            let key = PlugKey::new(&switch.value, &port.value);
-            if let Some(first) = self.plugs.insert(key, (seed.name.clone(), port.span)) {
-                let what = format!("port {} of {}", port.value, switch.value);
-                let own = (seed.name.as_str(), port.span);
-                let help = "one machine is plugged into a port: correct one of the two";
-                report_clash("inventory::duplicate_port", &what, own, first, help, faults);
-            }
-        }
-    }
-
-    fn take_mac(&mut self, name: &str, mac: At<MacAddr>, faults: &mut Faults) {
-        let taken = (name.to_owned(), mac.span);
-        if let Some(first) = self.macs.insert(mac.value, taken) {
-            let what = format!("MAC {}", mac.value);
-            let help = "a MAC belongs to one NIC: correct one of the two";
-            let own = (name, mac.span);
-            report_clash("inventory::duplicate_mac", &what, own, first, help, faults);
-        }
-    }
-
-    /// Two hosts in one unit are likely a slip; blade chassis hold several, so it is a warning.
-    fn take_slot(&mut self, seed: &Seed, faults: &mut Faults) {
-        let (Some(rack), Some(unit)) = (&seed.rack, seed.unit) else {
-            return;
-        };
-        let slot = (rack.clone(), unit.value);
-        let taken = (seed.name.clone(), unit.span);
-        if let Some((other, first)) = self.slots.insert(slot, taken) {
-            let message = format!(
-                "{} and {other} are both in unit {} of rack {}",
-                seed.name, unit.value, rack
-            );
-            let warning = Diagnostic::warning("inventory::rack_clash", message)
-                .with_label(faults.primary(unit.span, ""))
-                .with_label(faults.context(first, "first used here"))
-                .with_help("correct one of them; for a chassis of several servers this is fine");
-            faults.push(warning);
-        }
-    }
-
     fn take_ip(
         &mut self,
         name: &str,
         ip: At<Ipv4Addr>,
         faults: &mut Faults,
     ) -> Option<Arc<Network>> {
-        self.take_address(name, ip, faults);
+        self.taken.address(name, ip, faults);
         let Some(placed) = self.networks.of(ip.value) else {
             self.report_outside(name, ip, faults);
             return None;
@@ -292,22 +208,13 @@ impl Check<'_> {
         Some(placed.network.clone())
     }
 
-    fn take_address(&mut self, name: &str, ip: At<Ipv4Addr>, faults: &mut Faults) {
-        let taken = (name.to_owned(), ip.span);
-        if let Some(first) = self.ips.insert(ip.value, taken) {
-            let what = format!("address {}", ip.value);
-            let (own, help) = ((name, ip.span), "give each host an address of its own");
-            report_clash("inventory::duplicate_ip", &what, own, first, help, faults);
-        }
-    }
-
     /// Checks all static addresses; that of the boot bridge is where the host lives.
     fn take_addresses(&mut self, seed: &Seed, bridge: &str, faults: &mut Faults) -> Option<Home> {
         let mut home = None;
         for (name, at) in &seed.addresses {
             let (value, span) = (at.value.addr(), at.span);
             let ip = At { value, span };
-            self.take_address(&seed.name, ip, faults);
+            self.taken.address(&seed.name, ip, faults);
             let Some(placed) = self.networks.of(value) else {
                 if name.value == bridge {
                     self.report_outside(&seed.name, ip, faults);
@@ -439,25 +346,4 @@ fn check_ip(name: &str, ip: At<Ipv4Addr>, placed: &Placed, faults: &mut Faults) 
             .with_help("move the address, or make the pool smaller");
         faults.push(fault);
     }
-}
-
-/// What should be a host's own, and is written twice.
-fn report_clash(
-    code: &'static str,
-    what: &str,
-    (name, place): (&str, Span),
-    (other, first): (String, Span),
-    help: &str,
-    faults: &mut Faults,
-) {
-    let message = if other == name {
-        format!("{name} has the {what} twice")
-    } else {
-        format!("{name} and {other} share the {what}")
-    };
-    let fault = Diagnostic::error(code, message)
-        .with_label(faults.primary(place, ""))
-        .with_label(faults.context(first, "first used here"))
-        .with_help(help);
-    faults.push(fault);
 }

@@ -3,11 +3,9 @@
 //! Only `load` makes these values; whoever holds an [`Inventory`] may trust it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,88 +15,12 @@ pub use super::firmware::{Firmware, LoaderFiles};
 pub use super::hardware::{Plug, PlugKey};
 pub use super::layers::{Layer, Layers, Setting, Value};
 pub use super::links::{BOOT_ROLE, Bond, BondMode, Bridge, Interface, InterfaceKind};
+pub use super::mac::{BadMac, MacAddr};
 pub use super::menu::{Boots, EntryGone, Menu, MenuEntry};
 use super::pci::PciId;
 use super::rescue::PasswordHash;
+pub use super::storage::{ImagePool, NfsVersion, PoolKind, Root, RootSource};
 pub use super::unknown::{Unknown, UnknownPolicy};
-
-/// A 48-bit Ethernet address (IEEE 802 EUI-48).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MacAddr(pub [u8; 6]);
-
-impl MacAddr {
-    /// The lower half of the first octet of what we make for machines without a MAC: a group's
-    /// address, which no NIC has (IEEE 802), in the quadrant that IEEE 802c reserves.
-    pub(crate) const MADE: u8 = 0x07;
-
-    /// Whether it was made for a machine without a MAC.
-    pub fn is_made(self) -> bool {
-        self.0[0] & 0x0f == Self::MADE
-    }
-
-    /// The form loaders use in file names and `BOOTIF`: `01-52-54-00-00-00-01`
-    /// (hardware type 1, then the octets; PXELINUX, `IPAPPEND 2`).
-    pub fn bootif(self) -> String {
-        self.0.iter().fold(String::from("01"), |text, octet| {
-            format!("{text}-{octet:02x}")
-        })
-    }
-}
-
-impl fmt::Display for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl fmt::Debug for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl serde::Serialize for MacAddr {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for MacAddr {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// A text is not six hexadecimal octets.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a MAC address: six hexadecimal octets such as 52:54:00:00:00:01")]
-pub struct BadMac(pub String);
-
-impl FromStr for MacAddr {
-    type Err = BadMac;
-
-    /// Accepts `:` or `-` between octets, in either case.
-    fn from_str(text: &str) -> Result<Self, BadMac> {
-        let bad = || BadMac(text.to_owned());
-        let mut octets = [0; 6];
-        let mut parts = text.split([':', '-']);
-        for octet in &mut octets {
-            let part = parts
-                .next()
-                .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
-            *octet = part
-                .and_then(|part| u8::from_str_radix(part, 16).ok())
-                .ok_or_else(bad)?;
-        }
-        if parts.next().is_some() {
-            Err(bad())
-        } else {
-            Ok(Self(octets))
-        }
-    }
-}
 
 /// Where a value stands in the operator's files.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -428,84 +350,6 @@ pub enum Loader {
     Pxelinux,
     /// GRUB: behind shim for UEFI.
     Grub,
-}
-
-/// Where `/` comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
-    /// The NFS export.
-    pub source: RootSource,
-    /// Size cap of the tmpfs that takes writes, bytes.
-    pub overlay: u64,
-}
-
-/// Who exports the root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RootSource {
-    /// The embedded NFSv3 server; `roots/NAME` of the data directory, mounted as `/roots/NAME`.
-    Embedded {
-        /// The `NAME`.
-        name: String,
-    },
-    /// Another NFS server.
-    External {
-        /// Its address.
-        server: Ipv4Addr,
-        /// The exported path, absolute.
-        path: PathBuf,
-        /// NFS protocol version.
-        version: NfsVersion,
-    },
-}
-
-/// NFS protocol version of an external root or pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NfsVersion {
-    /// NFSv3 over TCP, without locks (RFC 1813).
-    V3,
-    /// NFSv4.2 (RFC 7862).
-    V4_2,
-}
-
-/// The shared pool of VM images and where it is mounted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImagePool {
-    /// Which file system.
-    pub kind: PoolKind,
-    /// Mount point, absolute.
-    pub mount: PathBuf,
-    /// The interface that Lustre's LNet uses; `None`: the boot bridge.
-    pub network: Option<Sourced<String>>,
-    /// Further mount options, comma-separated.
-    pub options: Option<String>,
-}
-
-/// A file system that can hold the pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PoolKind {
-    /// `MGSNID[:MGSNID...]:/FSNAME`, as mount.lustre takes it.
-    Lustre {
-        /// The device string.
-        source: String,
-    },
-    /// A MooseFS master.
-    Moosefs {
-        /// Master's address or name.
-        master: String,
-        /// Master's client port (9421).
-        port: u16,
-        /// Subfolder of the file system, absolute.
-        subfolder: String,
-    },
-    /// An NFS export.
-    Nfs {
-        /// Server address or name.
-        server: String,
-        /// Exported path.
-        path: String,
-        /// Protocol version.
-        version: NfsVersion,
-    },
 }
 
 /// What the initrd does when a stage has failed for good.

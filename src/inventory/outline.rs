@@ -1,8 +1,9 @@
 //! An inventory in outline, and what differs between two of them: what a reload changed, and what
 //! an edit would change.
 
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -12,12 +13,8 @@ use super::model::{Boots, Host, Inventory, MenuEntry};
 
 /// Version of the JSON; a change that could break a reader makes it 2.
 const SCHEMA: u32 = 1;
-/// Hosts that are named where one change concerns many.
-const NAMED: usize = 5;
 /// Keys of a host by which a machine on the wire is that host.
 const IDENTITY: &[&str] = &["mac", "macs", "ip", "addresses."];
-/// A change is told in so many characters.
-const LINE: usize = 500;
 
 /// What one network, profile or host says: texts by key, several where a list adds up.
 pub type Entries = BTreeMap<String, Vec<String>>;
@@ -220,6 +217,11 @@ impl Outline {
 }
 
 impl Changes {
+    /// Whether two inventories say the same.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     /// The hosts that they are of: their own lines, or their profile's or network's.
     pub fn hosts(&self) -> BTreeSet<&String> {
         let of = |change: &'_ Change| change.kind == "host";
@@ -277,66 +279,6 @@ fn difference_of(old: &Entries, new: &Entries) -> Vec<Difference> {
     keys.into_iter().filter_map(difference).collect()
 }
 
-impl Changes {
-    /// Whether two inventories say the same.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-
-    /// `hosts: 1 added, 2 changed; profiles: 1 changed`.
-    pub fn summary(&self) -> String {
-        let count = |kind: &str, fate| {
-            let changes = self.changes.iter();
-            let these = changes.filter(|change| change.kind == kind && change.fate == fate);
-            these.count()
-        };
-        let fates = [
-            (Fate::Added, "added"),
-            (Fate::Removed, "removed"),
-            (Fate::Changed, "changed"),
-        ];
-        let kinds = [
-            ("host", "hosts"),
-            ("profile", "profiles"),
-            ("network", "networks"),
-            ("site", "site"),
-        ];
-        let of_kind = |(kind, name)| {
-            let fates = fates.map(|(fate, word)| (count(kind, fate), word));
-            let fates = fates.into_iter().filter(|(count, _)| *count > 0);
-            let fates: Vec<_> = fates
-                .map(|(count, word)| format!("{count} {word}"))
-                .collect();
-            (!fates.is_empty()).then(|| format!("{name}: {}", fates.join(", ")))
-        };
-        let kinds: Vec<_> = kinds.into_iter().filter_map(of_kind).collect();
-        match kinds.is_empty() {
-            true => "nothing changed".to_owned(),
-            false => kinds.join("; "),
-        }
-    }
-
-    /// A line for each change, at most so many, each with a line break at its end.
-    pub fn lines(&self, most: usize) -> String {
-        let mut text = String::new();
-        for change in self.changes.iter().take(most) {
-            text += &change.line();
-        }
-        let more = self.changes.len().saturating_sub(most);
-        if more > 0 {
-            let _ = writeln!(text, "  and {more} more");
-        }
-        for (host, attempt) in self.under_way.iter().take(most) {
-            let applies = match self.ended.contains(host) {
-                true => "removed or with another MAC or address, it gets no more of its boot",
-                false => "applies at its next boot",
-            };
-            let _ = writeln!(text, "  {host} is booting (attempt {attempt}): {applies}");
-        }
-        text
-    }
-}
-
 impl Change {
     /// Whether what is on the wire is no longer this host.
     fn ends_boots(&self) -> bool {
@@ -349,55 +291,6 @@ impl Change {
         };
         let other = self.fate == Fate::Removed || self.values.iter().any(identity);
         self.kind == "host" && other
-    }
-
-    fn line(&self) -> String {
-        let sign = match self.fate {
-            Fate::Added => '+',
-            Fate::Removed => '-',
-            Fate::Changed => '~',
-        };
-        let values: Vec<_> = self
-            .values
-            .iter()
-            .map(|value| value.text(self.fate))
-            .collect();
-        let values = values.join("; ");
-        // Terminals take control characters for commands.
-        let shown = values.chars().filter(|c| !c.is_control());
-        let values: String = shown.take(LINE).collect();
-        let what = match self.kind {
-            "site" => String::new(),
-            kind => format!(" {kind} {}", self.name),
-        };
-        format!("{sign}{what} {values}{}\n", self.concerns())
-    }
-
-    fn concerns(&self) -> String {
-        let named: Vec<_> = self.hosts.iter().take(NAMED).map(String::as_str).collect();
-        let more = match self.hosts.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        match named.is_empty() {
-            true => String::new(),
-            false => format!("  ({}{more})", named.join(", ")),
-        }
-    }
-}
-
-impl Difference {
-    /// `kernel: debian -> edge`; of a list that adds up, what came and went.
-    fn text(&self, fate: Fate) -> String {
-        let key = &self.key;
-        let (old, new) = (self.old.join(" "), self.new.join(" "));
-        match (fate, self.old.is_empty(), self.new.is_empty()) {
-            (Fate::Added, ..) => format!("{key} {new}"),
-            (Fate::Removed, ..) => format!("{key} {old}"),
-            (_, true, _) => format!("{key}: {new} (new)"),
-            (_, _, true) => format!("{key}: {old} (gone)"),
-            _ => format!("{key}: {old} -> {new}"),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::model::{NfsVersion, PoolKind};
+use super::model::Sourced;
 use super::names::is_file_name;
 use super::scalars::{Bad, one_of};
 use super::suggest::quote;
@@ -11,6 +11,84 @@ use super::tree::Scalar;
 
 /// The MooseFS master's port for clients (mfsmount(8), `mfsport`).
 const MOOSEFS_PORT: u16 = 9421;
+
+/// Where `/` comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// The NFS export.
+    pub source: RootSource,
+    /// Size cap of the tmpfs that takes writes, bytes.
+    pub overlay: u64,
+}
+
+/// Who exports the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootSource {
+    /// The embedded NFSv3 server; `roots/NAME` of the data directory, mounted as `/roots/NAME`.
+    Embedded {
+        /// The `NAME`.
+        name: String,
+    },
+    /// Another NFS server.
+    External {
+        /// Its address.
+        server: Ipv4Addr,
+        /// The exported path, absolute.
+        path: PathBuf,
+        /// NFS protocol version.
+        version: NfsVersion,
+    },
+}
+
+/// NFS protocol version of an external root or pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NfsVersion {
+    /// NFSv3 over TCP, without locks (RFC 1813).
+    V3,
+    /// NFSv4.2 (RFC 7862).
+    V4_2,
+}
+
+/// The shared pool of VM images and where it is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagePool {
+    /// Which file system.
+    pub kind: PoolKind,
+    /// Mount point, absolute.
+    pub mount: PathBuf,
+    /// The interface that Lustre's LNet uses; `None`: the boot bridge.
+    pub network: Option<Sourced<String>>,
+    /// Further mount options, comma-separated.
+    pub options: Option<String>,
+}
+
+/// A file system that can hold the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PoolKind {
+    /// `MGSNID[:MGSNID...]:/FSNAME`, as mount.lustre takes it.
+    Lustre {
+        /// The device string.
+        source: String,
+    },
+    /// A MooseFS master.
+    Moosefs {
+        /// Master's address or name.
+        master: String,
+        /// Master's client port (9421).
+        port: u16,
+        /// Subfolder of the file system, absolute.
+        subfolder: String,
+    },
+    /// An NFS export.
+    Nfs {
+        /// Server address or name.
+        server: String,
+        /// Exported path.
+        path: String,
+        /// Protocol version.
+        version: NfsVersion,
+    },
+}
 
 /// What `root.nfs` names, before its version is known.
 #[derive(Debug, Clone, PartialEq, Eq)]

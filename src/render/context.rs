@@ -44,7 +44,8 @@ pub struct FileLinks {
 
 impl FileLinks {
     /// All names of the file at `path` of the data directory.
-    pub fn new(name: &str, path: &str, url: &str, address: &str) -> Self {
+    pub fn new(name: &str, path: &str, server: &ServerContext) -> Self {
+        let ServerContext { url, address } = server;
         Self {
             name: name.to_owned(),
             path: path.to_owned(),

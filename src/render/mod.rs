@@ -262,6 +262,10 @@ mod tests {
     use super::*;
 
     fn context() -> BootContext {
+        let server = ServerContext {
+            url: "http://10.77.0.1".into(),
+            address: "10.77.0.1".into(),
+        };
         BootContext {
             site: "lab".into(),
             machine: "kvm01".into(),
@@ -269,14 +273,7 @@ mod tests {
             bootif: "01-52-54-00-00-00-01".into(),
             attempt: "0192".into(),
             token: "ab".repeat(16),
-            server: ServerContext {
-                url: "http://10.77.0.1".into(),
-                address: "10.77.0.1".into(),
-            },
-            daemon: ServerContext {
-                url: "http://10.77.0.1".into(),
-                address: "10.77.0.1".into(),
-            },
+            daemon: server.clone(),
             bridge: context::BridgeContext {
                 name: "br0".into(),
                 mtu: 1500,
@@ -289,19 +286,10 @@ mod tests {
             dns: None,
             on_failure: "reboot".into(),
             arguments: vec!["console=ttyS0,115200".into(), "it's".into()],
-            kernel: FileLinks::new(
-                "debian",
-                "kernels/debian/vmlinuz",
-                "http://10.77.0.1",
-                "10.77.0.1",
-            ),
+            kernel: FileLinks::new("debian", "kernels/debian/vmlinuz", &server),
             serial: None,
-            initrd: Some(FileLinks::new(
-                "default",
-                "initrds/default.img",
-                "http://10.77.0.1",
-                "10.77.0.1",
-            )),
+            initrd: Some(FileLinks::new("default", "initrds/default.img", &server)),
+            server,
         }
     }
 

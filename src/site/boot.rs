@@ -1,25 +1,22 @@
 //! Loader configs: who may have them, and what goes into them.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::inventory_boot::{self, Stranger};
+use super::inventory_boot::Stranger;
 use super::menu::{self, LoaderConfig};
 use super::{Found, Site, Snapshot, links};
 use crate::assets::{initrd_path, kernel_path};
-use crate::inventory::model::{DhcpMode, Host, Inventory, MacAddr, OnFailure, Profile};
+use crate::inventory::model::{DhcpMode, Host, Inventory, MacAddr, OnFailure, Sourced};
 use crate::policy::boot_target::Endpoint;
 use crate::policy::event::{AttemptId, MachineId, Stage, StageState};
-use crate::render::{
-    BootContext, ConfigKind, FileLinks, HoldContext, RenderError, ServerContext, Templates,
-};
+use crate::render::{BootContext, ConfigKind, FileLinks, HoldContext, RenderError, ServerContext};
 use crate::timeline::Refusal;
 
 /// How long an unlisted machine waits before it asks again, seconds.
-const HOLD_S: u32 = 15;
+pub(super) const HOLD_S: u32 = 15;
 
 /// Why a config was not given.
 #[derive(Debug, thiserror::Error)]
@@ -312,6 +309,20 @@ pub(super) fn server_context(endpoint: Endpoint) -> ServerContext {
     }
 }
 
+pub(super) fn kernel_links(kernel: &str, server: &ServerContext) -> FileLinks {
+    FileLinks::new(kernel, &kernel_path(kernel), server)
+}
+
+pub(super) fn initrd_links(initrd: &str, server: &ServerContext) -> FileLinks {
+    FileLinks::new(initrd, &initrd_path(initrd), server)
+}
+
+/// Kernel arguments without where they come from.
+pub(super) fn words(cmdline: &[Sourced<String>]) -> Vec<String> {
+    let words = cmdline.iter();
+    words.map(|argument| argument.value.clone()).collect()
+}
+
 impl BootRequest<'_> {
     /// What boots `host`: the one that asks, or the same with another profile.
     pub(crate) fn context(&self, host: &Host) -> BootContext {
@@ -325,8 +336,6 @@ impl BootRequest<'_> {
             address: home.server.unwrap_or(address),
             http_port,
         });
-        let file =
-            |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address);
         let dns: Vec<String> = home.dns.iter().map(Ipv4Addr::to_string).collect();
         BootContext {
             site: inventory.site.clone(),
@@ -341,14 +350,10 @@ impl BootRequest<'_> {
             router: home.router.map(|router| router.to_string()),
             dns: (!dns.is_empty()).then(|| dns.join(",")),
             on_failure: on_failure(*profile.on_failure).into(),
-            arguments: profile
-                .cmdline
-                .iter()
-                .map(|argument| argument.value.clone())
-                .collect(),
-            kernel: file(&profile.kernel, &kernel_path(&profile.kernel)),
+            arguments: words(&profile.cmdline),
+            kernel: kernel_links(&profile.kernel, &server),
             serial: None,
-            initrd: Some(file(&profile.initrd, &initrd_path(&profile.initrd))),
+            initrd: Some(initrd_links(&profile.initrd, &server)),
             server,
         }
     }
@@ -366,69 +371,11 @@ pub fn on_failure(what: OnFailure) -> &'static str {
 /// Of a machine that is not there yet.
 pub(super) const STAND_IN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
-/// Renders every config of every host as if it asked now, and returns what went wrong.
-///
-/// One host per profile is enough, the one with the longest words: hosts of a profile differ in
-/// names, addresses and MACs alone.
-pub fn rehearse(inventory: &Inventory, templates: &Templates) -> Vec<RenderError> {
-    let mut longest: HashMap<*const Profile, &Arc<Host>> = HashMap::new();
-    for host in inventory.hosts.values() {
-        let entry = longest.entry(Arc::as_ptr(&host.profile)).or_insert(host);
-        if own_bytes(host) > own_bytes(entry) {
-            *entry = host;
-        }
-    }
-    let mut hosts: Vec<_> = longest.into_values().collect();
-    hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    let (attempt, token) = (AttemptId("0".repeat(32)), "0".repeat(32));
-    let mut faults = Vec::new();
-    for host in hosts {
-        for kind in [ConfigKind::Ipxe, ConfigKind::Pxelinux, ConfigKind::Grub] {
-            let request = BootRequest {
-                kind,
-                inventory,
-                host,
-                mac: host.first_mac().unwrap_or(STAND_IN),
-                local: *host.ip,
-                attempt: &attempt,
-                token: &token,
-            };
-            faults.extend(templates.boot_config(kind, &request.context(host)).err());
-            faults.extend(menu::rehearse(templates, &request));
-        }
-    }
-    faults.extend(rehearse_hold(inventory, templates));
-    faults.extend(inventory_boot::rehearse(inventory, templates));
-    faults
-}
-
-/// About how much of the command line is the host's own.
-fn own_bytes(host: &Host) -> usize {
-    let mac = "52:54:00:00:00:01,".len();
-    host.name.len() + host.home.address.to_string().len() + host.macs.len() * mac
-}
-
-fn rehearse_hold(inventory: &Inventory, templates: &Templates) -> Vec<RenderError> {
-    let context = HoldContext {
-        site: inventory.site.clone(),
-        mac: STAND_IN.to_string(),
-        server: ServerContext {
-            url: "http://192.0.2.1".into(),
-            address: "192.0.2.1".into(),
-        },
-        hold_seconds: HOLD_S,
-    };
-    let kinds = [ConfigKind::Ipxe, ConfigKind::Pxelinux, ConfigKind::Grub];
-    kinds
-        .into_iter()
-        .filter_map(|kind| templates.hold_config(kind, &context).err())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::lease::LeaseChange;
+    use crate::render::Templates;
 
     /// The command lines of a host, as all loaders get them.
     fn cmdline(text: &str, name: &str) -> String {
@@ -463,30 +410,6 @@ mod tests {
              bridgehead.gw=10.99.0.254 bridgehead.dns=10.99.0.2 bridgehead.fail=reboot \
              BOOTIF=01-52-54-00-00-00-02 panic=30"
         );
-    }
-
-    #[test]
-    fn a_command_line_that_is_too_long_is_found_before_anyone_boots() {
-        let (inventory, _) = crate::inventory::parse("interfaces.yaml", INTERFACES).unwrap();
-        let templates = Templates::load(None).unwrap();
-        assert!(rehearse(&inventory, &templates).is_empty());
-        let long = INTERFACES.replace(
-            "    kernel: debian\n",
-            &format!(
-                "    kernel: debian\n    cmdline: [\"a={}\"]\n",
-                "x".repeat(1580)
-            ),
-        );
-        let (inventory, _) = crate::inventory::parse("interfaces.yaml", &long).unwrap();
-        let faults = rehearse(&inventory, &templates);
-        // Only one of the profile with the bond: the lines of the others fit.
-        assert!(
-            faults
-                .iter()
-                .all(|fault| fault.to_string().contains("kvm01")),
-            "{faults:?}"
-        );
-        assert_eq!(faults.len(), 3);
     }
 
     /// The pool shrank, and one of its addresses is a host's now; who was given it waits there still.

@@ -8,14 +8,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::boot::{BootRequest, Denied, STAND_IN, endpoint, server_context};
+use super::boot::{
+    BootRequest, Denied, STAND_IN, endpoint, initrd_links, kernel_links, server_context, words,
+};
 use super::menu::LoaderConfig;
 use super::{Site, Snapshot};
 use crate::assets::{initrd_path, kernel_path};
 use crate::inventory::model::{Host, Inventory, MacAddr, Network, Profile};
 use crate::policy::discovered::{Discovered, Hardware, Identity};
 use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
-use crate::render::{BootContext, BridgeContext, ConfigKind, FileLinks, RenderError, Templates};
+use crate::render::{BootContext, BridgeContext, ConfigKind, RenderError, Templates};
 
 /// The word on the command line that makes the initrd stop and tell; its value is the image's id.
 const WORD: &str = "bridgehead.inventory";
@@ -79,8 +81,6 @@ pub(crate) struct Stranger<'a> {
 impl Stranger<'_> {
     fn context(&self, inventory: &Inventory, profile: &Profile) -> BootContext {
         let server = server_context(endpoint(inventory, None, self.local));
-        let file =
-            |name: &str, path: &str| FileLinks::new(name, path, &server.url, &server.address);
         BootContext {
             site: inventory.site.clone(),
             machine: MachineId::unlisted(self.mac).0,
@@ -101,14 +101,10 @@ impl Stranger<'_> {
             dns: None,
             // It comes back to the loader, which holds it when that helps no more.
             on_failure: "reboot".into(),
-            arguments: profile
-                .cmdline
-                .iter()
-                .map(|argument| argument.value.clone())
-                .collect(),
-            kernel: file(&profile.kernel, &kernel_path(&profile.kernel)),
+            arguments: words(&profile.cmdline),
+            kernel: kernel_links(&profile.kernel, &server),
             serial: None,
-            initrd: Some(file(&profile.initrd, &initrd_path(&profile.initrd))),
+            initrd: Some(initrd_links(&profile.initrd, &server)),
             server,
         }
     }

@@ -5,15 +5,14 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 
-use super::boot::{BootRequest, Denied};
+use super::boot::{BootRequest, Denied, kernel_links, words};
 use super::{Site, Snapshot};
-use crate::assets::kernel_path;
 use crate::inventory::model::{Boots, Menu, MenuEntry, Sourced};
 use crate::policy::client::Client;
 use crate::policy::event::{BootEvent, Choice, MachineId, Stage, StageState};
 use crate::render::{
-    BootContext, ConfigKind, EntryContext, FileLinks, LocalContext, MenuContext, RenderError,
-    SerialContext, Templates,
+    BootContext, ConfigKind, EntryContext, LocalContext, MenuContext, RenderError, SerialContext,
+    Templates,
 };
 
 /// A config for a loader, and what its delivery tells the timeline.
@@ -224,14 +223,10 @@ fn bare_context(
     cmdline: &[Sourced<String>],
 ) -> BootContext {
     let context = request.context(request.host);
-    let (url, address) = (&context.server.url, &context.server.address);
     BootContext {
-        kernel: FileLinks::new(kernel, &kernel_path(kernel), url, address),
+        kernel: kernel_links(kernel, &context.server),
         initrd: None,
-        arguments: cmdline
-            .iter()
-            .map(|argument| argument.value.clone())
-            .collect(),
+        arguments: words(cmdline),
         ..context
     }
 }

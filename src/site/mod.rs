@@ -21,6 +21,7 @@ mod outline;
 pub mod own;
 mod pins;
 pub mod posts;
+pub mod rehearse;
 mod reload;
 pub mod report;
 pub mod secrets;

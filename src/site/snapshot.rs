@@ -14,8 +14,8 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::inventory::model::{Host, Inventory, RootSource};
 use crate::inventory::{self, artefacts};
 use crate::render::{RenderError, Templates};
-use crate::site::boot;
 use crate::site::host_files::{self, HostFiles};
+use crate::site::rehearse;
 use crate::site::tls::{self, Tls};
 
 /// Host files looked at for a change; more than that need a SIGHUP.
@@ -260,7 +260,7 @@ fn load_templates(
         }
     };
     let mut said = Vec::new();
-    for fault in boot::rehearse(inventory, &templates) {
+    for fault in rehearse::rehearse(inventory, &templates) {
         let text = fault.to_string();
         if !said.contains(&text) {
             found.push(template_fault(&fault));

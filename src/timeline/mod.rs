@@ -3,6 +3,7 @@
 mod consoles;
 mod limits;
 mod log;
+mod machines;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -22,10 +23,9 @@ use crate::policy::progress::{Attempt, Machine};
 pub use consoles::{Consoles, SyslogLine};
 use limits::Second;
 pub use log::EventLog;
+use machines::{essence, fold};
 pub use tokens::{TokenKind, Tokens};
 
-/// Machines that are not listed, remembered at most; the wire can name any number of MACs.
-const UNLISTED: usize = 2048;
 /// A message is cut to this, characters.
 const MAX_MESSAGE: usize = 600;
 /// Followers may lag this far before they must ask for the whole again.
@@ -373,49 +373,10 @@ fn new_attempt(at: Timestamp) -> AttemptId {
     AttemptId(Uuid::new_v7(stamp).simple().to_string())
 }
 
-/// What must not be forgotten of listed hosts.
-fn essence(machines: &BTreeMap<MachineId, Machine>) -> Vec<BootEvent> {
-    let listed = machines
-        .iter()
-        .filter(|(id, _)| id.unlisted_mac().is_none());
-    listed.flat_map(|(_, machine)| machine.essence()).collect()
-}
-
-fn fold(machines: &mut BTreeMap<MachineId, Machine>, event: BootEvent) {
-    if !machines.contains_key(&event.machine) && event.machine.unlisted_mac().is_some() {
-        make_room(machines);
-    }
-    machines
-        .entry(event.machine.clone())
-        .or_default()
-        .fold(event);
-}
-
-/// Forgets the unlisted machine that was silent longest, where there are too many.
-fn make_room(machines: &mut BTreeMap<MachineId, Machine>) {
-    let unlisted = |id: &MachineId| id.unlisted_mac().is_some();
-    if machines.keys().filter(|id| unlisted(id)).count() < UNLISTED {
-        return;
-    }
-    let last_seen = |machine: &Machine| {
-        machine
-            .attempt()
-            .and_then(|a| a.events.back())
-            .map(|e| e.at)
-    };
-    let oldest = machines
-        .iter()
-        .filter(|(id, _)| unlisted(id))
-        .min_by_key(|(_, machine)| last_seen(machine))
-        .map(|(id, _)| id.clone());
-    if let Some(id) = oldest {
-        machines.remove(&id);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::limits::{IGNORED_PER_BOOT, IGNORED_PER_SECOND, UNLISTED_PER_SECOND};
+    use super::machines::UNLISTED;
     use super::*;
 
     fn at(second: i64) -> Timestamp {

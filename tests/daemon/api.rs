@@ -93,13 +93,13 @@ fn same_shape(place: &str, documented: &Value, real: &Value) {
     }
 }
 
+fn socket(site: &Site) -> String {
+    let socket = site.lab.dir().join("state/bridgehead.sock");
+    socket.display().to_string()
+}
+
 fn post(site: &Site, path: &str, body: &str) -> Value {
-    let socket = site
-        .lab
-        .dir()
-        .join("state/bridgehead.sock")
-        .display()
-        .to_string();
+    let socket = socket(site);
     let url = format!("http://localhost{path}");
     let json = "Content-Type: application/json";
     let argv = [
@@ -131,12 +131,7 @@ fn live(site: &Site, work: impl FnOnce()) -> Value {
         "http://localhost/v1/live?since={}",
         version.unwrap_or_default()
     );
-    let socket = site
-        .lab
-        .dir()
-        .join("state/bridgehead.sock")
-        .display()
-        .to_string();
+    let socket = socket(site);
     let said = thread::scope(|scope| {
         let watching =
             scope.spawn(|| output(&["curl", "-sN", "-m", "5", "--unix-socket", &socket, &path]));

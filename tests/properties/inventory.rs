@@ -7,7 +7,7 @@ use bridgehead::inventory::edit::{Verb, edit};
 use bridgehead::inventory::model::{Inventory, MacAddr, Sourced};
 use bridgehead::inventory::{artefacts, load, parse};
 use bridgehead::render::Templates;
-use bridgehead::site::boot;
+use bridgehead::site::rehearse::rehearse;
 
 /// For the largest text that the fuzzer makes, with a hundred times to spare.
 const SLOW: Duration = Duration::from_secs(20);
@@ -121,7 +121,7 @@ fn check_sound(inventory: &Inventory) {
             .all(|network| network.loaders.is_empty());
     assert_eq!(missing.is_empty(), names_nothing);
     let templates = Templates::load(None).expect("the built-in templates are sound");
-    for fault in boot::rehearse(inventory, &templates) {
+    for fault in rehearse(inventory, &templates) {
         assert!(!fault.to_string().is_empty());
     }
 }
