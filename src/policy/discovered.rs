@@ -16,6 +16,7 @@ use crate::policy::architecture::Architecture;
 use crate::policy::client::{Asker, Client};
 use crate::policy::event::MachineId;
 use crate::wire::dhcp::Request;
+use crate::wire::text::is_shown;
 
 /// Machines remembered at most: anybody on the wire can be thousands.
 const MOST: usize = 4096;
@@ -99,7 +100,7 @@ fn reported(report: &str, key: &str) -> Option<String> {
 
 /// One line of printable characters, or nothing.
 fn text(said: &str) -> Option<String> {
-    let printable: String = said.chars().filter(|c| !c.is_control()).collect();
+    let printable: String = said.chars().filter(|c| is_shown(*c)).collect();
     let short: String = printable.trim().chars().take(LONGEST).collect();
     (!short.is_empty()).then_some(short)
 }

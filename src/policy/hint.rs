@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::text::is_shown;
+
 /// Hints of one text; more would bury the first.
 const MOST: usize = 3;
 /// A line is cut to this, characters.
@@ -144,7 +146,7 @@ pub fn hints(text: &str) -> Vec<Hint> {
 
 fn hint(line: &str) -> Option<Hint> {
     let said = || {
-        let plain = line.chars().filter(|c| !c.is_control());
+        let plain = line.chars().filter(|c| is_shown(*c));
         plain.take(MAX_LINE).collect()
     };
     if let Some(code) = ipxe_code(line) {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::event::{AttemptId, MachineId};
+use crate::wire::text::is_shown;
 
 /// Of all hosts together, bytes.
 const MOST: u64 = 256 << 20;
@@ -202,7 +203,7 @@ fn readable(file: &Path) -> String {
     let bytes = fs::read(file).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     text.chars()
-        .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
+        .filter(|c| matches!(c, '\n' | '\t') || is_shown(*c))
         .collect()
 }
 

@@ -19,6 +19,7 @@ use crate::metrics::{BootResult, TimelineMetrics};
 use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::policy::progress::{Attempt, Machine};
+use crate::wire::text::is_shown;
 
 pub use consoles::{Consoles, SyslogLine};
 use limits::Second;
@@ -360,9 +361,9 @@ impl Timeline {
     }
 }
 
-/// Without control characters, and not longer than `most` characters.
+/// Without characters that are not shown, and not longer than `most` characters.
 pub fn clean(text: &str, most: usize) -> String {
-    let printable = text.chars().filter(|c| !c.is_control());
+    let printable = text.chars().filter(|c| is_shown(*c));
     printable.take(most).collect()
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::text::is_shown;
 use crate::inventory::model::MacAddr;
 
 /// What an LLDPDU says of its sender. Texts are as they came, at most 511 octets, and may hold anything.
@@ -142,7 +143,7 @@ fn id(what: &'static str, value: &[u8], mac: u8) -> Result<String, BadLldpdu> {
 /// Text, without the NULs that some switches (Extreme Networks') end theirs with.
 fn words(octets: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(octets).ok()?.trim_end_matches('\0');
-    let printable = !text.is_empty() && !text.chars().any(char::is_control);
+    let printable = !text.is_empty() && text.chars().all(is_shown);
     printable.then(|| text.to_owned())
 }
 

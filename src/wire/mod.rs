@@ -5,4 +5,5 @@ pub mod lldp;
 pub mod offer;
 pub mod pxe;
 pub mod syslog;
+pub mod text;
 pub mod tftp;

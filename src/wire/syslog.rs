@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::text::is_shown;
+
 /// Longer text is cut, characters; iPXE's lines have at most 128.
 const MAX_TEXT: usize = 500;
 /// RFC 3164 §4.1.3 allows 32.
@@ -154,7 +156,7 @@ fn clean(text: &str, most: usize) -> String {
                 continue;
             }
             '\t' | '\n' => cleaned.push(' '),
-            _ if c.is_control() || is_marker(c) => continue,
+            _ if !is_shown(c) => continue,
             _ => cleaned.push(c),
         }
         left -= 1;
@@ -163,11 +165,6 @@ fn clean(text: &str, most: usize) -> String {
         }
     }
     cleaned.trim().to_owned()
-}
-
-/// Characters that turn the direction of a line round or can't be seen: what is shown would not be what was said.
-fn is_marker(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use std::fmt;
 pub use options::{MIN_BLOCK_SIZE, Options};
 use thiserror::Error;
 
+use super::text::is_shown;
+
 /// Longest request we read, bytes. RFC 2347 allows 512; PXE ROMs with long paths and vendor options go beyond.
 pub const MAX_REQUEST: usize = 1024;
 
@@ -300,10 +302,10 @@ fn printable(bytes: &[u8]) -> Cow<'_, str> {
     let bytes = &bytes[..bytes.len().min(4 * MAX_ERROR_TEXT)];
     let text = String::from_utf8_lossy(bytes);
     let short = text.chars().count() <= MAX_ERROR_TEXT;
-    if short && !text.contains(char::is_control) {
+    if short && text.chars().all(is_shown) {
         return text;
     }
-    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let visible = |c: char| if is_shown(c) { c } else { '\u{fffd}' };
     Cow::Owned(text.chars().take(MAX_ERROR_TEXT).map(visible).collect())
 }
 
