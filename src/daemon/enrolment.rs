@@ -35,7 +35,7 @@ pub(super) async fn run(site: Arc<Site>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             mac = site.enrolment.next() => mac,
         };
-        if let Some(machine) = site.discovery.machine(mac) {
+        if let Some(machine) = site.stranger(mac) {
             look_at(&site, &machine).await;
         }
     }

@@ -17,6 +17,7 @@ use crate::policy::client::Client;
 use crate::policy::dhcp::{self, OwnAddresses, Received, World};
 use crate::policy::event::{BootEvent, MachineId, StageState};
 use crate::policy::lease::{LeaseTable, OFFER_HOLD};
+use crate::policy::switch_port::SwitchPort;
 use crate::policy::verdict::Because;
 use crate::site::{Site, Snapshot};
 use crate::wire::dhcp::{MessageType, Request};
@@ -69,7 +70,8 @@ impl Desk {
         });
         let (durable, now): (Vec<_>, Vec<_>) =
             decided.partition(|decided| decided.verdict.lease_change.is_some());
-        let changes = |all: &[Decided]| all.iter().filter_map(|d| d.verdict.lease_change).collect();
+        let change = |decided: &Decided| decided.verdict.lease_change.clone();
+        let changes = |all: &[Decided]| all.iter().filter_map(change).collect();
         let durable = (!durable.is_empty()).then(|| Durable {
             written: self.site.journal.submit(changes(&durable)),
             decided: durable,
@@ -256,7 +258,9 @@ pub(super) fn record(decided: &Decided, local: Ipv4Addr, site: &Site) {
         let relay = (!request.giaddr.is_unspecified()).then_some(request.giaddr);
         let link = relay.and(request.link_selection());
         let place = decided.verdict.offered.or(link).or(relay);
-        site.discover(request, &Client::of(request), place.unwrap_or(local));
+        let is_unicast = site.own().all.contains(&decided.envelope.to);
+        let port = SwitchPort::heard(request, is_unicast);
+        site.discover(request, &Client::of(request), place.unwrap_or(local), port);
     }
 }
 

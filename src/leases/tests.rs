@@ -1,6 +1,7 @@
 use super::file::{self, push_change};
 use super::*;
 use crate::inventory::model::MacAddr;
+use crate::policy::switch_port::{PluggedIn, SwitchPort};
 use jiff::Timestamp;
 use std::cell::Cell;
 use std::net::Ipv4Addr;
@@ -36,6 +37,7 @@ fn bind(number: u16, expires: i64) -> LeaseChange {
         mac: MacAddr([2, 0, 0, 0, high, low]),
         address: Ipv4Addr::new(10, 0, high, low),
         expires: Timestamp::from_second(expires).unwrap(),
+        port: None,
     }
 }
 
@@ -69,6 +71,37 @@ async fn what_was_committed_is_there_again() {
     assert_eq!(again.leases().iter().count(), 50);
 }
 
+#[tokio::test]
+async fn where_a_machine_is_plugged_in_is_there_again_also_after_a_journal_was_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let expires = Timestamp::from_second(4_000_000_000).unwrap();
+    let mut bound = bind(7, 4_000_000_000);
+    let LeaseChange::Bind { mac, port, .. } = &mut bound else {
+        unreachable!()
+    };
+    let at = |circuit: &str| SwitchPort {
+        relay: Some(Ipv4Addr::new(10, 88, 0, 254)),
+        circuit_id: Some(circuit.into()),
+        remote_id: Some("sw \"r1\"".into()),
+    };
+    let known = PluggedIn::after(None, Some(at("Gi1/0/3")), Timestamp::UNIX_EPOCH);
+    let known = PluggedIn::after(known.as_ref(), Some(at("Gi1/0/4")), expires).unwrap();
+    let mac = *mac;
+    *port = Some(Box::new(known.clone()));
+    Journal::open(dir.path())
+        .unwrap()
+        .commit(vec![bound])
+        .await
+        .unwrap();
+    // Each start writes it anew.
+    for _ in 0..3 {
+        let journal = Journal::open(dir.path()).unwrap();
+        let now = Timestamp::from_second(1).unwrap();
+        assert_eq!(journal.leases().plugged_in(mac, now), Some(&known));
+        assert_eq!(journal.leases().plugged_in(mac, expires), None);
+    }
+}
+
 /// What changes, by a number: few machines and addresses, so that every order ends otherwise.
 fn change(number: u16) -> LeaseChange {
     let mac = MacAddr([2, 0, 0, 0, 0, (number % 3) as u8]);
@@ -84,6 +117,7 @@ fn change(number: u16) -> LeaseChange {
             mac,
             address,
             expires: at,
+            port: None,
         },
     }
 }

@@ -85,7 +85,7 @@ impl Writer {
                 size += job.changes.len();
                 group.push(job);
             }
-            let changes: Vec<_> = group.iter().flat_map(|job| &job.changes).copied().collect();
+            let changes: Vec<_> = group.iter().flat_map(|job| &job.changes).cloned().collect();
             let outcome = self.commit(&changes).map_err(|error| error.to_string());
             if outcome.is_ok() {
                 let mut leases = super::lock(shared);

@@ -17,6 +17,7 @@ use crate::policy::architecture::Architecture;
 use crate::policy::client::Client;
 use crate::policy::lease::{DECLINE_REST, Lease, LeaseChange, LeaseTable};
 use crate::policy::options;
+use crate::policy::switch_port::{PluggedIn, SwitchPort};
 use crate::policy::verdict::{Because, Verdict};
 use crate::wire::dhcp::{MessageType, Request};
 
@@ -295,11 +296,22 @@ impl<'a> Question<'a> {
                 mac: self.client.mac,
                 address: assignment.address,
                 expires: self.now.saturating_add(lease).unwrap_or(Timestamp::MAX),
+                port: self.plugged_in(assignment).map(Box::new),
             }),
             offered: None,
             events: Vec::new(),
             because: assignment.because.clone(),
         }
+    }
+
+    /// Where it is plugged in, if nobody listed it: a host is known by its MAC.
+    fn plugged_in(&self, assignment: &Assignment) -> Option<PluggedIn> {
+        if assignment.because != Because::Pool {
+            return None;
+        }
+        let known = self.world.leases.plugged_in(self.client.mac, self.now);
+        let heard = SwitchPort::heard(self.request(), self.is_unicast());
+        PluggedIn::after(known, heard, self.now)
     }
 
     fn nak(&self, network: &Network, wanted: Ipv4Addr, right: Ipv4Addr) -> Verdict {

@@ -15,6 +15,7 @@ use crate::inventory::model::{Firmware, MacAddr};
 use crate::policy::architecture::Architecture;
 use crate::policy::client::{Asker, Client};
 use crate::policy::event::MachineId;
+use crate::policy::switch_port::{PluggedIn, SwitchPort};
 use crate::wire::dhcp::Request;
 use crate::wire::text::is_shown;
 
@@ -24,8 +25,6 @@ const MOST: usize = 4096;
 const KEEPS_S: i64 = 300;
 /// Longest text that a machine says of itself, characters.
 const LONGEST: usize = 64;
-/// An identifier that is no text is shown in hexadecimal up to here, octets.
-const LONGEST_HEX: usize = 16;
 /// Inventory boots in a row that come to nothing before the machine waits at its loader instead.
 const MOST_TRIES: u32 = 3;
 /// How long after the last of them it is tried again, seconds.
@@ -99,7 +98,7 @@ fn reported(report: &str, key: &str) -> Option<String> {
 }
 
 /// One line of printable characters, or nothing.
-fn text(said: &str) -> Option<String> {
+pub(super) fn text(said: &str) -> Option<String> {
     let printable: String = said.chars().filter(|c| is_shown(*c)).collect();
     let short: String = printable.trim().chars().take(LONGEST).collect();
     (!short.is_empty()).then_some(short)
@@ -114,41 +113,6 @@ fn uuid(request: &Request, asker: Asker) -> Option<String> {
         _ => Uuid::from_bytes_le(octets),
     };
     Some(uuid.to_string())
-}
-
-/// Where a relay heard the machine (option 82, RFC 3046): its port (82.1) and who the relay or switch is (82.2).
-fn port(circuit: Option<String>, remote: Option<String>) -> Option<String> {
-    match (circuit, remote) {
-        (Some(circuit), Some(remote)) => Some(format!("{circuit} of {remote}")),
-        (Some(one), None) => Some(one),
-        (None, Some(remote)) => Some(format!("a port of {remote}")),
-        (None, None) => None,
-    }
-}
-
-/// RFC 3046 leaves the form to the maker. Cisco's binary one (type, length, value), which others have taken over,
-/// and texts are told in words.
-fn identifier(id: &[u8]) -> String {
-    match id {
-        [0, 4, high, low, module, port] => {
-            let vlan = u16::from_be_bytes([*high, *low]);
-            format!("VLAN {vlan} module {module} port {port}")
-        }
-        [0, 6, a, b, c, d, e, f] => MacAddr([*a, *b, *c, *d, *e, *f]).to_string(),
-        [1, length, text @ ..] if usize::from(*length) == text.len() => plain(text),
-        _ => plain(id),
-    }
-}
-
-fn plain(id: &[u8]) -> String {
-    let printable = id.iter().all(|octet| matches!(octet, b' '..=b'~'));
-    let said = text(&String::from_utf8_lossy(id)).filter(|_| printable);
-    said.unwrap_or_else(|| {
-        let octets = id.iter().take(LONGEST_HEX);
-        let hex: Vec<_> = octets.map(|octet| format!("{octet:02x}")).collect();
-        let more = if id.len() > LONGEST_HEX { "…" } else { "" };
-        hex.join(":") + more
-    })
 }
 
 /// A machine that is not listed.
@@ -173,6 +137,9 @@ pub struct Discovered {
     /// Who the relay or switch is: option 82's remote ID.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remote_id: Option<String>,
+    /// Another port that packets in its name come by, while it holds a lease by that one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub elsewhere: Option<String>,
     /// When it was first heard.
     pub first_seen: Timestamp,
     /// When it was last heard.
@@ -196,28 +163,28 @@ pub struct Discovered {
 }
 
 impl Discovered {
-    /// Of its DISCOVER.
+    /// Of its DISCOVER, which came by this port.
     pub fn new(
         request: &Request,
         client: &Client,
         network: Option<String>,
+        port: Option<SwitchPort>,
         now: Timestamp,
     ) -> Self {
         let identity = Identity {
             uuid: uuid(request, client.asker),
             ..Identity::default()
         };
-        let id = |code| request.relay_info(code).filter(|id| !id.is_empty());
-        let (circuit_id, remote_id) = (id(1).map(identifier), id(2).map(identifier));
-        Self {
+        let mut machine = Self {
             mac: client.mac,
             network,
             architecture: client.architecture(),
             identity,
-            relay: (!request.giaddr.is_unspecified()).then_some(request.giaddr),
-            port: port(circuit_id.clone(), remote_id.clone()),
-            circuit_id,
-            remote_id,
+            relay: None,
+            port: None,
+            circuit_id: None,
+            remote_id: None,
+            elsewhere: None,
             first_seen: now,
             last_seen: now,
             discovers: 1,
@@ -226,7 +193,22 @@ impl Discovered {
             said: None,
             firmware: client.firmware,
             begun: None,
-        }
+        };
+        machine.plug_in(&port.unwrap_or_default());
+        machine
+    }
+
+    fn plug_in(&mut self, port: &SwitchPort) {
+        self.relay = port.relay;
+        self.port = port.words();
+        self.circuit_id.clone_from(&port.circuit_id);
+        self.remote_id.clone_from(&port.remote_id);
+    }
+
+    /// Takes over where it is by its lease, which goes before any DISCOVER in its name; `now` is by the leases' clock.
+    pub fn is_plugged_in(&mut self, known: &PluggedIn, now: Timestamp) {
+        self.plug_in(known.now_at(now));
+        self.elsewhere = known.disputed_by(now).map(SwitchPort::name);
     }
 
     /// Of what its inventory boot says, where its DISCOVER was heard by a daemon that ran before.
@@ -245,6 +227,7 @@ impl Discovered {
             port: None,
             circuit_id: None,
             remote_id: None,
+            elsewhere: None,
             first_seen: now,
             last_seen: now,
             discovers: 0,
@@ -470,7 +453,8 @@ mod tests {
 
     fn seen(mac: [u8; 6], options: &[(u8, &[u8])], second: i64) -> Discovered {
         let request = request(mac, options);
-        Discovered::new(&request, &Client::of(&request), None, at(second))
+        let port = SwitchPort::heard(&request, false);
+        Discovered::new(&request, &Client::of(&request), None, port, at(second))
     }
 
     const REAL: [u8; 6] = [0x3c, 0xec, 0xef, 0, 0, 1];

@@ -141,6 +141,8 @@ pub enum Because {
     NoPort,
     /// No host is plugged in there.
     StrangePort(Plugged),
+    /// It got its lease by the first port, and packets in its name came by the other since.
+    TwoPorts(String, String),
     /// The host is of another network.
     Elsewhere {
         /// The host.
@@ -179,9 +181,12 @@ pub enum Because {
 }
 
 impl Because {
-    /// Whether the operator should look: a machine says that it is a host that is alive.
+    /// Whether the operator should look: a machine says that it is a host that is alive, or two have one MAC.
     pub fn is_suspicious(&self) -> bool {
-        matches!(self, Self::Alive { .. } | Self::Unproven { .. })
+        matches!(
+            self,
+            Self::Alive { .. } | Self::Unproven { .. } | Self::TwoPorts(..)
+        )
     }
 }
 
@@ -426,6 +431,10 @@ fn by_port<'a>(
     machine: &Discovered,
     believes_lldp: bool,
 ) -> Result<Found<'a>, Because> {
+    if let Some(other) = &machine.elsewhere {
+        let at = machine.port.clone().unwrap_or_else(|| "another".into());
+        return Err(Because::TwoPorts(at, other.clone()));
+    }
     let plugs = plugs(machine, believes_lldp);
     let first = plugs.first().cloned().ok_or(Because::NoPort)?;
     for plug in plugs {

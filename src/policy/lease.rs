@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::model::{AddressRange, MacAddr};
+use crate::policy::switch_port::PluggedIn;
 use crate::wire::dhcp::fnv_1a;
 use blocks::Blocks;
 
@@ -50,7 +51,7 @@ pub struct Rest {
 }
 
 /// A durable change of the table; what the journal holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum LeaseChange {
     /// A machine was given an address.
@@ -61,6 +62,9 @@ pub enum LeaseChange {
         address: Ipv4Addr,
         /// Until when.
         expires: Timestamp,
+        /// Where it is plugged in, of one that nobody listed; journals written before that was noted don't say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<Box<PluggedIn>>,
     },
     /// A machine gave its address back.
     Release {
@@ -91,6 +95,8 @@ pub enum LeaseChange {
 pub struct LeaseTable {
     addresses: HashMap<Ipv4Addr, Standing>,
     by_mac: HashMap<MacAddr, Ipv4Addr>,
+    /// Where the holders of leases are plugged in, as far as that is known.
+    ports: HashMap<MacAddr, Box<PluggedIn>>,
     offered_to: HashMap<MacAddr, Ipv4Addr>,
     /// How many addresses rest by whose DECLINE.
     declined_by: HashMap<MacAddr, usize>,
@@ -126,7 +132,14 @@ impl LeaseTable {
                 mac,
                 address,
                 expires,
-            } => self.bind(mac, address, expires),
+                ref port,
+            } => {
+                self.bind(mac, address, expires);
+                match port {
+                    Some(port) => self.ports.insert(mac, port.clone()),
+                    None => self.ports.remove(&mac),
+                };
+            }
             LeaseChange::Release { mac, address, at } => {
                 let held = self.by_mac.get(&mac).copied();
                 if let Some(held) = held.filter(|held| address.is_none_or(|one| one == *held)) {
@@ -143,7 +156,7 @@ impl LeaseTable {
             } => {
                 let held = self.by_mac.get(&mac) == Some(&address);
                 if held {
-                    self.by_mac.remove(&mac);
+                    self.forget(mac);
                 }
                 self.change(address, |standing| {
                     standing.lease = standing.lease.filter(|_| !held);
@@ -166,12 +179,18 @@ impl LeaseTable {
         }
         let previous = self.standing(address).lease;
         if let Some((previous, _)) = previous.filter(|(previous, _)| *previous != mac) {
-            self.by_mac.remove(&previous);
+            self.forget(previous);
         }
         self.change(address, |standing| {
             standing.lease = Some((mac, expires));
             standing.offer = None;
         });
+    }
+
+    /// The machine's address is another's, or nobody's.
+    fn forget(&mut self, mac: MacAddr) {
+        self.by_mac.remove(&mac);
+        self.ports.remove(&mac);
     }
 
     fn standing(&self, address: Ipv4Addr) -> Standing {
@@ -271,6 +290,17 @@ impl LeaseTable {
         Some(Lease { address, expires })
     }
 
+    /// Where a machine is plugged in that holds its lease.
+    pub fn plugged_in(&self, mac: MacAddr, now: Timestamp) -> Option<&PluggedIn> {
+        let lease = self.of(mac).filter(|lease| lease.expires > now);
+        lease.and_then(|_| self.last_plugged_in(mac))
+    }
+
+    /// The same, whether its lease has run out or not.
+    pub fn last_plugged_in(&self, mac: MacAddr) -> Option<&PluggedIn> {
+        self.ports.get(&mac).map(|port| &**port)
+    }
+
     /// Who holds the address now.
     pub fn holder(&self, address: Ipv4Addr, now: Timestamp) -> Option<MacAddr> {
         let (mac, expires) = self.standing(address).lease?;
@@ -345,6 +375,7 @@ fn size(pool: AddressRange) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::switch_port::SwitchPort;
     use proptest::prelude::*;
     use std::collections::HashSet;
 
@@ -368,6 +399,7 @@ mod tests {
             mac: mac(who),
             address,
             expires: at(expires),
+            port: None,
         });
     }
 
@@ -492,6 +524,40 @@ mod tests {
         let change: LeaseChange = serde_json::from_str(line).unwrap();
         assert!(matches!(change, LeaseChange::Decline { found: false, .. }));
         assert_eq!(serde_json::to_string(&change).unwrap(), line);
+    }
+
+    #[test]
+    fn where_a_machine_is_plugged_in_is_known_as_long_as_it_holds_its_lease() {
+        let address = Ipv4Addr::new(10, 0, 0, 10);
+        let known = PluggedIn::after(None, Some(SwitchPort::default()), at(0)).unwrap();
+        let held = || {
+            let mut table = LeaseTable::default();
+            table.apply(&LeaseChange::Bind {
+                mac: mac(1),
+                address,
+                expires: at(100),
+                port: Some(Box::new(known.clone())),
+            });
+            assert_eq!(table.plugged_in(mac(1), at(99)), Some(&known));
+            assert_eq!(table.plugged_in(mac(1), at(100)), None, "it ran out");
+            table
+        };
+        let mut table = held();
+        table.apply(&LeaseChange::Release {
+            mac: mac(1),
+            address: Some(address),
+            at: at(50),
+        });
+        assert_eq!(table.plugged_in(mac(1), at(50)), None);
+        table = held();
+        rest(&mut table, 1, address, false);
+        assert!(table.ports.is_empty());
+        // The address is another's, or the machine was listed.
+        for who in [2, 1] {
+            table = held();
+            bind(&mut table, who, address, 200);
+            assert!(table.ports.is_empty());
+        }
     }
 
     #[test]

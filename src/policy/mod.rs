@@ -17,6 +17,7 @@ pub mod near;
 pub mod options;
 pub mod progress;
 pub mod stall;
+pub mod switch_port;
 pub mod verdict;
 
 pub use verdict::{Because, Destination, Transmit, Verdict};

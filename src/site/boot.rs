@@ -425,6 +425,7 @@ mod tests {
                 mac,
                 address: peer,
                 expires: "2100-01-01T00:00:00Z".parse().unwrap(),
+                port: None,
             });
         };
         let config = || site.config_for_peer(ConfigKind::Grub, None, peer, local);

@@ -14,6 +14,7 @@ use crate::policy::client::Client;
 use crate::policy::discovered::{Discovered, Discoveries, Hardware, HardwareNic, Identity};
 use crate::policy::event::MachineId;
 use crate::policy::near::{NearMiss, near_misses};
+use crate::policy::switch_port::SwitchPort;
 use crate::span::span;
 use crate::wire::dhcp::Request;
 
@@ -43,8 +44,8 @@ impl Discovery {
         self.lock().told(mac, said);
     }
 
-    /// What is known of a machine.
-    pub fn machine(&self, mac: MacAddr) -> Option<Discovered> {
+    /// What is known of a machine but where it is plugged in.
+    fn machine(&self, mac: MacAddr) -> Option<Discovered> {
         self.lock().get(mac).cloned()
     }
 
@@ -78,29 +79,6 @@ impl Discovery {
     /// What came from a machine's address by syslog; false where it is listed, or never asked.
     pub fn heard(&self, mac: MacAddr, said: String) -> bool {
         self.lock().heard(mac, said)
-    }
-
-    /// Adds who it is to what is known of each.
-    pub(super) fn describe(&self, machines: &mut [MachineStatus], now: Timestamp) {
-        let known = self.lock();
-        for machine in machines {
-            let mac = MachineId(machine.host.clone()).unlisted_mac();
-            let Some(found) = mac.and_then(|mac| known.get(mac)) else {
-                continue;
-            };
-            if let Some(words) = silence(found, now) {
-                machine.note = words;
-            }
-            let port = found.port.iter().map(|port| format!("at {port}"));
-            let words: Vec<_> = Some(found.identity.words())
-                .into_iter()
-                .filter(|words| !words.is_empty())
-                .chain(port)
-                .collect();
-            if !words.is_empty() {
-                machine.note += &format!(" ({})", words.join("; "));
-            }
-        }
     }
 }
 
@@ -151,8 +129,14 @@ impl DiscoveredStatus {
         let seen = &self.seen;
         let uuid = seen.identity.uuid.iter().map(|uuid| format!("UUID {uuid}"));
         let port = seen.port.iter().map(|port| format!("port {port}"));
+        let elsewhere = seen.elsewhere.iter();
+        let elsewhere = elsewhere.map(|port| format!("asked by {port} since"));
         let relay = seen.relay.iter().map(|relay| format!("relay {relay}"));
-        let place = port.chain(relay).collect::<Vec<_>>().join(", ");
+        let place = port
+            .chain(elsewhere)
+            .chain(relay)
+            .collect::<Vec<_>>()
+            .join(", ");
         let parts = seen.hardware.iter().flat_map(|hardware| {
             let nics = hardware.nics.iter().map(HardwareNic::words);
             [hardware.words()].into_iter().chain(nics)
@@ -177,8 +161,15 @@ impl DiscoveredStatus {
 }
 
 impl Site {
-    /// A machine asked for an address; one that is not listed is remembered. `place` is an address of its network.
-    pub fn discover(&self, request: &Request, client: &Client, place: Ipv4Addr) {
+    /// A machine asked for an address by this port; one that is not listed is remembered. `place` is an address of its
+    /// network.
+    pub fn discover(
+        &self,
+        request: &Request,
+        client: &Client,
+        place: Ipv4Addr,
+        port: Option<SwitchPort>,
+    ) {
         let snapshot = self.snapshot();
         let inventory = &snapshot.inventory;
         if !client.boots() || inventory.by_mac.contains_key(&client.mac) {
@@ -187,8 +178,49 @@ impl Site {
         let mut networks = inventory.networks.values();
         let network = networks.find(|network| network.subnet.contains(&place));
         let name = network.map(|network| network.name.clone());
-        let seen = Discovered::new(request, client, name, Timestamp::now());
+        let seen = Discovered::new(request, client, name, port, Timestamp::now());
         self.discovery.lock().saw(seen);
+    }
+
+    /// What is known of a machine that is not listed.
+    pub fn stranger(&self, mac: MacAddr) -> Option<Discovered> {
+        let mut machines = [self.discovery.machine(mac)?];
+        self.plug_in(&mut machines);
+        let [machine] = machines;
+        Some(machine)
+    }
+
+    /// Where they are plugged in, of those that hold a lease: that is kept with it, also over a restart.
+    fn plug_in(&self, machines: &mut [Discovered]) {
+        let now = self.journal.clock().now();
+        let leases = self.leases();
+        for machine in machines {
+            if let Some(known) = leases.plugged_in(machine.mac, now) {
+                machine.is_plugged_in(known, now);
+            }
+        }
+    }
+
+    /// Adds who it is to what is known of each.
+    pub(super) fn describe(&self, machines: &mut [MachineStatus], now: Timestamp) {
+        for machine in machines {
+            let mac = MachineId(machine.host.clone()).unlisted_mac();
+            let Some(found) = mac.and_then(|mac| self.stranger(mac)) else {
+                continue;
+            };
+            if let Some(words) = silence(&found, now) {
+                machine.note = words;
+            }
+            let port = found.port.iter().map(|port| format!("at {port}"));
+            let words: Vec<_> = Some(found.identity.words())
+                .into_iter()
+                .filter(|words| !words.is_empty())
+                .chain(port)
+                .collect();
+            if !words.is_empty() {
+                machine.note += &format!(" ({})", words.join("; "));
+            }
+        }
     }
 
     /// Machines that boot and are not listed.
@@ -218,11 +250,12 @@ impl Site {
                 .collect(),
             seen,
         };
-        let seen: Vec<Discovered> = {
+        let mut seen: Vec<Discovered> = {
             let mut known = self.discovery.lock();
             known.retain(|mac| !by_mac.contains_key(&mac));
             known.list().into_iter().cloned().collect()
         };
+        self.plug_in(&mut seen);
         DiscoveredList {
             schema: SCHEMA,
             // DHCP need not wait for near misses to be sought.

@@ -406,6 +406,7 @@ hosts:
             port: None,
             circuit_id: None,
             remote_id: None,
+            elsewhere: None,
             first_seen: at(0),
             last_seen: at(0),
             discovers: 1,

@@ -259,7 +259,7 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
     for status in &mut unknown {
         add_near_miss(status, inventory, &mut unheard);
     }
-    site.discovery.describe(&mut unknown, now);
+    site.describe(&mut unknown, now);
     for status in &mut unknown {
         let mac = MachineId(status.host.clone()).unlisted_mac();
         let said = mac.and_then(|mac| site.enrolment.said(mac));

@@ -22,6 +22,11 @@ pub(crate) struct Stranger<'a> {
 impl<'a> Stranger<'a> {
     pub(crate) fn new(site: &'a Site, name: &str, mac: &'a str) -> Self {
         let namespace = ok(site.lab.client(name, mac));
+        Self::at(site, namespace, mac)
+    }
+
+    /// Somewhere else.
+    pub(crate) fn at(site: &'a Site, namespace: Namespace, mac: &'a str) -> Self {
         Self {
             site,
             namespace,

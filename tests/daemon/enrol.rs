@@ -16,12 +16,12 @@ fn inventory(policy: &str, hosts: &str) -> String {
     format!("{head}hosts:   # rack by rack\n{hosts}unknown: {{policy: {policy}}}\n")
 }
 
-fn file(site: &Site) -> String {
+pub(crate) fn file(site: &Site) -> String {
     ok(fs::read_to_string(&site.inventory).map_err(io_error("read", &site.inventory)))
 }
 
 /// Waits until the daemon says something of machines that are not listed, or no more.
-fn wait_list(site: &Site, words: &str, there: bool) -> String {
+pub(crate) fn wait_list(site: &Site, words: &str, there: bool) -> String {
     let look = || {
         let (_, list) = discover(site, &["list"]);
         Ok((list.contains(words) == there).then_some(list))
@@ -46,7 +46,7 @@ fn waits(stranger: &Stranger<'_>, query: &str) {
 }
 
 /// Option 82 of a switch, for udhcpc: circuit and remote ID.
-fn option_82(circuit: &str, remote: &str) -> String {
+pub(crate) fn option_82(circuit: &str, remote: &str) -> String {
     let part = |code: u8, text: &str| {
         let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
         format!("{code:02x}{:02x}{hex}", text.len())

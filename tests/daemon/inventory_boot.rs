@@ -6,7 +6,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::discover::{Stranger, approve, discover};
-use crate::lab::{APPLIANCE, Site};
+use crate::enrol::{file, option_82, wait_list};
+use crate::lab::{APPLIANCE, Site, until};
+use crate::relays::{far, stays};
 use crate::{fake, ok, site_with};
 
 const BARE: &str = "3c:ec:ef:00:00:07";
@@ -254,4 +256,113 @@ fn inventory_boots_that_come_to_nothing_are_held_at_the_loader() {
     let log = ok(site.daemon.verb("log", &["mac-3cecef000007"]));
     let log = String::from_utf8_lossy(&log.stdout).into_owned();
     assert!(log.contains("3 in a row came to nothing"), "{log}");
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Two networks, one behind a relay, whose hosts are known by their ports; `policy` is of both.
+fn by_port(policy: &str) -> String {
+    let far = "  far: {subnet: 10.88.0.0/24, router: 10.88.0.254, pool: 10.88.0.100-10.88.0.199}\nprofiles:";
+    let hosts = "hosts:\n  \
+        kvm11: {switch: 10.88.0.254, port: eth1, ip: 10.88.0.11, profile: kvm-host}\n  \
+        kvm12: {switch: sw-r1, port: Gi1/0/1, ip: 10.77.0.22, profile: kvm-host}\n  \
+        kvm13: {switch: sw-r1, port: Gi1/0/2, ip: 10.77.0.23, profile: kvm-host}\n";
+    inventory()
+        .replace("profiles:", far)
+        .replace("hosts:\n", hosts)
+        .replace("policy: hold", &format!("policy: {policy}"))
+}
+
+/// The daemon is killed, and served by this policy from then on.
+fn killed(site: &mut Site, policy: &str) {
+    ok(site.daemon.signal(Signal::SIGKILL));
+    ok(site.daemon.wait_exit(Duration::from_secs(20)));
+    ok(site.edit(&by_port(policy)));
+    ok(site.restart());
+}
+
+/// As its initrd goes on after the daemon was away.
+fn tells_again(machine: &Stranger<'_>, token: &str) {
+    assert!(machine.next(token).ends_with("hardware=unknown\n200"));
+    assert_eq!(machine.post("inventory", token, REPORT), "204");
+}
+
+#[test]
+fn a_machine_behind_a_relay_is_named_by_its_port_after_the_daemon_was_killed() {
+    let Some(mut site) = site_with("plugged", &by_port("hold")) else {
+        return;
+    };
+    let mac = "3c:ec:ef:00:00:21";
+    let far = far(&site, "plugged", mac);
+    // No loader: a client that asks for an address, and nothing to boot.
+    let mut client = stays(&site, &far);
+    ok(client.wait_for("bound 10.88.0.", PATIENCE));
+    let machine = Stranger::at(&site, far.client, mac);
+    let script = machine.script("");
+    let token = word(&script, "bridgehead.token").to_owned();
+    tells_again(&machine, &token);
+    let list = wait_list(&site, "port eth1, relay 10.88.0.254", true);
+    assert!(list.contains(mac), "{list}");
+    let journal = || {
+        let path = site.lab.dir().join("state/leases.jsonl");
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    let binds = || journal().matches("\"op\":\"bind\"").count();
+    let before = binds();
+    // By unicast through the router, without option 82.
+    ok(client.signal(Signal::SIGUSR1));
+    ok(client.wait_for("renew 10.88.0.", PATIENCE));
+    let renewed = || Ok((binds() > before).then_some(()));
+    ok(until("the renewal", PATIENCE, renewed, journal));
+
+    let namespace = machine.namespace;
+    killed(&mut site, "by-port");
+    let machine = Stranger::at(&site, namespace, mac);
+    tells_again(&machine, &token);
+    wait_list(&site, mac, false);
+    let line = format!(
+        "kvm11: {{switch: 10.88.0.254, port: eth1, ip: 10.88.0.11, profile: kvm-host, mac: \"{mac}\"}}"
+    );
+    assert!(file(&site).contains(&line), "{}", file(&site));
+    let next = machine.next(&token);
+    assert!(next.starts_with("next=go\nhost=kvm11\n"), "{next}");
+}
+
+#[test]
+fn what_is_sent_in_a_machines_name_by_another_port_names_nobody() {
+    let Some(mut site) = site_with("spoofed", &by_port("hold")) else {
+        return;
+    };
+    let bare = Stranger::new(&site, "bare", BARE);
+    let (one, two) = (option_82("Gi1/0/1", "sw-r1"), option_82("Gi1/0/2", "sw-r1"));
+    let address = bare.dhcp_with(&["-x", &one]);
+    let script = bare.script("");
+    let token = word(&script, "bridgehead.token").to_owned();
+    tells_again(&bare, &token);
+    {
+        let other = Stranger::new(&site, "other", BARE);
+        assert_eq!(other.dhcp_with(&["-x", &two]), address);
+    }
+    let list = wait_list(&site, "asked by Gi1/0/2 of sw-r1 since", true);
+    assert!(list.contains("port Gi1/0/1 of sw-r1"), "{list}");
+    let log = log_of(&site, "mac-3cecef000007");
+    let words = "It asks by Gi1/0/2 of sw-r1, and got its lease by Gi1/0/1 of sw-r1";
+    assert!(log.contains(words), "{log}");
+
+    let namespace = bare.namespace;
+    killed(&mut site, "by-port");
+    let bare = Stranger::at(&site, namespace, BARE);
+    tells_again(&bare, &token);
+    let list = wait_list(&site, "waits: it got its lease by port Gi1/0/1", true);
+    assert!(list.contains(BARE), "{list}");
+    let before = by_port("by-port");
+    assert_eq!(file(&site), before);
+    // It boots anew where it was.
+    assert_eq!(bare.dhcp_with(&["-x", &one]), address);
+    let script = bare.script("");
+    let token = word(&script, "bridgehead.token");
+    assert!(bare.next(token).starts_with("next=wait\n"));
+    wait_list(&site, BARE, false);
+    let line = format!("port: Gi1/0/1, ip: 10.77.0.22, profile: kvm-host, mac: \"{BARE}\"}}");
+    assert!(file(&site).contains(&line), "{}", file(&site));
 }

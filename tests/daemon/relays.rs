@@ -31,15 +31,16 @@ unknown: {policy: hold}
 "#;
 
 /// A router with a leg on the switch and one to a client of its own; `dhcrelay` runs on it.
-struct Far {
+pub(crate) struct Far {
     _relay: Process,
     _router: Namespace,
-    client: Namespace,
+    pub(crate) client: Namespace,
 }
 
-fn far(site: &Site, mac: &str) -> Far {
+/// The relay tells the port by the name of its interface: `eth1`.
+pub(crate) fn far(site: &Site, name: &str, mac: &str) -> Far {
     let router = ok(site.lab.client("router", "52:54:00:00:00:fe"));
-    let client = ok(Namespace::new("relays", "far"));
+    let client = ok(Namespace::new(name, "far"));
     let link = format!(
         "link add eth1 type veth peer name eth0 address {mac} netns {}",
         client.name()
@@ -74,13 +75,19 @@ fn a_relays_clients_get_and_renew_addresses_of_their_own_network() {
     let Some(site) = site_with("relays", INVENTORY) else {
         return;
     };
-    let far = far(&site, "52:54:00:00:00:03");
+    let far = far(&site, "relays", "52:54:00:00:00:03");
     for program in [Program::Udhcpc, Program::Dhclient] {
         let given = ok(lease(program, &far.client, site.lab.dir(), None));
         assert_eq!(given.address.to_string(), "10.88.0.13", "{program:?}");
         assert_eq!(given.server.to_string(), APPLIANCE, "{program:?}");
     }
-    // A client that goes on: half of 10 s later it renews, by unicast through the router.
+    // Half of 10 s later it renews.
+    let mut client = stays(&site, &far);
+    ok(client.wait_for("renew 10.88.0.13", Duration::from_secs(60)));
+}
+
+/// A client that goes on, and renews by unicast through the router.
+pub(crate) fn stays(site: &Site, far: &Far) -> Process {
     let script = site.lab.dir().join("apply.sh");
     let text = "#!/bin/sh\ncase $1 in bound|renew)\n\
         ip addr replace $ip/24 dev eth0; ip route replace default via $router; echo $1 $ip;;\nesac\n";
@@ -99,8 +106,7 @@ fn a_relays_clients_get_and_renew_addresses_of_their_own_network() {
         &script.display().to_string(),
     ];
     let log = site.logs.join("udhcpc.log");
-    let mut client = ok(Process::spawn("udhcpc", far.client.name(), &argv, &log));
-    ok(client.wait_for("renew 10.88.0.13", Duration::from_secs(60)));
+    ok(Process::spawn("udhcpc", far.client.name(), &argv, &log))
 }
 
 #[test]

@@ -93,6 +93,7 @@ fn leases() -> LeaseTable {
         mac: MacAddr([2, 0, 0, 0, 0, last]),
         address: address.into(),
         expires: now() + SignedDuration::from_secs(seconds),
+        port: None,
     };
     table.apply(&bind(1, [10, 77, 0, 101], 600));
     table.apply(&bind(2, [10, 77, 0, 102], -600));

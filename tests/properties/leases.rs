@@ -8,6 +8,7 @@ use std::path::Path;
 use bridgehead::inventory::model::MacAddr;
 use bridgehead::leases::Journal;
 use bridgehead::policy::lease::{Lease, LeaseChange, LeaseTable};
+use bridgehead::policy::switch_port::{PluggedIn, SwitchPort};
 use jiff::Timestamp;
 
 /// Holds for the bytes of every file, and for every sequence of changes and every cut.
@@ -26,10 +27,19 @@ pub(crate) fn check(bytes: &[u8]) {
     }
 }
 
-type Held = BTreeMap<MacAddr, Lease>;
+type Held = BTreeMap<MacAddr, (Lease, Option<PluggedIn>)>;
 
 fn held(table: &LeaseTable) -> Held {
-    table.iter().collect()
+    let port = |mac| table.last_plugged_in(mac).cloned();
+    let held: Held = table
+        .iter()
+        .map(|(mac, lease)| (mac, (lease, port(mac))))
+        .collect();
+    // Who holds nothing is plugged in nowhere.
+    for mac in (0..8).map(machine) {
+        assert!(held.contains_key(&mac) || port(mac).is_none(), "{mac}");
+    }
+    held
 }
 
 /// What one start of the daemon makes of a file, the next one makes of it too, and it can be written to.
@@ -48,7 +58,7 @@ async fn check_bytes(bytes: &[u8]) {
     assert_eq!(held(&table), then);
     let change = bind(1, 2, 3);
     journal
-        .commit(vec![change])
+        .commit(vec![change.clone()])
         .await
         .expect("a change is taken");
     drop(journal);
@@ -66,7 +76,7 @@ async fn check_cut(cut: usize, changes: &[u8]) {
     let mut known = vec![held(&table)];
     for change in changes.chunks_exact(3).take(16).map(change) {
         journal
-            .commit(vec![change])
+            .commit(vec![change.clone()])
             .await
             .expect("a change is taken");
         table.apply(&change);
@@ -89,12 +99,31 @@ fn file(state: &Path) -> std::path::PathBuf {
     state.join("leases.jsonl")
 }
 
+fn machine(last: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, last])
+}
+
 fn bind(mac: u8, address: u8, expires: u8) -> LeaseChange {
     LeaseChange::Bind {
-        mac: MacAddr([2, 0, 0, 0, 0, mac]),
+        mac: machine(mac),
         address: Ipv4Addr::new(10, 0, 0, address),
         expires: at(expires),
+        port: plugged_in(expires).map(Box::new),
     }
+}
+
+/// Nowhere that is known, at a port, or at two.
+fn plugged_in(by: u8) -> Option<PluggedIn> {
+    let port = |by: u8| SwitchPort {
+        relay: (by & 8 > 0).then_some(Ipv4Addr::new(10, 0, 1, by)),
+        // Whatever the wire makes of it stays in one line.
+        circuit_id: (by & 16 > 0).then(|| format!("\"Gi\\{}\n", char::from(by))),
+        remote_id: (by & 32 > 0).then(|| "\u{1f5a7}".repeat(64)),
+    };
+    let heard = [by, by.rotate_left(1)].map(|by| (by & 64 > 0).then(|| port(by)));
+    heard.into_iter().fold(None, |known, heard| {
+        PluggedIn::after(known.as_ref(), heard, at(by))
+    })
 }
 
 fn at(seconds: u8) -> Timestamp {

@@ -104,6 +104,7 @@ mod tests {
             port: Some("Gi1/0/3 of sw-r1".into()),
             circuit_id: Some("Gi1/0/3".into()),
             remote_id: Some("sw-r1".into()),
+            elsewhere: None,
             first_seen: at(0),
             last_seen: at(92),
             discovers: 7,

@@ -3,6 +3,7 @@
 use super::Question;
 use crate::policy::boot_target::is_grub;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
+use crate::policy::lease::LeaseChange;
 use crate::policy::verdict::{Because, Transmit, Verdict};
 use crate::wire::dhcp::{MessageType, Reply};
 
@@ -19,7 +20,10 @@ impl Question<'_> {
         let (state, message) = match &verdict.reply {
             Some(transmit) => {
                 let (state, message) = self.answered(transmit, &verdict.because);
-                (state, message + &self.left_out(transmit))
+                (
+                    state,
+                    message + &self.left_out(transmit) + &self.elsewhere(verdict),
+                )
             }
             None => self.unanswered(verdict),
         };
@@ -61,6 +65,23 @@ impl Question<'_> {
             true => String::new(),
             false => format!(" (left out for want of room: {})", codes.join(", ")),
         }
+    }
+
+    /// A machine that holds its lease, or somebody in its name, asks by another port.
+    fn elsewhere(&self, verdict: &Verdict) -> String {
+        let Some(LeaseChange::Bind {
+            port: Some(port), ..
+        }) = &verdict.lease_change
+        else {
+            return String::new();
+        };
+        port.disputed_by(self.now).map_or_else(String::new, |other| {
+            format!(
+                ". It asks by {}, and got its lease by {}: it was moved, or two machines have its MAC",
+                other.name(),
+                port.at.name()
+            )
+        })
     }
 
     fn answered(&self, transmit: &Transmit, because: &Because) -> (StageState, String) {

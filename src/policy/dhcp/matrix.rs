@@ -182,6 +182,7 @@ fn leased(who: u8, address: Ipv4Addr) -> LeaseTable {
         mac: mac(who),
         address,
         expires: Timestamp::from_second(100).unwrap(),
+        port: None,
     });
     leases
 }
@@ -521,6 +522,7 @@ fn a_lease_that_ran_out_makes_nobody_known_but_by_its_address() {
         mac: mac(9),
         address: ip(55, 130),
         expires: Timestamp::from_second(40).unwrap(),
+        port: None,
     });
     let wants = |wanted| packet(Kind::Request, 9).at(ip(55, 1)).wants(wanted);
     let other = wants(ip(55, 20)).ask_with(&leases);

@@ -78,14 +78,19 @@ fn ask_of(
 }
 
 fn ask_in(world: &World<'_>, request: &Request, second: i64) -> Verdict {
-    let received = Received {
+    let now = Timestamp::from_second(second).unwrap();
+    answer(world, &received(request), now)
+}
+
+fn received(request: &Request) -> Received<'_> {
+    static LOCALS: [Ipv4Addr; 1] = [Ipv4Addr::new(10, 77, 0, 1)];
+    Received {
         request,
-        locals: &[ip(1)],
+        locals: &LOCALS,
         to: Ipv4Addr::BROADCAST,
         source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
         port: Port::Dhcp,
-    };
-    answer(world, &received, Timestamp::from_second(second).unwrap())
+    }
 }
 
 static LOADERS: LazyLock<BTreeSet<String>> =
@@ -204,6 +209,59 @@ fn an_unlisted_machine_gets_a_pool_address_that_is_durable_first() {
     assert_eq!(verdict.events[0].machine.0, "mac-525400000009");
 }
 
+/// The port of a machine that is not listed, after its REQUEST.
+fn port_after(leases: &mut LeaseTable, request: &Request, to: Ipv4Addr, second: i64) -> Verdict {
+    let (inventory, own) = (inventory(), OwnAddresses::default());
+    let world = world(&inventory, leases, &own);
+    let received = Received {
+        to,
+        ..received(request)
+    };
+    let verdict = answer(&world, &received, Timestamp::from_second(second).unwrap());
+    leases.apply(verdict.lease_change.as_ref().expect("an address"));
+    verdict
+}
+
+#[test]
+fn where_a_stranger_is_plugged_in_is_kept_with_its_lease() {
+    let mut leases = LeaseTable::default();
+    let wants = (50, &[10, 77, 0, 100][..]);
+    let (one, two) = (b"\x01\x03Gi1\x02\x02sw", b"\x01\x03Gi2\x02\x02sw");
+    let asks = |info: &[u8]| request(Kind::Request, 9, &[wants, (82, info)]);
+    let at = |leases: &LeaseTable, second| {
+        let now = Timestamp::from_second(second).unwrap();
+        let known = leases.plugged_in(mac(9), now).expect("a port");
+        (known.now_at(now).name(), known.disputed_by(now).is_some())
+    };
+    let said = |verdict: &Verdict| verdict.events[0].message.clone();
+    // Neither loader nor firmware: any client's REQUEST tells.
+    port_after(&mut leases, &asks(one), Ipv4Addr::BROADCAST, 0);
+    assert_eq!(at(&leases, 1), ("Gi1 of sw".into(), false));
+    // A renewal goes by no relay: what it says itself is nothing.
+    for info in [&b""[..], two] {
+        let renews = Request {
+            ciaddr: ip(100),
+            ..request(Kind::Request, 9, &[(82, info)])
+        };
+        port_after(&mut leases, &renews, ip(1), 200);
+        assert_eq!(at(&leases, 200), ("Gi1 of sw".into(), false));
+    }
+    let verdict = port_after(&mut leases, &asks(two), Ipv4Addr::BROADCAST, 300);
+    assert_eq!(at(&leases, 300), ("Gi1 of sw".into(), true));
+    let words = "It asks by Gi2 of sw, and got its lease by Gi1 of sw: it was moved, or two";
+    assert!(said(&verdict).contains(words), "{}", said(&verdict));
+    let verdict = port_after(&mut leases, &asks(one), Ipv4Addr::BROADCAST, 310);
+    assert_eq!(at(&leases, 310), ("Gi1 of sw".into(), false));
+    assert!(!said(&verdict).contains("Gi2"), "{}", said(&verdict));
+    // When its lease has run out it is where it asks.
+    port_after(&mut leases, &asks(two), Ipv4Addr::BROADCAST, 2000);
+    assert_eq!(at(&leases, 2000), ("Gi2 of sw".into(), false));
+    // Of a listed host it is not kept.
+    let listed = request(Kind::Request, 1, &[(50, &[10, 77, 0, 11]), (82, &one[..])]);
+    port_after(&mut leases, &listed, Ipv4Addr::BROADCAST, 0);
+    assert_eq!(leases.last_plugged_in(mac(1)), None);
+}
+
 #[test]
 fn a_machine_that_was_listed_since_is_moved_from_the_pool() {
     let verdict = ask(&request(Kind::Request, 1, &[(50, &[10, 77, 0, 100])]));
@@ -230,6 +288,7 @@ fn an_address_in_use_is_naked_and_a_full_pool_is_said() {
             mac: mac(who),
             address: ip(last),
             expires: Timestamp::from_second(100).unwrap(),
+            port: None,
         });
     }
     let wants = request(Kind::Request, 9, &[(50, &[10, 77, 0, 100])]);
@@ -268,6 +327,7 @@ fn a_reserved_address_that_somebody_still_holds_is_not_given_twice() {
         mac: mac(20),
         address: ip(11),
         expires: Timestamp::from_second(100).unwrap(),
+        port: None,
     });
     let discover = request(Kind::Discover, 1, &[]);
     assert_eq!(
@@ -295,6 +355,7 @@ fn release_and_decline_are_believed_of_the_senders_own_address_alone() {
         mac: mac(9),
         address: ip(100),
         expires: Timestamp::from_second(100).unwrap(),
+        port: None,
     });
     let foreign = request(Kind::Decline, 8, &[(50, &[10, 77, 0, 100])]);
     assert!(ask_at(&leases, &foreign, 1).lease_change.is_none());

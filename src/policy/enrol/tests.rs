@@ -47,6 +47,7 @@ fn machine(network: &str) -> Discovered {
         port: None,
         circuit_id: None,
         remote_id: None,
+        elsewhere: None,
         first_seen: at(0),
         last_seen: at(0),
         discovers: 1,
@@ -316,6 +317,20 @@ fn a_relay_is_a_switch_by_its_address_and_goes_before_what_was_heard() {
         "{}",
         said(&both)
     );
+}
+
+#[test]
+fn a_machine_that_asks_by_two_ports_is_the_host_at_neither() {
+    let both = Discovered {
+        port: Some("Gi1/0/1 of sw-r1".into()),
+        elsewhere: Some("Gi1/0/2 of sw-r1".into()),
+        ..plugged("Gi1/0/1", Some("sw-r1"))
+    };
+    let words =
+        "waits: it got its lease by port Gi1/0/1 of sw-r1, and now asks by Gi1/0/2 of sw-r1";
+    assert!(said(&both).starts_with(words), "{}", said(&both));
+    let decision = decide(&inventory(), &both, |_| NEVER, at(0));
+    assert!(matches!(decision, Decision::Wait(because) if because.is_suspicious()));
 }
 
 #[test]

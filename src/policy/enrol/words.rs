@@ -125,6 +125,10 @@ impl fmt::Display for Because {
                 "nobody says which switch port it is plugged into: no option 82 of a relay or switch, and LLDP counts only where `unknown` says `inventory` and `lldp: true`",
             ),
             Self::StrangePort(at) => write!(f, "no host is at its port {} of {}", at.port, at.switch),
+            Self::TwoPorts(at, other) => write!(
+                f,
+                "it got its lease by port {at}, and now asks by {other}: it was moved, or two machines have its MAC; {other} counts once it alone was heard for 10 minutes"
+            ),
             Self::Elsewhere { host, network, evidence } => {
                 write!(f, "{evidence} is that of {host}, which is of network {network}")
             }
