@@ -133,6 +133,7 @@ impl Attempt {
             |event: &BootEvent| current.is_some_and(|known| std::ptr::eq(known, event));
         let picked: BTreeSet<usize> = [
             events.iter().rposition(|event| event.choice.is_some()),
+            events.iter().position(is_reported),
             events.iter().position(speaks_for_itself),
             events.iter().position(is_joined),
             events.iter().rposition(|event| event.hint.is_some()),
@@ -196,9 +197,13 @@ impl Attempt {
     }
 }
 
+fn is_reported(event: &BootEvent) -> bool {
+    event.evidence == Evidence::Reported
+}
+
 /// A host reports beyond its configuration with what came in it.
 pub(super) fn speaks_for_itself(event: &BootEvent) -> bool {
-    event.evidence == Evidence::Reported && event.stage > Stage::Config
+    is_reported(event) && event.stage > Stage::Config
 }
 
 fn is_joined(event: &BootEvent) -> bool {

@@ -14,11 +14,14 @@ use crate::policy::client::Asker;
 #[serde(transparent)]
 pub struct MachineId(pub String);
 
+/// What the names of machines begin with that are not listed.
+pub const UNLISTED_PREFIX: &str = "mac-";
+
 impl MachineId {
     /// The name of a machine that is not listed.
     pub fn unlisted(mac: MacAddr) -> Self {
         let hex: String = mac.0.iter().map(|octet| format!("{octet:02x}")).collect();
-        Self(format!("mac-{hex}"))
+        Self(format!("{UNLISTED_PREFIX}{hex}"))
     }
 
     /// Where packets without a usable sender are filed.
@@ -28,7 +31,10 @@ impl MachineId {
 
     /// The MAC in the name of a machine that is not listed.
     pub fn unlisted_mac(&self) -> Option<MacAddr> {
-        let hex = self.0.strip_prefix("mac-").filter(|hex| hex.len() == 12)?;
+        let hex = self
+            .0
+            .strip_prefix(UNLISTED_PREFIX)
+            .filter(|hex| hex.len() == 12)?;
         let mut octets = [0; 6];
         for (index, octet) in octets.iter_mut().enumerate() {
             *octet = u8::from_str_radix(hex.get(index * 2..index * 2 + 2)?, 16).ok()?;

@@ -2,23 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use crate::policy::event::{BootEvent, MachineId};
+use jiff::Timestamp;
+
+use crate::policy::event::{BootEvent, Evidence, MachineId, UNLISTED_PREFIX};
 use crate::policy::progress::Machine;
 
-/// Machines that are not listed, remembered at most; the wire can name any number of MACs.
-pub(super) const UNLISTED: usize = 2048;
+/// Machines that are not listed, remembered at most; the wire can name any number of MACs. Half of it is for those that
+/// have told something with a boot's token, however many others are heard of: who waits in its inventory boot goes on
+/// by that token.
+const UNLISTED: usize = 8192;
+/// The part of them that is forgotten together: to look for the oldest takes as long as to look at all.
+const STEP: usize = 16;
 
-/// What must not be forgotten of listed hosts.
+/// What must not be forgotten: of listed hosts, and of machines that may wait to be one.
 pub(super) fn essence(machines: &BTreeMap<MachineId, Machine>) -> Vec<BootEvent> {
-    let listed = machines
+    let kept = machines
         .iter()
-        .filter(|(id, _)| id.unlisted_mac().is_none());
-    listed.flat_map(|(_, machine)| machine.essence()).collect()
+        .filter(|(id, machine)| id.unlisted_mac().is_none() || is_proven(machine));
+    kept.flat_map(|(_, machine)| machine.essence()).collect()
 }
 
 pub(super) fn fold(machines: &mut BTreeMap<MachineId, Machine>, event: BootEvent) {
     if !machines.contains_key(&event.machine) && event.machine.unlisted_mac().is_some() {
-        make_room(machines);
+        make_room(machines, UNLISTED);
     }
     machines
         .entry(event.machine.clone())
@@ -26,24 +32,110 @@ pub(super) fn fold(machines: &mut BTreeMap<MachineId, Machine>, event: BootEvent
         .fold(event);
 }
 
-/// Forgets the unlisted machine that was silent longest, where there are too many.
-fn make_room(machines: &mut BTreeMap<MachineId, Machine>) {
-    let unlisted = |id: &MachineId| id.unlisted_mac().is_some();
-    if machines.keys().filter(|id| unlisted(id)).count() < UNLISTED {
+/// Forgets the unlisted machines that were silent longest, where there are `most`.
+fn make_room(machines: &mut BTreeMap<MachineId, Machine>, most: usize) {
+    let first = MachineId(UNLISTED_PREFIX.into());
+    let unlisted = || {
+        let from = machines.range(&first..);
+        from.take_while(|(id, _)| id.0.starts_with(UNLISTED_PREFIX))
+    };
+    if unlisted().count() < most {
         return;
     }
-    let last_seen = |machine: &Machine| {
-        machine
-            .attempt()
-            .and_then(|a| a.events.back())
-            .map(|e| e.at)
+    // A listed host may have such a name, too.
+    let unlisted = unlisted().filter(|(id, _)| id.unlisted_mac().is_some());
+    let (proven, others): (Vec<_>, Vec<_>) = unlisted.partition(|(_, machine)| is_proven(machine));
+    let mut going = match proven.len() > most / 2 {
+        true => proven,
+        false => others,
     };
-    let oldest = machines
-        .iter()
-        .filter(|(id, _)| unlisted(id))
-        .min_by_key(|(_, machine)| last_seen(machine))
+    going.sort_by_key(|(_, machine)| last_seen(machine));
+    let ids = going
+        .into_iter()
+        .take(most / STEP)
         .map(|(id, _)| id.clone());
-    if let Some(id) = oldest {
+    for id in ids.collect::<Vec<_>>() {
         machines.remove(&id);
+    }
+}
+
+fn last_seen(machine: &Machine) -> Option<Timestamp> {
+    let last = machine.attempt()?.events.back()?;
+    Some(last.at)
+}
+
+/// Whether it has told something in its newest boot with that boot's token.
+fn is_proven(machine: &Machine) -> bool {
+    let mut events = machine.attempt().into_iter().flat_map(|at| &at.events);
+    events.any(|event| event.evidence == Evidence::Reported)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::model::MacAddr;
+    use crate::policy::event::{AttemptId, Stage, StageState};
+
+    const MOST: usize = 64;
+
+    fn id(index: u32) -> MachineId {
+        let [a, b, c, d] = index.to_be_bytes();
+        MachineId::unlisted(MacAddr([2, 0, a, b, c, d]))
+    }
+
+    /// Something is heard of the `index`th machine, at that second.
+    fn heard(machines: &mut BTreeMap<MachineId, Machine>, index: u32, evidence: Evidence) {
+        make_room(machines, MOST);
+        let at = Timestamp::from_second(i64::from(index)).unwrap();
+        let mut event = BootEvent::sent(at, id(index), Stage::Dhcp, StageState::Ok, String::new());
+        event.begins = Some(AttemptId(index.to_string()));
+        fold(machines, event);
+        let (stage, said) = (Stage::Inventory, String::new());
+        let mut event = BootEvent::sent(at, id(index), stage, StageState::Ok, said);
+        event.attempt = Some(AttemptId(index.to_string()));
+        event.evidence = evidence;
+        fold(machines, event);
+    }
+
+    #[test]
+    fn of_a_flood_of_macs_the_oldest_are_forgotten_and_no_machine_that_waits() {
+        let mut machines = BTreeMap::new();
+        for index in 0..20 {
+            heard(&mut machines, index, Evidence::Reported);
+        }
+        for index in 20..300 {
+            heard(&mut machines, index, Evidence::Acknowledged);
+            assert!(machines.len() <= MOST && machines.contains_key(&id(index)));
+        }
+        assert!((0..20).all(|index| machines.contains_key(&id(index))));
+        let oldest = (20..).find(|index| machines.contains_key(&id(*index)));
+        let left = oldest.map(|oldest| 300 - oldest + 20);
+        assert_eq!(left, u32::try_from(machines.len()).ok());
+    }
+
+    #[test]
+    fn machines_that_once_waited_leave_room_for_new_ones() {
+        let mut machines = BTreeMap::new();
+        for index in 0..100 {
+            heard(&mut machines, index, Evidence::Reported);
+        }
+        for index in 100..300 {
+            heard(&mut machines, index, Evidence::Sent);
+        }
+        let waited = (0..100).filter(|index| machines.contains_key(&id(*index)));
+        assert_eq!(waited.count(), MOST / 2);
+    }
+
+    #[test]
+    fn who_waits_is_known_after_the_log_went_round() {
+        let mut machines = BTreeMap::new();
+        heard(&mut machines, 1, Evidence::Reported);
+        heard(&mut machines, 2, Evidence::Acknowledged);
+        let mut again = BTreeMap::new();
+        for event in essence(&machines) {
+            fold(&mut again, event);
+        }
+        assert!(again.contains_key(&id(1)) && !again.contains_key(&id(2)));
+        assert_eq!(essence(&again), essence(&machines));
     }
 }

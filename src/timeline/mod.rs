@@ -377,7 +377,6 @@ fn new_attempt(at: Timestamp) -> AttemptId {
 #[cfg(test)]
 mod tests {
     use super::limits::{IGNORED_PER_BOOT, IGNORED_PER_SECOND, UNLISTED_PER_SECOND};
-    use super::machines::UNLISTED;
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -591,26 +590,5 @@ mod tests {
         let log = std::fs::read_to_string(dir.path().join("events.jsonl")).unwrap();
         assert_eq!(log.lines().count(), UNLISTED_PER_SECOND as usize + 1);
         assert_eq!(timeline.read(BTreeMap::len), 1001);
-    }
-
-    #[test]
-    fn a_flood_of_macs_is_forgotten_oldest_first() {
-        let mut machines = BTreeMap::new();
-        for index in 0..3000_u32 {
-            let [_, a, b, c] = index.to_be_bytes();
-            let mac = crate::inventory::model::MacAddr([2, 0, 0, a, b, c]);
-            let id = MachineId::unlisted(mac);
-            let mut event = BootEvent::sent(
-                at(i64::from(index)),
-                id,
-                Stage::Dhcp,
-                StageState::Ok,
-                String::new(),
-            );
-            event.begins = Some(AttemptId(index.to_string()));
-            fold(&mut machines, event);
-        }
-        assert_eq!(machines.len(), UNLISTED);
-        assert!(machines.contains_key(&MachineId("mac-020000000bb7".into())));
     }
 }
