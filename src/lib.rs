@@ -35,6 +35,8 @@ pub mod render;
 
 // What bounds those who ask too often.
 mod floodgate;
+// Files that an operator names.
+mod regular;
 // Spans of time in words.
 mod span;
 

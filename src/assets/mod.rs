@@ -20,6 +20,7 @@ use walkdir::WalkDir;
 use crate::inventory::model::Inventory;
 use crate::policy::architecture::Architecture;
 use crate::policy::event::Stage;
+use crate::regular;
 
 /// A loader directory larger than this is a mistake, bytes.
 const MAX_LOADERS: u64 = 256 << 20;
@@ -266,11 +267,8 @@ fn load_one(data: &Path, name: &str, previous: Option<&Arc<Asset>>) -> io::Resul
             "it is a link out of the data directory, to {target}; put the file itself there"
         )));
     }
-    let file = File::open(&path)?;
+    let file = regular::open(&path)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
     if metadata.len() > MAX_FILE {
         return Err(io::Error::other("it has more than 1 GiB"));
     }

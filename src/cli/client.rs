@@ -1,6 +1,7 @@
 //! Asks the daemon over its control socket.
 
 use std::error::Error;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,8 +16,7 @@ use tokio::net::UnixStream;
 
 use super::Failure;
 use super::exit::chain;
-use crate::inventory::model::MacAddr;
-use crate::policy::event::MachineId;
+use crate::inventory::suggest::quote;
 
 /// The daemon answers from memory; longer than this it is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,17 +28,21 @@ const EDIT_PATIENCE: Duration = Duration::from_secs(35);
 /// # Errors
 /// Exit code 1 if it can't be a host's name.
 pub(super) fn host_path(host: &str, what: &str) -> Result<String, Failure> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    if let Ok(mac) = host.parse::<MacAddr>() {
-        return Err(Failure::said(format!(
-            "`{host}` is no host name: a machine that is not listed goes by {}",
-            MachineId::unlisted(mac)
-        )));
-    }
-    if !host.is_empty() && host.bytes().all(plain) {
+    // A MAC has colons.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':');
+    let named = host.bytes().any(|b| b.is_ascii_alphanumeric());
+    if named && host.bytes().all(plain) {
         Ok(format!("/v1/hosts/{host}/{what}"))
     } else {
-        Err(Failure::said(format!("`{host}` is no host name")))
+        let text = quote(host);
+        if host.contains('[') {
+            return Err(Failure::said(format!(
+                "{text} is how a range is written: name the host of it that you mean"
+            )));
+        }
+        Err(Failure::said(format!(
+            "{text} is neither a host's name nor a MAC; `bridgehead status` shows who is there"
+        )))
     }
 }
 
@@ -106,18 +110,22 @@ fn talk<T: DeserializeOwned>(
 
 fn unreachable(socket: &Path, error: &(dyn Error + Send + Sync + 'static)) -> Failure {
     let place = socket.display();
-    let denied = error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
-    if denied {
-        return Failure::unreachable(format!(
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    Failure::unreachable(match kind {
+        Some(io::ErrorKind::PermissionDenied) => format!(
             "may not ask the daemon at {place}: its socket is for root and the group of its state directory; use sudo"
-        ));
-    }
-    Failure::unreachable(format!(
-        "no daemon answers at {place}: {}; is `bridgehead serve` running, and with this --state?",
-        chain(error)
-    ))
+        ),
+        Some(io::ErrorKind::ConnectionRefused) => format!(
+            "no daemon answers at {place}: the one that made this socket was ended by force; start `bridgehead serve` again, its log says more"
+        ),
+        Some(io::ErrorKind::NotFound) => format!(
+            "no daemon answers at {place}: there is no such socket; is `bridgehead serve` running, and with this --state?"
+        ),
+        _ => format!(
+            "no daemon answers at {place}: {}; is `bridgehead serve` running, and with this --state?",
+            chain(error)
+        ),
+    })
 }
 
 type Answer = Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>>;

@@ -4,17 +4,18 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use clap::Args;
+use serde::Serialize;
 
-use super::table::table;
-use super::{Failure, Files, colour, print, print_json};
+use super::{Daemon, Failure, Files, client, colour, hosts, print, print_json, screen};
 use crate::explain::{
     Answer, ConfigStep, DhcpStep, Explanation, OptionLine, Posing, Question, Step, Value, explain,
 };
 use crate::inventory::model::{Inventory, MacAddr};
-use crate::inventory::suggest::did_you_mean;
 use crate::policy::enrol::awaits;
-use crate::policy::event::MachineId;
 use crate::site::Snapshot;
+use crate::site::whom::{Whom, mac_of};
+use crate::site::why::Why;
+use crate::span::span;
 
 /// Where lists of options are broken, characters.
 const WIDTH: usize = 80;
@@ -25,7 +26,7 @@ const WIDTH: usize = 80;
     after_help = "Examples:\n  bridgehead explain kvm07\n  bridgehead explain kvm07 --firmware bios\n  bridgehead explain 52:54:00:00:00:08    # a machine that is not listed"
 )]
 pub(super) struct Arguments {
-    /// A host, a MAC, or a `mac-…` of `bridgehead status`
+    /// A host, or the MAC of a machine
     host: String,
     /// What asks: bios, uefi-x64, uefi-arm64, …; with -http for UEFI HTTP boot, with -ipxe for iPXE in ROM; grub or pxelinux for such a loader [default: UEFI that runs its kernel]
     #[arg(long)]
@@ -41,6 +42,8 @@ pub(super) struct Arguments {
     server: Option<Ipv4Addr>,
     #[command(flatten)]
     files: Files,
+    #[command(flatten)]
+    daemon: Daemon,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -56,12 +59,51 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         entry: arguments.entry.as_deref(),
         server: arguments.server,
     };
-    let told = explain(&question).map_err(|error| Failure::of(&error))?;
-    if arguments.json {
-        print_json(&told)
-    } else {
-        print(&text(&told))
+    let explanation = explain(&question).map_err(|error| Failure::of(&error))?;
+    let now = now(&arguments.daemon, &explanation.machine);
+    if !arguments.json {
+        let now = screen::prose(&now_text(&now), screen::width());
+        return print(&(text(&explanation) + &now));
     }
+    let now = now.ok();
+    print_json(&Told { explanation, now })
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// What the daemon says of the machine just now.
+    now: Option<Why>,
+}
+
+/// What is under way, where a daemon can be asked.
+fn now(daemon: &Daemon, machine: &str) -> Result<Why, Failure> {
+    client::get(&daemon.state, &client::host_path(machine, "why")?)
+}
+
+fn now_text(now: &Result<Why, Failure>) -> String {
+    let why = match now {
+        Ok(why) => why,
+        Err(failure) if failure.is_unreachable() => {
+            return "\nWhat is under way is not known here: no daemon could be asked (--state names its directory).\n"
+                .to_owned();
+        }
+        Err(_) => return "\nThe daemon has not heard of it yet.\n".to_owned(),
+    };
+    let mut text = format!("\nJust now, says the daemon, {} is {}", why.host, why.state);
+    if let (Some(stage), Some(seconds)) = (&why.stage, why.for_s) {
+        let _ = write!(text, " in {stage}, for {}", span(seconds));
+    }
+    if let Some(lease) = &why.lease {
+        let _ = write!(text, "; {}", lease.words());
+    }
+    text += ".\n";
+    if why.edit_waits {
+        text += "hosts.yaml was changed since that boot began, and it goes on with what it began with: what is above is for its next boot.\n";
+    }
+    text
 }
 
 /// What `serve` would serve; its faults as `check` shows them.
@@ -76,20 +118,17 @@ pub(super) fn load(files: &Files) -> Result<Snapshot, Failure> {
 /// The MAC that asks.
 fn asker(arguments: &Arguments, inventory: &Inventory) -> Result<MacAddr, Failure> {
     let name = &arguments.host;
-    let Some(host) = inventory.hosts.get(name) else {
-        let mac = MachineId(name.clone()).unlisted_mac();
-        return mac.or_else(|| name.parse().ok()).ok_or_else(|| {
-            let names = inventory.hosts.keys().map(String::as_str);
-            let hint = did_you_mean(name, names);
-            Failure::said(format!("no host `{name}` in the inventory: {hint}"))
-        });
+    let host = match Whom::of(inventory, name) {
+        Some(Whom::Host(host)) => host,
+        Some(Whom::Stranger(mac)) => return Ok(mac),
+        None => return Err(hosts::unknown(inventory, name)),
     };
-    let Some(mac) = arguments.mac else {
+    let Some(mac) = arguments.mac.or_else(|| mac_of(name)) else {
         return host.first_mac().ok_or_else(|| {
             Failure::said(format!(
                 "{name} {}; `bridgehead discover list` shows the machines that wait, and `bridgehead explain MAC` \
                  explains one",
-                awaits(host)
+                awaits(&host)
             ))
         });
     };
@@ -118,8 +157,12 @@ fn text(told: &Explanation) -> String {
     }
     if !told.values.is_empty() {
         text += "\nWhere it is written:\n";
-        text += &table(&told.values.iter().flat_map(written).collect::<Vec<_>>());
-        text += "\nATTEMPT and TOKEN are made anew for each boot. No packet was sent, and leases were not looked at.\nNo daemon was asked: `bridgehead status HOST` tells of a boot that is under way.\n";
+        let rows: Vec<_> = told.values.iter().flat_map(written).collect();
+        text += &screen::rows(&rows, screen::width());
+        text += "\nATTEMPT and TOKEN are made anew for each boot. No packet was sent.\n";
+    }
+    if !told.listed {
+        text += "\nNo packet was sent. The address is the one that it would get if nobody had a lease.\n";
     }
     text
 }

@@ -5,6 +5,7 @@ mod list;
 mod show;
 
 pub(super) use edit::words as edit_words;
+pub(super) use show::unknown;
 
 use std::path::{Path, PathBuf};
 

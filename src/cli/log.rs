@@ -6,8 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::table::table;
-use super::{Daemon, Failure, client, print, print_json};
+use super::{Daemon, Failure, client, print, print_json, screen};
 use crate::policy::event::{Evidence, MachineId, Stage, StageState};
 use crate::site::report::{AttemptLog, HostLog, Told};
 
@@ -18,7 +17,7 @@ const ASK: Duration = Duration::from_millis(500);
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bridgehead log kvm07\n  bridgehead log kvm07 --follow")]
 pub(super) struct Arguments {
-    /// A host, a `mac-…` of `bridgehead status`, or `wire` for packets without a sender
+    /// A host, the MAC of a machine, or `wire` for packets without a sender
     host: String,
     #[command(flatten)]
     daemon: Daemon,
@@ -145,7 +144,8 @@ fn story(attempt: &AttemptLog) -> String {
 
 fn heading(attempt: &AttemptLog) -> String {
     let began = attempt.began.strftime("%Y-%m-%d %H:%M:%S UTC");
-    format!("Boot {} of {began}\n", attempt.attempt)
+    let heading = format!("Boot {} of {began}\n", attempt.attempt);
+    screen::prose(&heading, screen::width())
 }
 
 fn lines(began: Timestamp, story: &[Told<'_>]) -> String {
@@ -171,5 +171,5 @@ fn lines(began: Timestamp, story: &[Told<'_>]) -> String {
             words.clone(),
         ]
     };
-    table(&story.iter().map(row).collect::<Vec<_>>())
+    screen::rows(&story.iter().map(row).collect::<Vec<_>>(), screen::width())
 }

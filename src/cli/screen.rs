@@ -6,6 +6,8 @@ use terminal_size::{Height, Width, terminal_size};
 
 /// A last column that is narrower is not worth to wrap, characters.
 const LEAST: usize = 24;
+/// How far what does not fit beside the rest stands in, characters.
+const BELOW: usize = 4;
 
 /// A row of a table; of one that is not shown `whole`, the last cell is cut to one line.
 #[derive(Debug)]
@@ -20,20 +22,47 @@ pub(super) fn size() -> Option<(usize, usize)> {
     Some((width.into(), height.into()))
 }
 
-/// As [`table`](super::table::table), with the last column wrapped, or cut, to the width.
-pub(super) fn table(rows: &[Row], width: Option<usize>) -> String {
-    let columns = rows.iter().map(|row| row.cells.len()).max().unwrap_or(0);
-    let before: usize = (0..columns.saturating_sub(1))
-        .map(|column| {
-            let cells = rows.iter().filter_map(|row| row.cells.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0) + 2
-        })
-        .sum();
-    let room = width.map(|width| width.saturating_sub(before));
-    let Some(room) = room.filter(|room| *room >= LEAST) else {
-        let plain: Vec<_> = rows.iter().map(|row| row.cells.clone()).collect();
-        return super::table::table(&plain);
+/// Columns of the terminal.
+pub(super) fn width() -> Option<usize> {
+    size().map(|(width, _)| width).filter(|width| *width > 0)
+}
+
+/// A table of rows that are all shown whole.
+pub(super) fn rows(cells: &[Vec<String>], width: Option<usize>) -> String {
+    let whole = |cells: &Vec<String>| Row {
+        cells: cells.clone(),
+        whole: true,
     };
+    table(&cells.iter().map(whole).collect::<Vec<_>>(), width)
+}
+
+/// As [`table`](super::table::table) where that fits; else with the last column wrapped, or cut, to the width, or where
+/// there is no room for it, below the others.
+pub(super) fn table(rows: &[Row], width: Option<usize>) -> String {
+    let plain: Vec<_> = rows.iter().map(|row| row.cells.clone()).collect();
+    let natural = super::table::table(&plain);
+    let fits = |width: &usize| natural.lines().all(|line| length(line) <= *width);
+    let Some(width) = width.filter(|width| *width > 0 && !fits(width)) else {
+        return natural;
+    };
+    let columns = plain.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |column: usize| {
+        let cells = plain.iter().filter_map(|cells| cells.get(column));
+        cells.map(|cell| length(cell)).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns.saturating_sub(1)).map(widest).collect();
+    let before: usize = widths.iter().map(|width| width + 2).sum();
+    match width.checked_sub(before).filter(|room| *room >= LEAST) {
+        Some(room) => beside(rows, columns, room),
+        None => rows
+            .iter()
+            .map(|row| stacked(row, &widths, width))
+            .collect(),
+    }
+}
+
+/// The last column in so many characters.
+fn beside(rows: &[Row], columns: usize, room: usize) -> String {
     let mut lines = Vec::new();
     for row in rows {
         let mut cells = row.cells.clone();
@@ -49,6 +78,85 @@ pub(super) fn table(rows: &[Row], width: Option<usize>) -> String {
         lines.extend(below.map(|line| [vec![String::new(); columns - 1], vec![line]].concat()));
     }
     super::table::table(&lines)
+}
+
+/// A row whose last column is below the others, if it does not fit beside them.
+fn stacked(row: &Row, widths: &[usize], width: usize) -> String {
+    let Some((last, before)) = row.cells.split_last() else {
+        return "\n".to_owned();
+    };
+    // A value as long as the line would push all others away.
+    let pad = |(cell, widest): (&String, &usize)| {
+        let width = (*widest).min(width / 3);
+        format!("{cell:<width$}  ")
+    };
+    let fixed: String = before.iter().zip(widths).map(pad).collect();
+    let line = format!("{fixed}{last}");
+    if length(line.trim_end()) <= width {
+        return line.trim_end().to_owned() + "\n";
+    }
+    if !row.whole {
+        return cut(line.trim_end(), width) + "\n";
+    }
+    let fixed = fixed.trim_end();
+    // What belongs to the row above has nothing before it.
+    let first = (!fixed.is_empty()).then(|| hanging(fixed, width, BELOW));
+    let below = hanging(&format!("{:BELOW$}{last}", ""), width, BELOW);
+    first.into_iter().chain([below]).collect()
+}
+
+/// Text whose long lines are wrapped to the width, each below its own beginning.
+pub(super) fn prose(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else {
+        return text.to_owned();
+    };
+    let line = |line: &str| hanging(line, width, indent(line));
+    text.lines().map(line).collect()
+}
+
+/// Where a line's words begin: after blanks and the number of a list.
+fn indent(line: &str) -> usize {
+    let words = line.trim_start();
+    let blanks = line.len() - words.len();
+    let number = words.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
+    match words[number..].starts_with(". ") && number > 0 {
+        true => blanks + number + 2,
+        false => blanks,
+    }
+}
+
+/// A line, wrapped with all but the first of its lines indented.
+fn hanging(line: &str, width: usize, indent: usize) -> String {
+    if length(line) <= width {
+        return format!("{line}\n");
+    }
+    // On a terminal of a few columns there is no room for order.
+    let indent = if indent * 2 < width { indent } else { 0 };
+    let lead: String = line
+        .chars()
+        .take_while(|c| *c == ' ')
+        .take(indent)
+        .collect();
+    let body = &line[lead.len()..];
+    let short = indent - lead.len();
+    let mut lines = Vec::new();
+    // The first line holds the number of a list, which stands in the indentation of the others.
+    let number: String = body.chars().take(short).collect();
+    for (index, words) in wrap(&body[number.len()..], width - indent)
+        .into_iter()
+        .enumerate()
+    {
+        let before = match index {
+            0 => format!("{lead}{number}"),
+            _ => " ".repeat(indent),
+        };
+        lines.push(format!("{before}{words}\n"));
+    }
+    lines.concat()
+}
+
+fn length(text: &str) -> usize {
+    text.chars().count()
 }
 
 /// A page that fits: long lines are wrapped, and what is below the last line is counted.
@@ -132,9 +240,70 @@ mod tests {
                client did not take it
         kvm02  address offered, and the cli…
         ");
-        // Elsewhere than on a terminal, or where there is no room, a line is a line.
-        for width in [None, Some(20)] {
-            assert_eq!(table(&rows, width).lines().count(), 3);
+        // Elsewhere than on a terminal a line is a line.
+        assert_eq!(table(&rows, None).lines().count(), 3);
+        // Where there is no room beside, it is below.
+        insta::assert_snapshot!(table(&rows, Some(24)), @r"
+        HOST   NOTE
+        kvm01
+            address offered, and
+            the client did not
+            take it
+        kvm02  address offered,…
+        ");
+    }
+
+    #[test]
+    fn nothing_is_wider_than_the_terminal_and_no_word_is_lost() {
+        let cells = |row: [&str; 4]| row.map(String::from).to_vec();
+        let path = "/etc/bridgehead/hosts.yaml:123";
+        let rows = [
+            cells(["cmdline", "console=tty0", "profile base", path]),
+            cells([
+                "",
+                "  not quiet nosmt mitigations=auto,nosmt loglevel=3",
+                "profile base",
+                path,
+            ]),
+            cells(["ip", "10.77.0.11", "host kvm01", path]),
+        ];
+        let words = |text: &str| text.split_whitespace().collect::<String>();
+        let whole = words(&super::rows(&rows, None));
+        for width in 1..130 {
+            let text = super::rows(&rows, Some(width));
+            assert!(
+                text.lines().all(|line| length(line) <= width),
+                "{width}:\n{text}"
+            );
+            assert_eq!(words(&text), whole, "{width}:\n{text}");
+        }
+        insta::assert_snapshot!(super::rows(&rows, Some(60)), @r"
+        cmdline  console=tty0          profile base
+            /etc/bridgehead/hosts.yaml:123
+                   not quiet nosmt mitigations=auto,nosmt loglevel=3
+            profile base
+            /etc/bridgehead/hosts.yaml:123
+        ip       10.77.0.11            host kvm01
+            /etc/bridgehead/hosts.yaml:123
+        ");
+    }
+
+    #[test]
+    fn words_stand_below_the_words_of_their_line() {
+        let text = "Try next\n  1. look at the cable and the switch port\n  12. nothing\n";
+        insta::assert_snapshot!(prose(text, Some(24)), @r"
+        Try next
+          1. look at the cable
+             and the switch port
+          12. nothing
+        ");
+        assert_eq!(prose(text, None), text);
+        for width in 1..60 {
+            let text = prose(text, Some(width));
+            assert!(
+                text.lines().all(|line| length(line) <= width),
+                "{width}:\n{text}"
+            );
         }
     }
 

@@ -2,15 +2,16 @@
 
 mod fleet;
 
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::table::table;
 use super::{Daemon, Failure, client, print, print_json, screen};
-use crate::inventory::suggest::nearest;
+use crate::inventory::suggest::did_you_mean;
 use crate::policy::event::Stage;
 use crate::site::report::{FleetStatus, MachineStatus, StageStatus};
+use crate::site::why::Why;
 use crate::span::span;
 
 /// How often `--wait` and `--watch` ask.
@@ -25,12 +26,12 @@ const TOLD: usize = 8;
     after_help = "Examples:\n  bridgehead status --watch\n  bridgehead status kvm07\n  bridgehead status --rack r1 --wait joined --timeout 10m"
 )]
 pub(super) struct Arguments {
-    /// Show these alone; of a single one its stages too
+    /// Show these alone, by name or MAC; of a single one its stages too
     host: Vec<String>,
     /// Show the hosts of this rack alone; may be given several times
     #[arg(long)]
     rack: Vec<String>,
-    /// Show those that need a look alone: failed, stalled, refused, joined with a fault
+    /// Show those that need a look alone: failed, stalled, refused, joined with a fault; exit code 0 also where there is none
     #[arg(long, conflicts_with = "wait")]
     trouble: bool,
     #[command(flatten)]
@@ -99,8 +100,22 @@ fn page(arguments: &Arguments, fleet: &FleetStatus) -> String {
         &fleet.hosts[..],
         &fleet.unknown[..],
     ) {
-        ([_], [machine], []) | ([_], [], [machine]) => story(machine),
-        _ => fleet::text(fleet, screen::size().map(|(width, _)| width)),
+        ([_], [machine], []) | ([_], [], [machine]) => story(machine, screen::width()),
+        _ => fleet::text(fleet, nobody(arguments, fleet), screen::width()),
+    }
+}
+
+/// What is said where no host is shown.
+fn nobody(arguments: &Arguments, fleet: &FleetStatus) -> &'static str {
+    let all = arguments.host.is_empty() && arguments.rack.is_empty();
+    match arguments.trouble {
+        true if fleet.unknown.is_empty() => {
+            "no machine needs a look: none failed, stalled, was refused or joined with a fault\n"
+        }
+        false if all => {
+            "no host is listed yet: `bridgehead hosts add` writes one, and `bridgehead discover list` shows machines that wait\n"
+        }
+        _ => "",
     }
 }
 
@@ -110,45 +125,71 @@ fn ask(arguments: &Arguments) -> Result<FleetStatus, Failure> {
         let rack = machine.rack.as_ref();
         arguments.rack.is_empty() || rack.is_some_and(|rack| arguments.rack.contains(rack))
     };
+    let named = arguments
+        .host
+        .iter()
+        .map(|name| meant(arguments, &fleet, name));
+    let named = named.collect::<Result<HashSet<_>, _>>()?;
     let wanted = |machine: &MachineStatus| {
-        let named = arguments.host.is_empty() || arguments.host.contains(&machine.host);
+        let named = named.is_empty() || named.contains(&machine.host);
         named && in_rack(machine) && (!arguments.trouble || machine.needs_a_look())
     };
-    let known = fleet.hosts.iter().chain(&fleet.unknown);
-    let known = known.map(|machine| machine.host.as_str());
-    for name in &arguments.host {
-        if !known.clone().any(|known| known == name) {
-            return Err(Failure::said(unseen(name, known)));
-        }
-    }
-    if let Some(rack) = arguments.rack.iter().find(|rack| {
-        let mut racks = fleet
-            .hosts
-            .iter()
-            .filter_map(|machine| machine.rack.as_ref());
-        !racks.any(|known| known == *rack)
-    }) {
-        return Err(Failure::said(format!(
-            "no host of the inventory is in rack `{rack}`"
-        )));
-    }
+    check_racks(arguments, &fleet)?;
     fleet.hosts.retain(wanted);
     fleet.unknown.retain(wanted);
     Ok(fleet)
 }
 
-/// In the daemon's words for `why` and `log` of one.
-fn unseen<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let near = nearest(name, known).map(|near| format!("did you mean `{near}`? "));
-    let near = near.unwrap_or_default();
-    format!("{name} is neither listed nor was it ever seen; {near}`bridgehead status` shows who is")
+/// Who is meant by a name. One that nobody is shown by as it is written may be a MAC: the daemon knows whose, or says
+/// that nobody is meant, and who may be.
+fn meant(arguments: &Arguments, fleet: &FleetStatus, name: &str) -> Result<String, Failure> {
+    let is_shown = |name: &str| {
+        let mut shown = fleet.hosts.iter().chain(&fleet.unknown);
+        shown.any(|machine| machine.host == name)
+    };
+    if is_shown(name) {
+        return Ok(name.to_owned());
+    }
+    let why: Why = client::get(&arguments.daemon.state, &client::host_path(name, "why")?)?;
+    match is_shown(&why.host) {
+        true => Ok(why.host),
+        // It was seen before it was listed.
+        false => Err(Failure::said(why.cause)),
+    }
+}
+
+fn check_racks(arguments: &Arguments, fleet: &FleetStatus) -> Result<(), Failure> {
+    let racks = fleet
+        .hosts
+        .iter()
+        .filter_map(|machine| machine.rack.as_deref());
+    let racks: BTreeSet<&str> = racks.collect();
+    let unknown = arguments
+        .rack
+        .iter()
+        .find(|rack| !racks.contains(rack.as_str()));
+    unknown.map_or(Ok(()), |rack| {
+        let help = did_you_mean(rack, racks.iter().copied());
+        Err(Failure::said(format!(
+            "no host of the inventory is in rack `{rack}`; {help}"
+        )))
+    })
 }
 
 fn wait(arguments: &Arguments, stage: Stage) -> Result<FleetStatus, Failure> {
     // More than a year is for ever.
     let deadline = Instant::now() + arguments.timeout.min(Duration::from_secs(366 * 86_400));
+    let mut answered = false;
     loop {
-        let fleet = ask(arguments)?;
+        let fleet = match ask(arguments) {
+            // It is restarted, maybe; what it knows is on disk.
+            Err(failure) if failure.is_unreachable() && answered && Instant::now() < deadline => {
+                std::thread::sleep(ASK);
+                continue;
+            }
+            answer => answer?,
+        };
+        answered = true;
         let named = !arguments.host.is_empty();
         let unlisted = fleet.unknown.iter().filter(|_| named);
         let late: Vec<&MachineStatus> = fleet
@@ -220,7 +261,7 @@ fn watch(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// One machine: where it is, and how it came there.
-fn story(machine: &MachineStatus) -> String {
+fn story(machine: &MachineStatus, width: Option<usize>) -> String {
     let mut text = format!("{} is {}", machine.host, machine.state);
     if let Some(stage) = &machine.stage {
         text += &format!(" in {stage}");
@@ -255,7 +296,10 @@ fn story(machine: &MachineStatus) -> String {
             .map(String::from)
             .to_vec();
         let stages = machine.stages.iter().map(stage_row);
-        text += &table(&std::iter::once(header).chain(stages).collect::<Vec<_>>());
+        let rows = std::iter::once(header).chain(stages);
+        text = screen::prose(&text, width) + &screen::rows(&rows.collect::<Vec<_>>(), width);
+    } else {
+        text = screen::prose(&text, width);
     }
     if matches!(
         machine.state.as_str(),
@@ -338,7 +382,7 @@ mod tests {
                 stage("loader", 2_345, 2_333, "acknowledged", "TFTP: snponly.efi"),
             ],
         };
-        insta::assert_snapshot!(story(&machine), @r"
+        insta::assert_snapshot!(story(&machine, None), @r"
         kvm07 is stalled in loader, for 1m32s; rack r1, unit 4
           loader delivered, no script asked for
 

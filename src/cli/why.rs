@@ -4,16 +4,17 @@ use std::fmt::Write;
 
 use clap::Args;
 
-use super::table::table;
-use super::{Daemon, Failure, client, print, print_json};
+use super::{Daemon, Failure, client, print, print_json, screen};
 use crate::site::why::Why;
 use crate::span::span;
 
 /// Arguments of `why`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  bridgehead why kvm07")]
+#[command(
+    after_help = "Examples:\n  bridgehead why kvm07\n  bridgehead why 3c:ec:ef:00:00:07    # a machine that is not listed"
+)]
 pub(super) struct Arguments {
-    /// A host, or a `mac-…` of `bridgehead status`
+    /// A host, or the MAC of a machine
     host: String,
     #[command(flatten)]
     daemon: Daemon,
@@ -28,14 +29,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         print_json(&why)
     } else {
-        print(&text(&why))
+        print(&text(&why, screen::width()))
     }
 }
 
-fn text(why: &Why) -> String {
+fn text(why: &Why, width: Option<usize>) -> String {
     let mut text = format!("{} is {}", why.host, why.state);
     if let (Some(stage), Some(seconds)) = (&why.stage, why.for_s) {
         let _ = write!(text, " in {stage}, for {}", span(seconds));
+    }
+    if let Some(lease) = &why.lease {
+        let _ = write!(text, "; {}", lease.words());
+    }
+    if why.edit_waits {
+        text += "\nhosts.yaml was changed since this boot began: that applies at its next boot";
     }
     let _ = write!(text, "\n\nLikely cause\n  {}\n", why.cause);
     for hint in &why.hints {
@@ -58,6 +65,7 @@ fn text(why: &Why) -> String {
     for (index, next) in why.next.iter().enumerate() {
         let _ = writeln!(text, "  {}. {next}", index + 1);
     }
+    let mut text = screen::prose(&text, width);
     if !why.last.is_empty() {
         text += "\nLast heard of it (UTC)\n";
         let rows = why.last.iter().map(|said| {
@@ -70,7 +78,7 @@ fn text(why: &Why) -> String {
                 said.message.clone(),
             ]
         });
-        text += &table(&rows.collect::<Vec<_>>());
+        text += &screen::rows(&rows.collect::<Vec<_>>(), width);
     }
     text
 }

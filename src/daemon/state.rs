@@ -11,9 +11,12 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::http::Tokens;
+use crate::regular;
 
 /// A shorter token could be guessed, characters.
 const LEAST_TOKEN: usize = 16;
+/// A larger file holds none, bytes.
+const MOST_TOKEN: u64 = 4096;
 
 /// The state directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +130,7 @@ fn warn_if_open(path: &Path) {
 /// `write.token`), made the first time. An operator may put others in their place.
 fn token(state: &Path, name: &str) -> Result<String, StateError> {
     let path = state.join(name);
-    match fs::read_to_string(&path) {
+    match regular::text(&path, MOST_TOKEN) {
         Ok(text) if text.trim().len() >= LEAST_TOKEN => Ok(text.trim().to_owned()),
         Ok(_) => Err(failed("use", &path)(io::Error::other(
             "it has fewer than 16 characters; remove it to have a new one made",

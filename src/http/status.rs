@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::watchers::Watchers;
 use super::{App, Ends, off_thread};
-use crate::inventory::suggest::nearest;
 use crate::policy::event::{AttemptId, MachineId};
 use crate::site::NOT_SERVED;
 use crate::site::discovery::DiscoveredList;
 use crate::site::report::{self, FleetStatus, HostLog, Transfers};
+use crate::site::whom::{Whom, nobody};
 use crate::site::why::{Why, Words, why};
 
 pub(super) async fn status(
@@ -75,13 +75,25 @@ pub(super) async fn host_log(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<HostLog>, (StatusCode, String)> {
-    let id = MachineId(name);
-    let listed = app.site.snapshot().inventory.hosts.contains_key(&id.0);
-    let known = listed || id == MachineId::wire();
-    if !known && app.site.timeline.machine(&id).is_none() {
-        return Err(nobody(&app, &id));
-    }
+    let id = meant(&app, &name)?;
     off_thread(move || log_of(&app, &id)).await.map(Json)
+}
+
+/// Who goes by this name, or was seen with it.
+fn meant(app: &App, name: &str) -> Result<MachineId, (StatusCode, String)> {
+    let as_it_is = MachineId(name.to_owned());
+    let seen = |id: &MachineId| *id == MachineId::wire() || app.site.timeline.machine(id).is_some();
+    let snapshot = app.site.snapshot();
+    match Whom::of(&snapshot.inventory, name) {
+        // What it did before it was listed is a story of its own.
+        _ if seen(&as_it_is) => Ok(as_it_is),
+        Some(Whom::Host(host)) => Ok(MachineId(host.name.clone())),
+        Some(stranger) if seen(&stranger.id()) => Ok(stranger.id()),
+        _ => {
+            let text = nobody(&snapshot.inventory, name) + "\n";
+            Err((StatusCode::NOT_FOUND, text))
+        }
+    }
 }
 
 /// What is known of a machine, read from the disk; nothing, where it was never seen.
@@ -91,24 +103,24 @@ pub(super) fn log_of(app: &App, id: &MachineId) -> HostLog {
     HostLog::new(id, known, app.consoles.last(id), said)
 }
 
-fn nobody(app: &App, id: &MachineId) -> (StatusCode, String) {
-    let snapshot = app.site.snapshot();
-    let names = snapshot.inventory.hosts.keys().map(String::as_str);
-    let near = nearest(&id.0, names).map(|near| format!("did you mean `{near}`? "));
-    let near = near.unwrap_or_default();
-    let text = format!(
-        "{id} is neither listed nor was it ever seen; {near}`bridgehead status` shows who is\n"
-    );
-    (StatusCode::NOT_FOUND, text)
-}
-
 pub(super) async fn host_why(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<Why>, (StatusCode, String)> {
-    let id = MachineId(name);
-    let told = off_thread(move || why_of(&app, &id).ok_or_else(|| nobody(&app, &id))).await?;
+    let id = meant(&app, &name)?;
+    if id == MachineId::wire() {
+        let text =
+            "wire is no machine: `bridgehead log wire` shows the packets that belong to nobody\n";
+        return Err((StatusCode::NOT_FOUND, text.to_owned()));
+    }
+    let told = off_thread(move || why_of(&app, &id).ok_or_else(gone)).await?;
     told.map(Json)
+}
+
+/// It went between two questions.
+fn gone() -> (StatusCode, String) {
+    let text = "nothing is known of it any more: ask again\n";
+    (StatusCode::NOT_FOUND, text.to_owned())
 }
 
 fn why_of(app: &App, id: &MachineId) -> Option<Why> {

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::model::{Inventory, Loader, Origin, Profile, RootSource, Sourced};
 use super::suggest::nearest;
 use crate::diagnostic::{Diagnostic, Label, Severity, Sources};
+use crate::regular;
 
 /// A manifest lists some hundred files; more than this is not one.
 const MAX_MANIFEST: u64 = 8 << 20;
@@ -390,7 +391,7 @@ fn read_manifest(path: &Path) -> Option<String> {
 
 fn read_capped(path: &Path, most: u64) -> Option<String> {
     let mut text = String::new();
-    let file = fs::File::open(path).ok()?;
+    let file = regular::open(path).ok()?;
     file.take(most).read_to_string(&mut text).ok()?;
     Some(text)
 }

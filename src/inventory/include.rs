@@ -6,18 +6,17 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern};
-use nix::fcntl::OFlag;
 
 use super::faults::Faults;
 use super::load::{MAX_BYTES, too_large};
 use super::suggest::quote;
 use super::tree::{self, FileId, Kind, Node, Span};
 use crate::diagnostic::{Diagnostic, Label, Sources};
+use crate::regular;
 
 /// Files of one inventory. A directory with more of them is probably not one of inventories.
 const MAX_FILES: usize = 1000;
@@ -99,7 +98,6 @@ impl Texts {
     /// Reads a file and all that it includes; what can't be read is reported.
     pub(super) fn read(
         path: &Path,
-        open: fn(&Path) -> io::Result<File>,
         instead: Option<(PathBuf, String)>,
         faults: &mut Faults,
     ) -> Self {
@@ -108,11 +106,12 @@ impl Texts {
             ..Self::default()
         };
         let name: Arc<str> = Arc::from(path.display().to_string());
-        match open(path).and_then(|file| texts.bytes_of(path, file)) {
+        match texts.bytes_of(path) {
             Ok(bytes) => texts.file(path, name, bytes, None, None, faults),
             Err(error) => {
-                let message = format!("can't read {name}: {error}");
-                let help = "name the inventory with --inventory FILE, and see that you may read it";
+                let message = format!("can't read {name}: {}", words(path, &error));
+                let help =
+                    "put a file there that may be read, or name another with --inventory FILE";
                 let fault = Diagnostic::error("inventory::unreadable", message);
                 faults.push(fault.with_help(help));
             }
@@ -130,11 +129,12 @@ impl Texts {
     }
 
     /// One byte more than allowed is enough to know that it is too large.
-    fn bytes_of(&mut self, path: &Path, file: File) -> io::Result<Vec<u8>> {
+    fn bytes_of(&mut self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = match is_handed_over(path) {
+            true => File::open(path)?,
+            false => regular::open(path)?,
+        };
         let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
         self.seen.push(Seen {
             path: path.to_owned(),
             metadata,
@@ -172,7 +172,7 @@ impl Texts {
     ) {
         self.bytes += bytes.len() as u64;
         if self.bytes > MAX_BYTES {
-            faults.push(too_large(self.bytes));
+            faults.push(too_large());
             return;
         }
         let text = String::from_utf8(bytes);
@@ -233,13 +233,13 @@ impl Texts {
     }
 
     fn read_included(&mut self, path: &Path, span: Span, place: &Place<'_>, faults: &mut Faults) {
-        match open_regular(path).and_then(|file| self.bytes_of(path, file)) {
+        match self.bytes_of(path) {
             Ok(bytes) => {
                 let name = Arc::from(path.display().to_string());
                 self.file(path, name, bytes, Some(span), Some(place), faults);
             }
             Err(error) => {
-                let message = format!("can't include {}: {error}", path.display());
+                let message = format!("can't include {}: {}", path.display(), words(path, &error));
                 let help = "write its path as seen from the file that includes it; \
                             only a wildcard (`hosts.d/*.yaml`) may find nothing";
                 faults.error("inventory::include", span, message, "", help);
@@ -336,19 +336,18 @@ impl Texts {
     }
 }
 
-/// What a wildcard finds, or somebody put in a file's place, may be a pipe, and would be waited for without end.
-pub(super) fn open_regular(path: &Path) -> io::Result<File> {
-    let nonblocking = OFlag::O_NONBLOCK.bits();
-    let file = File::options()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_file() || kind.is_dir() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("it is no regular file"))
+/// Why a file can't be read. Of a link whose end is gone the system says that the link is not there.
+fn words(path: &Path, error: &io::Error) -> String {
+    let link = fs::read_link(path).ok();
+    match link.filter(|_| error.kind() == io::ErrorKind::NotFound) {
+        Some(to) => format!("it is a link to {}, which is not there", to.display()),
+        None => error.to_string(),
     }
+}
+
+/// What a shell gives a command to read (`check --inventory <(git show HEAD:hosts.yaml)`) may be a pipe: it is open.
+fn is_handed_over(path: &Path) -> bool {
+    path.starts_with("/dev/fd") || path == Path::new("/dev/stdin")
 }
 
 /// The values of a key of the first level, each with its place; what is no text is left out.
@@ -397,15 +396,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_that_a_wildcard_finds_is_a_fault_and_not_waited_for() {
+    fn a_link_to_nothing_is_said_to_be_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hosts.yaml");
-        fs::write(&path, "include: \"more*.yaml\"\n").unwrap();
-        mkfifo(&dir.path().join("more.yaml"), Mode::S_IRUSR).unwrap();
-        let found = super::super::load::load(&path).unwrap_err();
+        std::os::unix::fs::symlink("away.yaml", &path).unwrap();
+        let found = super::super::load::load(&path).unwrap_err().to_string();
         assert!(
-            found.to_string().contains("it is no regular file"),
+            found.contains("it is a link to away.yaml, which is not there"),
             "{found}"
         );
+    }
+
+    #[test]
+    fn a_pipe_is_a_fault_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("hosts.yaml"), "include: \"more*.yaml\"\n").unwrap();
+        for (pipe, said) in [
+            ("more.yaml", "can't include "),
+            ("first.yaml", "can't read "),
+        ] {
+            mkfifo(&at(pipe), Mode::S_IRUSR).unwrap();
+            let first = if pipe == "more.yaml" {
+                "hosts.yaml"
+            } else {
+                pipe
+            };
+            let found = super::super::load::load(&at(first))
+                .unwrap_err()
+                .to_string();
+            let words = format!("{said}{}: it is no regular file", at(pipe).display());
+            assert!(found.contains(&words), "{found}");
+        }
     }
 }

@@ -1,12 +1,11 @@
 //! From text to [`Inventory`], every fault at once.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::faults::Faults;
-use super::include::{Seen, Texts, open_regular};
+use super::include::{Seen, Texts};
 use super::layers::{Layer, Layers};
 use super::merge::merge;
 use super::model::{Inventory, Sourced};
@@ -39,14 +38,7 @@ pub struct Loaded {
 /// All faults found, sorted by place, with the texts they point into: at least one error.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
     let mut faults = Faults::default();
-    let texts = Texts::read(path, |path| File::open(path), None, &mut faults);
-    finish(texts, faults)
-}
-
-/// The same of files that are to be edited: pipes can't be, and are not waited for.
-pub(super) fn load_files(path: &Path) -> Result<Loaded, Diagnostics> {
-    let mut faults = Faults::default();
-    let texts = Texts::read(path, open_regular, None, &mut faults);
+    let texts = Texts::read(path, None, &mut faults);
     finish(texts, faults)
 }
 
@@ -55,7 +47,7 @@ pub(super) fn load_files(path: &Path) -> Result<Loaded, Diagnostics> {
 pub(super) fn load_edited(path: &Path, edited: &Path, text: &str) -> Result<Loaded, Diagnostics> {
     let mut faults = Faults::default();
     let instead = Some((edited.to_owned(), text.to_owned()));
-    let texts = Texts::read(path, open_regular, instead, &mut faults);
+    let texts = Texts::read(path, instead, &mut faults);
     finish(texts, faults)
 }
 
@@ -96,7 +88,7 @@ fn build(texts: &Texts, faults: &mut Faults) -> Option<Inventory> {
     let mut roots = Vec::with_capacity(texts.texts.len());
     for text in texts.texts.iter().filter(|text| !text.broken) {
         if text.text.len() as u64 > MAX_BYTES {
-            faults.push(too_large(text.text.len() as u64));
+            faults.push(too_large());
             return None;
         }
         roots.push(tree::parse(text.id, &text.text, faults));
@@ -188,7 +180,9 @@ fn warn(written: &Written, networks: &Networks, profiles: &Profiles, faults: &mu
     profiles.warn_unused(&used, faults);
 }
 
-pub(super) fn too_large(bytes: u64) -> Diagnostic {
-    let message = format!("the inventory has {bytes} bytes, and at most {MAX_BYTES} are read");
+/// How much larger is not known: no more is read.
+pub(super) fn too_large() -> Diagnostic {
+    let most = MAX_BYTES >> 20;
+    let message = format!("the inventory has more than {most} MiB, and no more is read");
     Diagnostic::error("inventory::too_large", message).with_help("is this the right file?")
 }

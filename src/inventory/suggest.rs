@@ -39,6 +39,14 @@ pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
+    nearest_of_all(word, candidates.into_iter().take(MAX_CANDIDATES))
+}
+
+/// The same of any number: for one word that somebody typed, and not for all of a file.
+pub(crate) fn nearest_of_all<'c>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
     let plain = normal(word);
     let synonym = SYNONYMS.iter().find(|(theirs, _)| *theirs == plain);
     let distance = |candidate: &'c str| {
@@ -49,13 +57,7 @@ pub(crate) fn nearest<'c>(
     // Long words can't be near anything, and the distance is quadratic in their length.
     let allowed = (word.chars().count() / 3).clamp(1, 3);
     (word.len() <= 64)
-        .then(|| {
-            candidates
-                .into_iter()
-                .take(MAX_CANDIDATES)
-                .map(distance)
-                .min()
-        })
+        .then(|| candidates.into_iter().map(distance).min())
         .flatten()
         .filter(|(distance, _)| *distance <= allowed)
         .map(|(_, candidate)| candidate)
@@ -105,7 +107,7 @@ pub(super) fn known<'c>(candidates: impl IntoIterator<Item = &'c str>) -> String
 }
 
 /// A text of the operator in backquotes, without control characters, cut to 60 characters.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     if text.is_empty() {
         return String::from("an empty text");
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
+use crate::policy::client::Asker;
 use crate::policy::event::{BootEvent, Evidence, Stage, StageState};
 use crate::policy::progress::{Attempt, Machine, is_silent};
 use crate::policy::verdict::TOOK_ANOTHER;
@@ -106,8 +107,8 @@ pub fn stall(attempt: &Attempt, event: &BootEvent) -> Likely {
             "look at the cable and the switch port for errors, and whether the machine was reset",
         ),
         _ => likely(
-            "kernel and initrd fetched, no word from the initrd: kernel panic, no driver for the NIC, or no route back",
-            "look at the console; add the NIC's driver to initrd/modules.list (`pci:` in the profile makes `make initrd` check it)",
+            "kernel and initrd fetched, no word from the initrd: kernel panic, no driver for the NIC, or no way back to the daemon by HTTP",
+            "look at the console, and for a firewall that drops HTTP if they came by TFTP; add the NIC's driver to initrd/modules.list (`pci:` in the profile makes `make initrd` check it)",
         ),
     }
 }
@@ -118,6 +119,13 @@ fn dhcp(attempt: &Attempt, event: &BootEvent) -> Likely {
         known.stage == Stage::Loader && known.state == StageState::Ok && known.at <= event.at
     });
     let heard = event.evidence == Evidence::Acknowledged;
+    let first = attempt.events.iter().find_map(|known| known.begun_by);
+    if first == Some(Asker::HttpBoot) && heard && !loaded {
+        return likely(
+            "address given, and the loader's URL is not fetched: its firmware goes on to another entry of its boot order, or can't reach the daemon by HTTP",
+            "look for a firewall that drops HTTP (TCP 80, or `server: {http_port: …}`); put network boot first in the firmware's boot order",
+        );
+    }
     match (loaded, heard) {
         (false, false) => likely(
             "address offered, and the client did not take it: it did not hear the offer, or took another server's",
@@ -133,7 +141,7 @@ fn dhcp(attempt: &Attempt, event: &BootEvent) -> Likely {
         ),
         (true, true) => likely(
             "the loader has its address and asks for no script",
-            "look for a firewall that drops TCP 80 (iPXE) or UDP 69 (GRUB, PXELINUX), and at the machine's screen",
+            "look for a firewall that drops HTTP (iPXE: TCP 80, or `server: {http_port: …}`) or UDP 69 (GRUB, PXELINUX), and at the machine's screen",
         ),
     }
 }
@@ -255,6 +263,28 @@ mod tests {
         assert!(likely(&machine).cause.contains("no loader asked for"));
         machine.fold(event(3, Stage::Dhcp, StageState::Ignored, Evidence::Sent));
         assert!(likely(&machine).next.contains("explain HOST"));
+    }
+
+    #[test]
+    fn firmware_that_boots_by_http_is_not_told_of_tftp() {
+        let mut machine = Machine::default();
+        let mut offer = event(0, Stage::Dhcp, StageState::Ok, Evidence::Sent);
+        offer.begins = Some(AttemptId("a".into()));
+        offer.begun_by = Some(Asker::HttpBoot);
+        machine.fold(offer);
+        machine.fold(event(
+            1,
+            Stage::Dhcp,
+            StageState::Ok,
+            Evidence::Acknowledged,
+        ));
+        let likely = stuck(&machine, Timestamp::from_second(90).unwrap()).unwrap();
+        assert!(
+            likely.cause.contains("can't reach the daemon by HTTP"),
+            "{}",
+            likely.cause
+        );
+        assert!(likely.next.contains("TCP 80"), "{}", likely.next);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use serde::Deserialize;
 use tera::{Context, Tera};
 use walkdir::{DirEntry, WalkDir};
 
+use crate::regular;
+
 /// What a tree says of its files, at its top.
 pub const SHEET: &str = "_files.yaml";
 /// More in one tree is a mistake: this is for configuration, and is kept in memory; bytes.
@@ -168,7 +170,7 @@ impl Loading {
 
     fn read_sheet(&mut self) {
         let path = self.root.join(SHEET);
-        let text = match fs::read_to_string(&path) {
+        let text = match regular::text(&path, MAX_TREE) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(source) => return self.faults.push(TreeError::Unreadable { path, source }),
@@ -312,7 +314,10 @@ fn read(path: &Path, room: u64) -> io::Result<(Vec<u8>, u64)> {
         )));
     }
     let modified = std::os::unix::fs::MetadataExt::mtime(&metadata);
-    Ok((fs::read(path)?, u64::try_from(modified).unwrap_or(0)))
+    Ok((
+        regular::bytes(path, room)?,
+        u64::try_from(modified).unwrap_or(0),
+    ))
 }
 
 /// `None` for what is binary.

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use tera::{Context, Tera};
 
+use crate::regular;
+
 pub use context::{BootContext, BridgeContext, FileLinks, HoldContext, ServerContext};
 pub use menu::{EntryContext, LocalContext, MenuContext, SerialContext};
 
@@ -42,6 +44,8 @@ const BUILT_IN: &[(&str, &str)] = &[
 
 /// x86 kernels take command lines of 2047 bytes (`COMMAND_LINE_SIZE` 2048 with its NUL).
 const MAX_CMDLINE: usize = 2047;
+/// A larger template is none, bytes.
+const MAX_TEMPLATE: u64 = 1 << 20;
 
 /// A template can't be read or does not render.
 #[derive(Debug, thiserror::Error)]
@@ -243,7 +247,7 @@ fn read(directory: Option<&Path>, name: &str, built_in: &str) -> Result<String, 
         return Ok(built_in.to_owned());
     };
     let path = directory.join(name);
-    match fs::read_to_string(&path) {
+    match regular::text(&path, MAX_TEMPLATE) {
         // A directory that was made for an older version lacks what is new since.
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(built_in.to_owned()),
         read => read.map_err(|source| RenderError::Unreadable { path, source }),

@@ -28,6 +28,7 @@ pub mod secrets;
 pub mod snapshot;
 mod tls;
 pub mod trouble;
+pub mod whom;
 pub mod why;
 
 use std::collections::HashMap;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::inventory::model::{Host, Inventory};
+use crate::regular;
 
 /// A larger file is not one of keys and passwords, bytes.
 const MAX_BYTES: u64 = 16 << 20;
@@ -103,13 +103,12 @@ impl Secrets {
             path: path.to_owned(),
             source,
         };
-        let mut file = File::open(path).map_err(unreadable)?;
+        let mut file = regular::open(path).map_err(unreadable)?;
         // Of the open file, not of whatever has the name a moment later.
         let metadata = file.metadata().map_err(unreadable)?;
         check_owner(path, metadata.uid(), metadata.mode())?;
-        if !metadata.is_file() || metadata.len() > MAX_BYTES {
-            let why = "it is no regular file of at most 16 MiB";
-            return Err(unreadable(io::Error::other(why)));
+        if metadata.len() > MAX_BYTES {
+            return Err(unreadable(io::Error::other("it has more than 16 MiB")));
         }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(unreadable)?;

@@ -1,7 +1,6 @@
 //! One consistent state of everything that the operator edits or builds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use crate::assets::{Assets, Fingerprint};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::inventory::model::{Host, Inventory, RootSource};
 use crate::inventory::{self, artefacts};
+use crate::regular;
 use crate::render::{RenderError, Templates};
 use crate::site::host_files::{self, HostFiles};
 use crate::site::rehearse;
@@ -20,6 +20,8 @@ use crate::site::tls::{self, Tls};
 
 /// Host files looked at for a change; more than that need a SIGHUP.
 const MAX_WATCHED: usize = 10_000;
+/// What a root says of itself is a line or two, bytes.
+const MAX_ID: u64 = 4096;
 
 /// Where the operator's files lie.
 #[derive(Debug, Clone)]
@@ -73,7 +75,7 @@ impl RootImage {
         } else {
             format!("{name}@{directory}")
         };
-        let id = fs::read_to_string(path.join("etc/bridgehead-image")).unwrap_or_default();
+        let id = regular::text(&path.join("etc/bridgehead-image"), MAX_ID).unwrap_or_default();
         let id = id.trim().to_owned();
         Some(Self { export, path, id })
     }

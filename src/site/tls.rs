@@ -17,6 +17,7 @@ use super::host_files::beside;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::inventory::artefacts::label;
 use crate::inventory::model::{Inventory, Sourced};
+use crate::regular;
 
 /// A certificate or key is never larger, bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -125,11 +126,8 @@ fn open(path: &Path) -> Result<(File, u32), TlsError> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = regular::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(unreadable(io::Error::other("it is no regular file")));
-    }
     Ok((file, metadata.mode() & 0o7777))
 }
 

@@ -1,16 +1,19 @@
 //! Why a host is where it is: its last words, the likely cause, the next thing to try.
 
+use std::net::Ipv4Addr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Site, report};
 use crate::inventory::model::{Host, MacAddr, Network};
 use crate::policy::enrol::awaits;
-use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
+use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::{Hint, hints};
 use crate::policy::near::near_misses;
 use crate::policy::progress::{Attempt, Machine, Standing};
 use crate::policy::stall::{Likely, refused, stall, stuck};
+use crate::span::span;
 use crate::timeline::SyslogLine;
 
 /// Version of the JSON.
@@ -35,6 +38,12 @@ pub struct Why {
     pub for_s: Option<i64>,
     /// The boot attempt.
     pub attempt: Option<String>,
+    /// An edit of its inventory waits for the end of this boot.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub edit_waits: bool,
+    /// The address that it was given from the pool, if it is not listed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lease: Option<Leased>,
     /// What it said and was told last, oldest first.
     pub last: Vec<Said>,
     /// The likely cause.
@@ -46,6 +55,35 @@ pub struct Why {
     pub syslog: Vec<SyslogLine>,
     /// Known failures in its last words.
     pub hints: Vec<Hint>,
+}
+
+/// An address of the pool.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Leased {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// For how long it has it still, seconds; less than 0 where its time is up: it is given the same again if nobody
+    /// else has it.
+    pub left_s: i64,
+}
+
+impl Leased {
+    /// Of the machine with this MAC. Leases have a clock of their own.
+    fn of(site: &Site, mac: MacAddr) -> Option<Self> {
+        let lease = site.journal.leases().of(mac)?;
+        let left_s = lease.expires.as_second() - site.journal.clock().now().as_second();
+        let address = lease.address;
+        Some(Self { address, left_s })
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        let Self { address, left_s } = self;
+        match left_s {
+            0.. => format!("it has {address}, for {}", span(*left_s)),
+            _ => format!("it had {address}, until {} ago", span(-left_s)),
+        }
+    }
 }
 
 /// What a machine last said in this boot.
@@ -127,6 +165,8 @@ pub fn why(site: &Site, id: &MachineId, words: &Words, now: Timestamp) -> Option
             .and_then(|network| snapshot.inventory.networks.get(&network)),
         (None, None) => None,
     };
+    let stranger = id.unlisted_mac().filter(|_| host.is_none());
+    let attempt = status.attempt.clone().map(AttemptId);
     let ours = ours(site, network.map(AsRef::as_ref), &status.state);
     Some(Why {
         schema: SCHEMA,
@@ -135,6 +175,8 @@ pub fn why(site: &Site, id: &MachineId, words: &Words, now: Timestamp) -> Option
         stage: status.stage,
         for_s: status.for_s,
         attempt: status.attempt,
+        edit_waits: attempt.is_some_and(|attempt| site.pins.edit_waits(id, &attempt)),
+        lease: stranger.and_then(|mac| Leased::of(site, mac)),
         last: last_words(&machine),
         cause,
         next: ours.into_iter().chain(known).chain(next).collect(),

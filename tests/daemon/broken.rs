@@ -9,7 +9,7 @@ use crate::{fake, ok, site};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn said(site: &Site, verb: &str, args: &[&str]) -> String {
+pub(crate) fn said(site: &Site, verb: &str, args: &[&str]) -> String {
     let done = ok(site.daemon.verb(verb, args));
     String::from_utf8_lossy(&done.stdout).into_owned()
 }

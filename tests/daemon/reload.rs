@@ -1,10 +1,12 @@
 //! A changed inventory serves at once; a bad one never does.
 
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 
-use crate::broken::get;
+use crate::broken::{get, said};
 use crate::clients::{Program, lease};
 use crate::fake::INVENTORY;
 use crate::host_files::{Booting, KVM01};
@@ -180,6 +182,40 @@ fn a_refused_edit_that_is_undone_is_no_longer_told() {
         .wait_for("the refused edit was undone", patience));
     let status = format!("{:?}", ok(site.daemon.verb("status", &[])));
     assert!(!status.contains("is not served"), "{status}");
+}
+
+/// Whoever opens a pipe waits for its other end: the daemon must not.
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_a_refused_edit_and_nothing_waits_for_it() {
+    let Some(mut site) = site("pipe") else { return };
+    let patience = Duration::from_secs(20);
+    let refused = |site: &mut Site, path: &Path| {
+        let words = format!("{}: it is no regular file", path.display());
+        ok(site.daemon.wait_for(&words, patience));
+        let status = said(site, "status", &[]);
+        assert!(status.contains(&words), "{status}");
+    };
+    let pipe = |path: &Path| nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let inventory = site.inventory.clone();
+    std::fs::remove_file(&inventory).unwrap();
+    pipe(&inventory);
+    refused(&mut site, &inventory);
+    std::fs::remove_file(&inventory).unwrap();
+    let secrets = site.lab.dir().join("secrets.yaml");
+    pipe(&secrets);
+    ok(site.edit(&format!("secrets: secrets.yaml\n{INVENTORY}")));
+    refused(&mut site, &secrets);
+    // Asked anew, it reads the tokens as well.
+    let token = site.lab.dir().join("state/read.token");
+    std::fs::remove_file(&token).unwrap();
+    pipe(&token);
+    ok(site.edit(&with_kvm44("10.77.0.44")));
+    ok(site
+        .daemon
+        .wait_for("read.token: it is no regular file", patience));
+    ok(site.daemon.wait_for("+ host kvm44", patience));
+    ok(site.daemon.signal(Signal::SIGTERM));
+    assert!(ok(site.daemon.wait_exit(patience)).success());
 }
 
 /// The firmware's DISCOVER, as the first thing of a boot.

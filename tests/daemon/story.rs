@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::host_files::{Booting, KVM01};
 use crate::lab::{APPLIANCE, Capture, Namespace, Process, bridgehead, output, until};
-use crate::{ok, site};
+use crate::{fake, ok, site, site_with};
 
 /// One digit off kvm01's.
 const STRANGER: &str = "52:54:00:00:10:01";
@@ -111,6 +111,93 @@ fn a_mistyped_mac_is_named_and_captured_packets_are_answered_as_they_were() {
     ] {
         assert!(explained.contains(words), "no `{words}` in:\n{explained}");
     }
+}
+
+/// What an operator types for a machine, and types wrongly.
+#[test]
+fn a_machine_goes_by_its_name_or_mac_however_written_and_what_is_none_is_said_to_be_none() {
+    let named = fake::INVENTORY.replace("kvm-host}\nunknown", "kvm-host, rack: r1}\nunknown");
+    let Some(site) = site_with("named", &named) else {
+        return;
+    };
+    let client = ok(site.lab.client("client", STRANGER));
+    boots(&client);
+    let told = |args: &[&str]| {
+        let done = ok(site.daemon.verb(args[0], &args[1..]));
+        let text = [done.stdout, done.stderr].concat();
+        (
+            String::from_utf8_lossy(&text).into_owned(),
+            done.status.code(),
+        )
+    };
+    for verb in ["status", "why", "log"] {
+        for (typed, name) in [
+            ("KVM01", "kvm01"),
+            ("5254.0000.0001", "kvm01"),
+            ("52-54-00-00-00-01", "kvm01"),
+            (STRANGER, "mac-525400001001"),
+            ("525400001001", "mac-525400001001"),
+        ] {
+            let (text, code) = told(&[verb, typed, "--json"]);
+            let words = format!("\"host\":\"{name}\"");
+            assert!(
+                text.contains(&words) && code == Some(0),
+                "{verb} {typed}: {text}"
+            );
+        }
+        for (typed, words) in [
+            ("kvm1", "did you mean `kvm01`?"),
+            ("", "an empty text is neither a host's name nor a MAC"),
+            ("kvm[01-03]", "name the host of it that you mean"),
+            (
+                "52:54:00:00:77:77",
+                "is neither listed nor was it ever seen",
+            ),
+            (
+                "r1",
+                "r1 is a rack, and no host: `bridgehead status --rack r1`",
+            ),
+            ("kvm-host", "kvm-host is a profile, and no host"),
+        ] {
+            let (text, code) = told(&[verb, typed]);
+            assert!(
+                text.contains(words) && code == Some(1),
+                "{verb} {typed}: {text}"
+            );
+        }
+    }
+    // Who holds what, and that nobody is in trouble.
+    let (why, _) = told(&["why", STRANGER]);
+    assert!(why.contains("; it has 10.77.0.1"), "{why}");
+    let (text, code) = told(&["status", "--trouble"]);
+    assert!(text.starts_with("no machine needs a look"), "{text}");
+    assert_eq!(code, Some(0));
+    let (text, _) = told(&["status", "--rack", "r11"]);
+    assert!(text.contains("in rack `r11`; did you mean `r1`?"), "{text}");
+    let state = site.lab.dir().join("state").display().to_string();
+    let (inventory, data) = (&site.inventory, &site.data);
+    let explained = |machine: &str| {
+        let done = ok(output(&[
+            bridgehead(),
+            "explain",
+            machine,
+            "--server",
+            APPLIANCE,
+            "--inventory",
+            &inventory.display().to_string(),
+            "--data",
+            &data.display().to_string(),
+            "--state",
+            &state,
+        ]));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let stranger = explained("5254.0000.1001");
+    let now = "Just now, says the daemon, mac-525400001001 is running in dhcp, for ";
+    assert!(stranger.contains(now), "{stranger}");
+    assert!(stranger.contains("; it has 10.77.0.1"), "{stranger}");
+    let listed = explained("KVM02");
+    assert!(listed.contains("kvm02 is unseen."), "{listed}");
 }
 
 #[test]

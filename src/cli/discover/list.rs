@@ -3,8 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 
-use super::super::table::table;
-use super::super::{Daemon, Failure, client, print, print_json};
+use super::super::{Daemon, Failure, client, print, print_json, screen};
 use crate::site::discovery::{DiscoveredList, DiscoveredStatus};
 use crate::span::span;
 
@@ -23,10 +22,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         return print_json(&list);
     }
-    print(&text(&list, Timestamp::now()))
+    print(&text(&list, Timestamp::now(), screen::width()))
 }
 
-fn text(list: &DiscoveredList, now: Timestamp) -> String {
+fn text(list: &DiscoveredList, now: Timestamp, width: Option<usize>) -> String {
     if list.machines.is_empty() {
         return "no machine boots here that is not listed\n".into();
     }
@@ -45,7 +44,8 @@ fn text(list: &DiscoveredList, now: Timestamp) -> String {
         let below = more(machine).into_iter();
         rows.extend(below.map(|line| [vec![String::new(); 6], vec![line]].concat()));
     }
-    table(&rows) + "\n`bridgehead discover approve MAC --name NAME --profile PROFILE` lists one.\n"
+    let hint = "`bridgehead discover approve MAC --name NAME --profile PROFILE` lists one.\n";
+    screen::rows(&rows, width) + "\n" + &screen::prose(hint, width)
 }
 
 fn row(machine: &DiscoveredStatus, now: Timestamp) -> Vec<String> {
@@ -137,6 +137,6 @@ mod tests {
             machines: vec![status(seen, true, &[]), status(bare, false, &near)],
             own: Vec::new(),
         };
-        insta::assert_snapshot!(text(&list, at(100)));
+        insta::assert_snapshot!(text(&list, at(100), None));
     }
 }

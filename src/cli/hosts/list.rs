@@ -3,8 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::super::table::table;
-use super::super::{Failure, print, print_json};
+use super::super::{Failure, print, print_json, screen};
 use super::{File, load};
 use crate::inventory::model::{Host, MacAddr, Origin};
 
@@ -93,5 +92,5 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let heading = ["HOST", "ADDRESS", "MAC", "PROFILE", "RACK", "UNIT", "WHERE"];
     let mut rows = vec![heading.map(String::from).to_vec()];
     rows.extend(hosts.iter().map(Line::cells));
-    print(&table(&rows))
+    print(&screen::rows(&rows, screen::width()))
 }

@@ -3,12 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::super::table::table;
-use super::super::{Failure, print, print_json};
+use super::super::{Failure, print, print_json, screen};
 use super::{File, load};
 use crate::inventory::model::{Inventory, Origin, Value};
-use crate::inventory::suggest::did_you_mean;
+use crate::inventory::suggest::{did_you_mean, quote};
 use crate::policy::enrol::awaits;
+use crate::policy::near::near_misses;
+use crate::site::whom::{Whom, mac_of, no_host};
 
 /// Arguments of `hosts show`.
 #[derive(Debug, Args)]
@@ -31,10 +32,10 @@ struct Shown<'a> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let inventory = load(&arguments.file.inventory)?;
-    let Some(host) = inventory.hosts.get(&arguments.host) else {
+    let Some(Whom::Host(host)) = Whom::of(&inventory, &arguments.host) else {
         return Err(unknown(&inventory, &arguments.host));
     };
-    let values = inventory.values_of(host);
+    let values = inventory.values_of(&host);
     if arguments.json {
         let host = &host.name;
         return print_json(&Shown {
@@ -45,15 +46,25 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let awaits = host
         .waits_for_hardware()
-        .then(|| format!("{}\n", awaits(host)));
+        .then(|| format!("{}\n", awaits(&host)));
     print(&(text(&values) + &awaits.unwrap_or_default()))
 }
 
 /// No such host, and which one may be meant.
-pub(super) fn unknown(inventory: &Inventory, name: &str) -> Failure {
+pub(in crate::cli) fn unknown(inventory: &Inventory, name: &str) -> Failure {
+    if name.is_empty() {
+        return Failure::said("the host's name is empty");
+    }
+    if let Some(what) = no_host(inventory, name) {
+        return Failure::said(what);
+    }
+    let near = mac_of(name).map(|mac| near_misses(mac, &inventory.by_mac));
+    if let Some(near) = near.as_ref().and_then(|near| near.first()) {
+        return Failure::said(format!("no host of the inventory has {name}, {near}"));
+    }
     let names = inventory.hosts.keys().map(String::as_str);
     let help = did_you_mean(name, names);
-    Failure::said(format!("no host {name} in the inventory; {help}"))
+    Failure::said(format!("no host {} in the inventory; {help}", quote(name)))
 }
 
 /// A value a line, and below it what it superseded.
@@ -74,7 +85,7 @@ fn text(values: &[Value]) -> String {
             row("", &text, Some(&old.origin))
         }));
     }
-    table(&rows)
+    screen::rows(&rows, screen::width())
 }
 
 fn row(key: &str, value: &str, origin: Option<&Origin>) -> Vec<String> {

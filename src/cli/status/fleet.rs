@@ -6,8 +6,8 @@ use crate::site::NOT_SERVED;
 use crate::site::report::{FleetStatus, MachineStatus, Transfers};
 use crate::span::span;
 
-/// All of it, for a terminal of so many columns.
-pub(super) fn text(fleet: &FleetStatus, width: Option<usize>) -> String {
+/// All of it, for a terminal of so many columns; `nobody`: what is said in the place of no hosts.
+pub(super) fn text(fleet: &FleetStatus, nobody: &str, width: Option<usize>) -> String {
     let mut text = String::new();
     for trouble in &fleet.troubles {
         text += &format!("{}\n", trouble.message);
@@ -15,6 +15,22 @@ pub(super) fn text(fleet: &FleetStatus, width: Option<usize>) -> String {
     if !fleet.troubles.is_empty() {
         text.push('\n');
     }
+    text += &match fleet.hosts.is_empty() {
+        true => nobody.to_owned(),
+        false => listed(fleet, width),
+    };
+    if !fleet.unknown.is_empty() {
+        text += match text.ends_with("\n\n") || text.is_empty() {
+            true => "Not listed in the inventory:\n",
+            false => "\nNot listed in the inventory:\n",
+        };
+        let rows = sorted(&fleet.unknown).map(row);
+        text += &screen::table(&rows.collect::<Vec<_>>(), width);
+    }
+    text + &beside(fleet) + &end(fleet)
+}
+
+fn listed(fleet: &FleetStatus, width: Option<usize>) -> String {
     let heading = Row {
         cells: ["HOST", "STAGE", "STATE", "FOR", "NOTE"]
             .map(String::from)
@@ -22,13 +38,7 @@ pub(super) fn text(fleet: &FleetStatus, width: Option<usize>) -> String {
         whole: false,
     };
     let rows = std::iter::once(heading).chain(sorted(&fleet.hosts).map(row));
-    text += &screen::table(&rows.collect::<Vec<_>>(), width);
-    if !fleet.unknown.is_empty() {
-        text += "\nNot listed in the inventory:\n";
-        let rows = sorted(&fleet.unknown).map(row);
-        text += &screen::table(&rows.collect::<Vec<_>>(), width);
-    }
-    text + &beside(fleet) + &end(fleet)
+    screen::table(&rows.collect::<Vec<_>>(), width)
 }
 
 /// Who needs a look first, else as they came.
@@ -150,7 +160,22 @@ mod tests {
             troubles: vec![Trouble::of(Part::Interface, message.into())],
             ..FleetStatus::default()
         };
-        insta::assert_snapshot!(text(&fleet, Some(72)));
-        assert!(text(&fleet, None).lines().count() < text(&fleet, Some(72)).lines().count());
+        insta::assert_snapshot!(text(&fleet, "", Some(72)));
+        let lines = |width| text(&fleet, "", width).lines().count();
+        assert!(lines(None) < lines(Some(72)));
+    }
+
+    #[test]
+    fn a_list_of_nobody_says_why_it_is_one() {
+        let mut fleet = FleetStatus::default();
+        assert_eq!(text(&fleet, "nobody\n", None), "nobody\n");
+        fleet.unknown = vec![machine("mac-525400000009", "stalled", "no script")];
+        let told = text(&fleet, "", None);
+        assert!(told.starts_with("Not listed in the inventory:\n"), "{told}");
+        fleet.troubles = vec![Trouble::of(Part::Port, "port 67 is taken".into())];
+        let told = text(&fleet, "", None);
+        assert!(told.starts_with("port 67 is taken\n\nNot listed"), "{told}");
+        let told = text(&fleet, "nobody\n", None);
+        assert!(told.contains("taken\n\nnobody\n\nNot listed"), "{told}");
     }
 }
