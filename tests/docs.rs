@@ -241,6 +241,24 @@ fn every_key_of_the_inventory_has_its_line() {
     assert_eq!(wanted, [] as [String; 0], "keys without a line of a table");
 }
 
+/// The example has every key, most of them in comments.
+#[test]
+fn every_key_of_the_inventory_is_in_the_example() {
+    let example = include_str!("../hosts.yaml");
+    let mut wanted = Vec::new();
+    keys(&serde_json::from_str(SCHEMA).unwrap(), &mut wanted);
+    let word = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'));
+    let told = |key: &String| {
+        let places = example.match_indices(key.as_str());
+        places.into_iter().any(|(at, _)| {
+            let (before, after) = (&example[..at], &example[at + key.len()..]);
+            before.ends_with(word) && after.starts_with([':', '`'])
+        })
+    };
+    wanted.retain(|key| !told(key));
+    assert_eq!(wanted, [] as [String; 0]);
+}
+
 /// The words of a command line up to what the shell does with it.
 fn words(line: &str) -> Option<Vec<String>> {
     let line = line.trim().trim_start_matches("$ ");

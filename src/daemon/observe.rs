@@ -14,6 +14,7 @@ use crate::nfs;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::site::Site;
 use crate::site::boot::Denied;
+use crate::span::transfer;
 use crate::tftp::{Ended, Observer, Outcome, Refusal, Request, Source, TransferEvent, What};
 use crate::wire::tftp::ErrorCode;
 
@@ -202,7 +203,7 @@ impl Desk {
             .site
             .machine_at(peer)
             .map_or_else(MachineId::wire, |found| found.id);
-        let mut event = BootEvent::sent(now, machine, stage, state, format!("TFTP: {what}"));
+        let mut event = BootEvent::sent(now, machine, stage, state, told(what));
         // Every block, or those before it broke off.
         if matches!(what, What::Finished { outcome, .. } if outcome.bytes_acked > 0)
             || state == StageState::Ok
@@ -210,6 +211,30 @@ impl Desk {
             event.evidence = Evidence::Acknowledged;
         }
         self.site.timeline.record(event);
+    }
+}
+
+/// In words, for the machine's story.
+fn told(what: &What) -> String {
+    let What::Finished { name, outcome } = what else {
+        return format!("TFTP: {what}");
+    };
+    let again = match outcome.retransmissions {
+        0 => String::new(),
+        blocks => format!(", {blocks} blocks sent again"),
+    };
+    let (taken, size) = (outcome.bytes_acked, outcome.size);
+    match &outcome.ended {
+        Ended::Done => {
+            let whole = transfer(size, outcome.elapsed);
+            format!("{name} by TFTP, {whole}{again}")
+        }
+        ended => {
+            let took = outcome.elapsed.as_secs_f64();
+            format!(
+                "{name} by TFTP: {ended}; {taken} of {size} bytes acknowledged in {took:.1} s{again}"
+            )
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use super::{App, Ends};
 use crate::assets::{Asset, stage_of};
 use crate::policy::event::StageState;
 use crate::site::Site;
+use crate::span::transfer;
 
 pub(super) async fn file(
     State(app): State<App>,
@@ -197,8 +198,13 @@ impl Transfer {
             );
             (StageState::Retry, message)
         } else if self.last {
-            let whole = self.whole;
-            let message = format!("{path} by HTTP, {whole} bytes in {took:.1} s{waited}");
+            let took = self.began.elapsed().saturating_sub(sent.waited);
+            let whole = transfer(self.whole as u64, took);
+            let waited = match sent.waited.is_zero() {
+                true => String::new(),
+                false => format!(", after {:.1} s in the queue", sent.waited.as_secs_f64()),
+            };
+            let message = format!("{path} by HTTP, {whole}{waited}");
             (StageState::Ok, message)
         } else {
             return;

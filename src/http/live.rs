@@ -72,16 +72,40 @@ struct Board {
     /// The version in which something changed that is not a machine's: the page is to be loaded anew.
     whole: u64,
     frame: String,
-    /// Those not listed that the page shows, and since when it shows these.
+    /// Those not listed that the page shows, who of them waits, and since when it shows these.
     strangers: BTreeSet<String>,
+    waiting: BTreeSet<String>,
     strangers_since: Option<Instant>,
     machines: BTreeMap<String, (u64, Card)>,
 }
 
+/// What one look at the site found.
+#[derive(Debug, Default)]
+struct Seen {
+    /// How many edits of the inventory were taken up: any may change what the page offers.
+    edits: u64,
+    fleet: FleetStatus,
+    /// Those not listed that wait to be made hosts.
+    waiting: BTreeSet<String>,
+}
+
+impl Seen {
+    fn of(app: &App) -> Self {
+        // First: what an edit changes after this is seen by the next look.
+        let edits = app.reload.accepted();
+        Self {
+            edits,
+            fleet: status::fleet(app),
+            waiting: app.site.discovery.waiting(Timestamp::now()),
+        }
+    }
+}
+
 impl Board {
-    fn look(&mut self, fleet: FleetStatus, now: Instant) {
-        let (next, frame) = (self.version + 1, frame(&fleet));
-        if self.meets_strangers(&fleet, now) || frame != self.frame {
+    fn look(&mut self, seen: Seen, now: Instant) {
+        let (next, frame) = (self.version + 1, frame(&seen));
+        let fleet = seen.fleet;
+        if self.meets_strangers(&fleet, seen.waiting, now) || frame != self.frame {
             (self.whole, self.frame) = (next, frame);
         }
         let shown = fleet
@@ -106,16 +130,22 @@ impl Board {
     }
 
     /// Whether others that are not listed are to be shown from now on.
-    fn meets_strangers(&mut self, fleet: &FleetStatus, now: Instant) -> bool {
+    fn meets_strangers(
+        &mut self,
+        fleet: &FleetStatus,
+        waiting: BTreeSet<String>,
+        now: Instant,
+    ) -> bool {
         let strangers: BTreeSet<String> =
             fleet.unknown.iter().map(|one| one.host.clone()).collect();
         let rests = self
             .strangers_since
             .is_some_and(|since| now.saturating_duration_since(since) < STRANGERS);
-        if rests || strangers == self.strangers {
+        if rests || (strangers == self.strangers && waiting == self.waiting) {
             return false;
         }
-        (self.strangers, self.strangers_since) = (strangers, Some(now));
+        (self.strangers, self.waiting) = (strangers, waiting);
+        self.strangers_since = Some(now);
         true
     }
 
@@ -138,12 +168,12 @@ impl Board {
 }
 
 /// What a page shows besides how machines stand, and which are where.
-fn frame(fleet: &FleetStatus) -> String {
+fn frame(Seen { edits, fleet, .. }: &Seen) -> String {
     let place = |host: &MachineStatus| format!("{}\t{:?}\t{:?}\n", host.host, host.rack, host.unit);
     let places: String = fleet.hosts.iter().map(place).collect();
     let warnings = page::warnings(fleet);
     format!(
-        "{} {:?} {warnings:?}\n{places}",
+        "{edits} {} {:?} {warnings:?}\n{places}",
         fleet.site, fleet.refused_edit
     )
 }
@@ -198,7 +228,7 @@ impl Live {
         }
         let app = app.clone();
         let looking = spawn_blocking(move || {
-            board.look(status::fleet(&app), now);
+            board.look(Seen::of(&app), now);
             board
         });
         match looking.await {
@@ -319,11 +349,14 @@ mod tests {
         .unwrap()
     }
 
-    fn fleet(hosts: Vec<MachineStatus>) -> FleetStatus {
-        serde_json::from_value(serde_json::json!({
-            "schema": 1, "site": "lab", "refused_edit": null, "hosts": hosts, "unknown": [], "suppressed": 0,
-        }))
-        .unwrap()
+    fn fleet(hosts: Vec<MachineStatus>) -> Seen {
+        Seen {
+            fleet: FleetStatus {
+                hosts,
+                ..FleetStatus::default()
+            },
+            ..Seen::default()
+        }
     }
 
     #[test]
@@ -332,7 +365,7 @@ mod tests {
         let mut told = 0;
         for second in 0..60 {
             let mut flooded = fleet(vec![machine("a", "running", 1)]);
-            flooded.unknown = (0..50)
+            flooded.fleet.unknown = (0..50)
                 .map(|n| machine(&format!("mac-{second}-{n}"), "running", 1))
                 .collect();
             let seen = board.version;
@@ -419,12 +452,24 @@ mod tests {
             moved
         };
         let mut refused = fleet(vec![moved()]);
-        refused.refused_edit = Some("line 3".to_owned());
+        refused.fleet.refused_edit = Some("line 3".to_owned());
+        // Who may approve, say: no machine stands otherwise for it.
+        let edited = Seen {
+            edits: 1,
+            ..fleet(vec![moved()])
+        };
+        let waits = Seen {
+            edits: 1,
+            waiting: BTreeSet::from(["mac-525400000009".to_owned()]),
+            ..fleet(vec![moved()])
+        };
         for next in [
             fleet(vec![machine("a", "running", 1), machine("b", "running", 1)]),
             fleet(vec![machine("b", "running", 1)]),
             fleet(vec![moved()]),
             refused,
+            edited,
+            waits,
         ] {
             board.look(next, now);
             assert_eq!(board.news(seen), News::Whole);

@@ -74,12 +74,16 @@ async fn host(State(app): State<App>, Path(name): Path<String>) -> Response {
             "no machine of this name is listed or was ever seen; see / for those that are\n";
         return (StatusCode::NOT_FOUND, words).into_response();
     };
-    let log = off_thread(move || status::log_of(&app, &MachineId(name))).await;
-    let log = match log {
-        Ok(log) => log,
+    let told = off_thread(move || {
+        let id = MachineId(name);
+        (status::log_of(&app, &id), status::why_of(&app, &id))
+    });
+    let (log, why) = match told.await {
+        Ok(told) => told,
         Err(fault) => return fault.into_response(),
     };
-    let page = page::host(&fleet.site, machine, &log, &version, Timestamp::now());
+    let why = why.as_ref();
+    let page = page::host(&fleet.site, machine, &log, why, &version, Timestamp::now());
     answer(page.map_err(|error| error.to_string()))
 }
 

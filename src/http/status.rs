@@ -123,7 +123,8 @@ fn gone() -> (StatusCode, String) {
     (StatusCode::NOT_FOUND, text.to_owned())
 }
 
-fn why_of(app: &App, id: &MachineId) -> Option<Why> {
+/// Why a machine is where it is, with its last words from the disk.
+pub(super) fn why_of(app: &App, id: &MachineId) -> Option<Why> {
     // What an earlier attempt said is no cause of this one's trouble.
     let attempt = app
         .site

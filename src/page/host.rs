@@ -6,7 +6,9 @@ use serde::Serialize;
 use super::card::Row;
 use super::{PageError, render};
 use crate::policy::event::{BootEvent, Evidence};
+use crate::policy::progress::Standing;
 use crate::site::report::{AttemptLog, HostLog, MachineStatus, Told};
+use crate::site::why::Why;
 
 #[derive(Debug, Serialize)]
 struct HostView<'a> {
@@ -16,6 +18,10 @@ struct HostView<'a> {
     machine: Row,
     place: Option<String>,
     entry: Option<&'a str>,
+    /// The likely cause, where the note does not tell it.
+    cause: Option<&'a str>,
+    /// What to try, of one that does not come or needs a look.
+    next: &'a [String],
     /// Newest first.
     attempts: Vec<AttemptView<'a>>,
     strays: Vec<Line<'a>>,
@@ -48,10 +54,16 @@ pub fn host(
     site: &str,
     machine: &MachineStatus,
     log: &HostLog,
+    why: Option<&Why>,
     version: &str,
     now: Timestamp,
 ) -> Result<String, PageError> {
+    let unseen = machine.state == Standing::Unseen.name();
+    let why = why.filter(|_| unseen || machine.needs_a_look());
+    let cause = why.map(|why| why.cause.as_str());
     let view = HostView {
+        cause: cause.filter(|cause| !machine.note.contains(cause)),
+        next: why.map_or(&[], |why| &why.next),
         site,
         version,
         now_ms: now.as_millisecond(),

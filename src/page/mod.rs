@@ -71,6 +71,7 @@ mod tests {
     use super::*;
     use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
     use crate::site::report::{AttemptLog, FleetStatus, HostLog, MachineStatus};
+    use crate::site::why::Why;
     use crate::timeline::SyslogLine;
 
     /// What a hostile machine would like to have in the page.
@@ -213,7 +214,14 @@ mod tests {
             }],
             console: HOSTILE.to_owned(),
         };
-        let story = host(HOSTILE, &hostile(), &log, HOSTILE, Timestamp::UNIX_EPOCH).unwrap();
+        let why: Why = serde_json::from_value(serde_json::json!({
+            "schema": 1, "host": HOSTILE, "state": "failed", "stage": null, "for_s": null, "attempt": null, "last": [],
+            "cause": format!("{HOSTILE}, likely"), "next": [HOSTILE], "hints": [],
+        }))
+        .unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let story = host(HOSTILE, &hostile(), &log, Some(&why), HOSTILE, now).unwrap();
+        assert!(story.contains("likely</p>") && story.contains("<li>&lt;script"));
         for html in [page(&status), story] {
             assert!(!html.contains("<script>alert"), "{html}");
             assert!(!html.contains("\"' onmouseover"), "{html}");

@@ -258,4 +258,40 @@ mod tests {
         let typed = Typed::of_a_new_one(&inventory(&["a1", "a2", "a3"]));
         assert_eq!(typed.profile, "kvm");
     }
+
+    /// LLDP, option 82, SMBIOS tables, the kernel's words, syslog: all of it is said by a stranger.
+    #[test]
+    fn nothing_that_a_stranger_says_is_markup() {
+        let bad = r#"<script>alert(1)</script>"' onmouseover=x {{ site }}"#;
+        let neighbour = serde_json::json!({"switch": bad, "port": bad, "port_description": bad});
+        let nic = serde_json::json!({
+            "name": bad, "mac": "3c:ec:ef:00:00:07", "driver": bad, "speed_mbps": 1000, "link": true,
+            "neighbour": neighbour,
+        });
+        let machine: DiscoveredStatus = serde_json::from_value(serde_json::json!({
+            "mac": "3c:ec:ef:00:00:07", "network": bad, "architecture": bad, "uuid": bad, "serial": bad,
+            "manufacturer": bad, "product": bad, "relay": null, "port": bad, "circuit_id": bad, "remote_id": bad, "elsewhere": bad,
+            "first_seen": "2026-11-22T02:20:00Z", "last_seen": "2026-11-22T02:20:30Z", "discovers": 2,
+            "held": "2026-11-22T02:20:31Z", "said": bad, "waiting": true, "virtual": bad, "policy": "by-port",
+            "verdict": bad, "near": [bad],
+            "hardware": {"memory_mib": 1, "cpus": 1, "cpu_model": bad, "nics": [nic]},
+        }))
+        .unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let typed = Typed {
+            name: bad.to_owned(),
+            ip: bad.to_owned(),
+            ..Typed::default()
+        };
+        let inventory = inventory(&["kvm01"]);
+        let form = form(&inventory, &machine, &typed, Some(bad), now).unwrap();
+        let waiting = Waiting::new(&[machine], |_| true, now);
+        let page = crate::page::fleet(&Default::default(), waiting, "e-1", now).unwrap();
+        for (html, least) in [(page, 15), (form, 17)] {
+            assert!(!html.contains("<script>alert"), "{html}");
+            assert!(!html.contains("\"' onmouseover"), "{html}");
+            let told = html.matches("&lt;script&gt;alert").count();
+            assert!(told >= least, "{told} in {html}");
+        }
+    }
 }

@@ -291,7 +291,11 @@ pub(crate) fn hold(
         hold_seconds: HOLD_S,
     };
     let text = snapshot.templates.hold_config(kind, &context)?;
-    Ok(LoaderConfig::script(text))
+    let story = match host {
+        None => "not listed, it waits: ",
+        Some(_) => "listed since it got its address, it takes its own first: ",
+    };
+    Ok(LoaderConfig::script(text).with_story(story))
 }
 
 pub(super) fn endpoint(inventory: &Inventory, host: Option<&Host>, local: Ipv4Addr) -> Endpoint {

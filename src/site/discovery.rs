@@ -1,9 +1,10 @@
 //! Machines that boot and are not listed, as `discover list` tells of them.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Site;
@@ -12,8 +13,9 @@ use crate::inventory::model::MacAddr;
 use crate::policy::architecture::Architecture;
 use crate::policy::client::Client;
 use crate::policy::discovered::{Discovered, Discoveries, Hardware, HardwareNic, Identity};
-use crate::policy::event::MachineId;
+use crate::policy::event::{MachineId, Stage};
 use crate::policy::near::{NearMiss, near_misses};
+use crate::policy::progress::Standing;
 use crate::policy::switch_port::SwitchPort;
 use crate::span::span;
 use crate::wire::dhcp::Request;
@@ -80,16 +82,44 @@ impl Discovery {
     pub fn heard(&self, mac: MacAddr, said: String) -> bool {
         self.lock().heard(mac, said)
     }
+
+    /// Those that wait, by their names in events.
+    pub(crate) fn waiting(&self, now: Timestamp) -> BTreeSet<String> {
+        let known = self.lock();
+        let known = known.list().into_iter();
+        let waiting = known.filter(|seen| seen.held.is_some_and(|held| waits(held, now)));
+        waiting
+            .map(|seen| MachineId::unlisted(seen.mac).0)
+            .collect()
+    }
 }
 
-/// In words, that a machine waits in its initrd no more, though nobody told it to go on.
-fn silence(found: &Discovered, now: Timestamp) -> Option<String> {
-    found.hardware.as_ref()?;
-    let silent = now.as_second() - found.held?.as_second();
-    (silent >= WAITS_S).then(|| {
-        let span = span(silent);
-        format!("waited at its inventory boot and has not asked for {span}: is it switched off, or its link down?")
-    })
+fn waits(held: Timestamp, now: Timestamp) -> bool {
+    now.as_second() - held.as_second() < WAITS_S
+}
+
+/// What was told to wait asks again now and then: until it is late with that nothing is wrong, and then it is not the
+/// script that it stopped at.
+fn stands(found: &Discovered, machine: &mut MachineStatus, now: Timestamp) {
+    let at_loader = machine.stage.as_deref() == Some(Stage::Script.name());
+    let Some(held) = found.held.filter(|_| found.hardware.is_some() || at_loader) else {
+        return;
+    };
+    if !waits(held, now) {
+        let place = if at_loader {
+            "loader"
+        } else {
+            "inventory boot"
+        };
+        let span = span(now.as_second() - held.as_second());
+        machine.note = format!(
+            "waited at its {place} and has not asked for {span}: is it switched off, or its link down?"
+        );
+    } else if at_loader {
+        machine.state = Standing::Running.name().to_owned();
+        machine.note = "waits at its loader until it is listed".to_owned();
+        machine.deadline = held.checked_add(SignedDuration::from_secs(WAITS_S)).ok();
+    }
 }
 
 /// Machines that are not listed.
@@ -208,9 +238,7 @@ impl Site {
             let Some(found) = mac.and_then(|mac| self.stranger(mac)) else {
                 continue;
             };
-            if let Some(words) = silence(&found, now) {
-                machine.note = words;
-            }
+            stands(&found, machine, now);
             let port = found.port.iter().map(|port| format!("at {port}"));
             let words: Vec<_> = Some(found.identity.words())
                 .into_iter()
@@ -227,7 +255,7 @@ impl Site {
     pub fn discovered(&self, now: Timestamp) -> DiscoveredList {
         let inventory = &self.snapshot().inventory;
         let by_mac = &inventory.by_mac;
-        let waits = |held: Timestamp| now.as_second() - held.as_second() < WAITS_S;
+        let waits = |held: Timestamp| waits(held, now);
         let verdict = |seen: &Discovered| {
             let held = seen.held.filter(|held| waits(*held));
             let machine = Discovered {
@@ -262,5 +290,45 @@ impl Site {
             machines: seen.into_iter().map(status).collect(),
             own: self.own().all.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn who_was_told_to_wait_is_silent_when_it_is_late_and_not_stuck_at_its_script() {
+        let seen: Discovered = serde_json::from_value(serde_json::json!({
+            "mac": "3c:ec:ef:00:00:07", "network": "boot", "architecture": "", "uuid": null, "serial": null,
+            "manufacturer": null, "product": null, "relay": null, "port": null, "first_seen": at(0), "last_seen": at(0),
+            "discovers": 1, "held": at(0),
+        }))
+        .unwrap();
+        let told = |seen: &Discovered, stage: &str, now| {
+            let mut machine = MachineStatus {
+                stage: Some(stage.to_owned()),
+                state: "stalled".to_owned(),
+                note: "of the stage".to_owned(),
+                ..MachineStatus::default()
+            };
+            stands(seen, &mut machine, at(now));
+            (machine.state, machine.note)
+        };
+        let (state, note) = told(&seen, "script", 299);
+        assert_eq!(state, "running");
+        assert_eq!(note, "waits at its loader until it is listed");
+        let (state, note) = told(&seen, "script", 300);
+        assert_eq!(state, "stalled");
+        assert!(note.starts_with("waited at its loader and has not asked for 5m00s"));
+        // It was switched on anew since, and came less far.
+        assert_eq!(told(&seen, "dhcp", 299).1, "of the stage");
+        assert_eq!(told(&seen, "dhcp", 999).1, "of the stage");
+        let never = Discovered { held: None, ..seen };
+        assert_eq!(told(&never, "script", 999).1, "of the stage");
     }
 }

@@ -1,6 +1,6 @@
 //! What became of the last edit.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ pub const NOT_SERVED: &str = "the last edit of the inventory is not served; the 
 pub struct ReloadState {
     refused: Mutex<Option<String>>,
     served_since: AtomicI64,
+    accepted: AtomicU64,
 }
 
 impl Default for ReloadState {
@@ -21,6 +22,7 @@ impl Default for ReloadState {
         Self {
             refused: Mutex::default(),
             served_since: AtomicI64::new(Timestamp::now().as_second()),
+            accepted: AtomicU64::default(),
         }
     }
 }
@@ -31,6 +33,7 @@ impl ReloadState {
         self.undone();
         let now = Timestamp::now().as_second();
         self.served_since.store(now, Ordering::Relaxed);
+        self.accepted.fetch_add(1, Ordering::Release);
     }
 
     /// There is no such edit any more: what is served is what stands there.
@@ -41,6 +44,11 @@ impl ReloadState {
     /// Since when what is served is served, Unix time.
     pub fn served_since(&self) -> i64 {
         self.served_since.load(Ordering::Relaxed)
+    }
+
+    /// How many edits were taken up since the start.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Acquire)
     }
 
     /// The edit is not served; what was served before goes on.

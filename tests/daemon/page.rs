@@ -385,6 +385,14 @@ fn a_machine_is_made_a_host_in_a_browser_by_who_has_the_token() {
         assert!(told.contains(words), "{words} is not in {told}");
     }
     assert_eq!(browser.run("return document.forms.length"), json!(0));
+    // An edit that changes who may approve, and nothing of a machine, is on the page that is open.
+    browser.run("window.sameDocument = true");
+    for (policy, links) in [("hold", 0), ("approve", 2)] {
+        ok(site.edit(&text.replace("policy: approve", &format!("policy: {policy}"))));
+        let links = format!("return document.querySelectorAll('.act').length == {links}");
+        browser.wait("what the edit allows", &links);
+    }
+    assert_eq!(browser.run("return window.sameDocument"), json!(true));
     unharmed();
     browser.picture(&site.logs.join("waiting.png"));
 

@@ -427,3 +427,96 @@ fn every_valid_inventory_can_be_edited() {
     }
     assert!(edits > 10);
 }
+
+/// Files as people and their editors leave them: what is not asked for stays to the byte.
+#[test]
+fn files_of_every_kind_stay_as_they_are() {
+    const HEAD: &str = "networks: {boot: {subnet: 10.77.0.0/24}}\nprofiles: {kvm: {kernel: debian, initrd: default, root: {nfs: /roots/kvm}}}\n";
+    let new = "kvm07: {mac: \"52:54:00:00:00:07\", ip: 10.77.0.17, profile: kvm}";
+    let values = ["mac=52:54:00:00:00:07", "ip=10.77.0.17", "profile=kvm"];
+    let one = "mac: \"52:54:00:00:00:01\", ip: 10.77.0.11, profile: kvm";
+    // The hosts as they stand; with rack r2 set; with one more. Nothing: that is left to a person.
+    let cases = [
+        (
+            "no end of the last line",
+            format!("hosts:\n  kvm01: {{{one}}}"),
+            Some(format!("hosts:\n  kvm01: {{{one}, rack: r2}}")),
+            Some(format!("hosts:\n  kvm01: {{{one}}}\n  {new}\n")),
+        ),
+        (
+            "a comment without an end of its line",
+            format!("hosts:\n  kvm01: {{{one}}} # west"),
+            Some(format!("hosts:\n  kvm01: {{{one}, rack: r2}} # west")),
+            Some(format!("hosts:\n  kvm01: {{{one}}} # west\n  {new}\n")),
+        ),
+        (
+            "the end of the document",
+            format!("hosts:\n  kvm01: {{{one}}}\n...\n"),
+            Some(format!("hosts:\n  kvm01: {{{one}, rack: r2}}\n...\n")),
+            Some(format!("hosts:\n  kvm01: {{{one}}}\n  {new}\n...\n")),
+        ),
+        (
+            "four spaces, tabs between, comments that end it",
+            format!("hosts:\t# all\n    kvm01:\t{{{one}}}\t# west\n    # kvm02: {{}}\n\n# end\n"),
+            Some(format!(
+                "hosts:\t# all\n    kvm01:\t{{{one}, rack: r2}}\t# west\n    # kvm02: {{}}\n\n# end\n"
+            )),
+            Some(format!(
+                "hosts:\t# all\n    kvm01:\t{{{one}}}\t# west\n    {new}\n    # kvm02: {{}}\n\n# end\n"
+            )),
+        ),
+        (
+            "braces over several lines",
+            format!("hosts: {{\n  kvm01: {{{one}}},   # west\n  # none\n}}\n"),
+            Some(format!(
+                "hosts: {{\n  kvm01: {{{one}, rack: r2}},   # west\n  # none\n}}\n"
+            )),
+            Some(format!(
+                "hosts: {{\n  kvm01: {{{one}}}, {new},   # west\n  # none\n}}\n"
+            )),
+        ),
+        (
+            "a text on several lines",
+            format!(
+                "hosts:\n  kvm01:\n    {}\n    cmdline: >-\n      x=#none\nsite: x\n",
+                one.replace(", ", "\n    ")
+            ),
+            Some(format!(
+                "hosts:\n  kvm01:\n    {}\n    cmdline: >-\n      x=#none\n    rack: r2\nsite: x\n",
+                one.replace(", ", "\n    ")
+            )),
+            Some(format!(
+                "hosts:\n  kvm01:\n    {}\n    cmdline: >-\n      x=#none\n  {new}\nsite: x\n",
+                one.replace(", ", "\n    ")
+            )),
+        ),
+        (
+            "a key in quotes, and one as a question",
+            format!("hosts:\n  \"kvm01\": {{{one}}}\n"),
+            Some(format!("hosts:\n  \"kvm01\": {{{one}, rack: r2}}\n")),
+            Some(format!("hosts:\n  \"kvm01\": {{{one}}}\n  {new}\n")),
+        ),
+        (
+            "a host on the line of its key",
+            format!("hosts:\n  ? kvm01\n  : {{{one}}}\n"),
+            Some(format!("hosts:\n  ? kvm01\n  : {{{one}, rack: r2}}\n")),
+            None,
+        ),
+    ];
+    for mark in ["", "\u{feff}"] {
+        for (what, hosts, set, added) in &cases {
+            let text = format!("{mark}{HEAD}{hosts}");
+            for (verb, host, values, wanted) in [
+                (Verb::Set, "kvm01", &["rack=r2"][..], set),
+                (Verb::Add, "kvm07", &values[..], added),
+            ] {
+                let scene = Scene::new(&text);
+                let edited = scene.edit(verb, host, values);
+                let wanted = wanted.as_ref();
+                assert_eq!(edited.is_ok(), wanted.is_some(), "{what}: {edited:?}");
+                let wanted = wanted.map_or(text.clone(), |hosts| format!("{mark}{HEAD}{hosts}"));
+                assert_eq!(scene.text(), wanted, "{what}");
+            }
+        }
+    }
+}
