@@ -4,6 +4,7 @@
 mod architecture;
 mod bench_rig;
 mod docs;
+mod ear;
 mod golden;
 mod initrd_builder;
 mod initrd_stages;

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::text::is_shown;
-use crate::inventory::model::MacAddr;
 
 /// What an LLDPDU says of its sender. Texts are as they came, at most 511 octets, and may hold anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +11,7 @@ pub struct Lldpdu {
     pub chassis: String,
     /// By which of its ports.
     pub port: String,
-    /// How long that holds, seconds.
+    /// How long that holds, seconds; 0 where the sender leaves, and what it said holds no more (§9.2.2).
     pub ttl_s: u16,
     /// What its operator, or its maker, calls the port.
     pub port_description: Option<String>,
@@ -32,9 +31,6 @@ pub enum BadLldpdu {
     /// A TLV that must be there is too short or too long for what it is (§8.5.2 to §8.5.4).
     #[error("its {0} has {1} octets")]
     Length(&'static str, usize),
-    /// A time to live of 0: the sender leaves, and what it said holds no more (§9.2.2).
-    #[error("its sender says good-bye")]
-    Leaving,
 }
 
 /// TLV types (§8.4.1).
@@ -66,9 +62,6 @@ impl Lldpdu {
             [high, low, ..] => u16::from_be_bytes([*high, *low]),
             short => return Err(BadLldpdu::Length("time to live", short.len())),
         };
-        if ttl_s == 0 {
-            return Err(BadLldpdu::Leaving);
-        }
         let mut found = Self {
             chassis,
             port,
@@ -85,6 +78,17 @@ impl Lldpdu {
             }
         }
         Ok(found)
+    }
+
+    /// Whether it comes from where the other comes from: chassis and port together are one sender (the MSAP identifier).
+    pub fn is_of_sender(&self, other: &Self) -> bool {
+        (&self.chassis, &self.port) == (&other.chassis, &other.port)
+    }
+
+    /// Whether it says nothing but what the other says; how long that holds is not looked at.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let words = |said: &Self| (said.port_description.clone(), said.system_name.clone());
+        self.is_of_sender(other) && words(self) == words(other)
     }
 }
 
@@ -130,7 +134,7 @@ fn id(what: &'static str, value: &[u8], mac: u8) -> Result<String, BadLldpdu> {
     };
     let (is_mac, is_address) = (subtype == mac, subtype == mac + 1);
     Ok(match octets {
-        [a, b, c, d, e, f] if is_mac => MacAddr([*a, *b, *c, *d, *e, *f]).to_string(),
+        [_, _, _, _, _, _] if is_mac => hex(octets),
         [1, a, b, c, d] if is_address => Ipv4Addr::new(*a, *b, *c, *d).to_string(),
         [2, rest @ ..] if is_address => match <[u8; 16]>::try_from(rest) {
             Ok(address) => Ipv6Addr::from(address).to_string(),
@@ -267,12 +271,22 @@ mod tests {
             refused(&pdu(b"\x07c", &long, 120, &[])),
             BadLldpdu::Length("port ID", 257)
         );
-        assert_eq!(
-            refused(&pdu(b"\x07c", b"\x05p", 0, &[])),
-            BadLldpdu::Leaving
-        );
         let whole = pdu(b"\x07c", b"\x05p", 120, &[tlv(5, b"sw")]);
         assert_eq!(refused(&whole[..whole.len() - 3]), BadLldpdu::CutOff);
+    }
+
+    #[test]
+    fn a_sender_is_known_by_chassis_and_port_and_leaves_with_no_time_to_live() {
+        let of = |port: &[u8], ttl, more: &[Vec<u8>]| {
+            Lldpdu::parse(&pdu(b"\x07c", port, ttl, more)).unwrap()
+        };
+        let (first, other) = (of(b"\x05p1", 120, &[]), of(b"\x05p2", 120, &[]));
+        let named = of(b"\x05p1", 60, &[tlv(5, b"sw")]);
+        let leaves = Lldpdu::parse(&golden("shutdown.bin")).unwrap();
+        assert_eq!((first.ttl_s, leaves.ttl_s), (120, 0));
+        assert!(first.is_of_sender(&named) && !first.is_of_sender(&other));
+        assert!(!first.says_the_same(&named) && !first.says_the_same(&other));
+        assert!(first.says_the_same(&of(b"\x05p1", 30, &[tlv(127, b"0120watts")])));
     }
 
     #[test]

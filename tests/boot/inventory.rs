@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::lab::{Firmware, Log, Result, ServerSpec, Site, SwitchPort, bridgehead, output, until};
-use super::{INVENTORY, SWITCH, check_console, repository, scenario, site_of};
+use super::lab::{
+    Firmware, Log, Result, ServerSpec, Site, SwitchPort, bridgehead, lldpdu, output, until,
+};
+use super::{INVENTORY, SWITCH, check_console, repository, scenario, site_of, with_kernel};
 
 const MAC: &str = "3c:ec:ef:00:00:07";
 /// From power-on to the initrd's word, with 35 s of listening for switches.
@@ -73,6 +75,45 @@ fn a_stranger_tells_what_it_is_and_where_and_goes_on_in_the_same_initrd() {
         let serial = server.serial();
         assert_eq!(times(serial, "iPXE initialising"), 1, "it booted anew");
         assert_eq!(times(serial, "early       ok"), 2);
+        Ok(())
+    });
+}
+
+/// What the daemon knows of the port when the link comes back is of the old one, whose host waits for a machine too.
+#[test]
+#[ignore = "make test-boot"]
+fn a_machine_whose_cable_is_moved_while_it_waits_becomes_the_host_of_the_new_port() {
+    scenario("inventory-moved", |lab, logs| {
+        let policy = "{policy: by-port, inventory: base, lldp: true, virtual: true}";
+        let inventory = INVENTORY.replace("{policy: hold}", policy);
+        let mut site = site_of(lab, &logs, &inventory)?;
+        let spec = ServerSpec::new("bare", MAC, Firmware::Bios);
+        let port = spec.port(0);
+        let mut server = spec.power_on(&site.lab, &logs)?;
+        let old = SwitchPort::new(&site.lab, &port, &lldpdu("sw-r1", "1", 120))?;
+        server.wait_for("not listed: waits for its name", TOLD)?;
+        until_listed_with(&site, "at 1 of sw-r1")?;
+        server.set_link(false)?;
+        server.wait_for("carrier=0", TOLD)?;
+        drop(old);
+        let _new = SwitchPort::new(&site.lab, &port, &lldpdu("sw-r1", "2", 120))?;
+        let hosts = "hosts:\n  \
+            wrong: {switch: sw-r1, port: \"1\", ip: 10.77.0.21, profile: base}\n  \
+            bare: {switch: sw-r1, port: \"2\", ip: 10.77.0.22, profile: base}\n";
+        site.edit(&with_kernel(&inventory.replace("hosts:\n", hosts)))?;
+        until(
+            "the daemon to serve both hosts",
+            TOLD,
+            || Ok(site.daemon.status()?.host("wrong").map(|_| ())),
+            || site.daemon.log().tail(30),
+        )?;
+        server.set_link(true)?;
+        server.wait_for("is bare now, and goes on as that", TOLD)?;
+        site.wait_stage(&mut server, "switch", SWITCH)?;
+        check_console(&server);
+        let log = site.daemon.log().tail(200);
+        assert!(log.contains("which is at port 2 of sw-r1"), "{log}");
+        assert!(!log.contains("becomes wrong"), "{log}");
         Ok(())
     });
 }

@@ -57,7 +57,7 @@ pub use proof::{HostView, cross_read};
 pub use qga::{GuestAgent, GuestOutput};
 pub use server::{ServerSpec, VirtualServer};
 pub use site::{Site, kernel, kernel_dir, require, require_boot_files, with_kernel};
-pub use switch_port::SwitchPort;
+pub use switch_port::{SwitchPort, lldpdu, say_lldp};
 pub use wait::{check_interrupt, until, watch_signals};
 
 /// The appliance's address.

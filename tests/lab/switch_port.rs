@@ -13,6 +13,7 @@ use nix::sys::socket::{
 
 use super::Lab;
 use super::error::{LabError, Result};
+use super::namespace::Namespace;
 
 /// Nearest bridge (table 7-1), from the switch's own MAC, LLDP.
 const HEADER: [u8; 14] = [
@@ -47,6 +48,29 @@ impl SwitchPort {
             thread: Some(thread),
         })
     }
+}
+
+/// What a switch says that has no more to say than who it is.
+pub fn lldpdu(switch: &str, port: &str, ttl_s: u16) -> Vec<u8> {
+    let tlv = |kind: u8, value: &[u8]| {
+        let length = u8::try_from(value.len()).unwrap_or(u8::MAX);
+        [&[kind << 1, length], value].concat()
+    };
+    let named = |kind, subtype: u8, name: &str| tlv(kind, &[&[subtype], name.as_bytes()].concat());
+    // Chassis ID, locally assigned; port ID, the interface's name; time to live; the end.
+    let ttl = tlv(3, &ttl_s.to_be_bytes());
+    [named(1, 7, switch), named(2, 5, port), ttl, tlv(0, &[])].concat()
+}
+
+/// Says `lldpdu` once, on the device `port`.
+pub fn say_lldp(switch: &Namespace, port: &str, lldpdu: &[u8]) -> Result<()> {
+    let (socket, address) = switch.enter(|| open(port))??;
+    let frame = [&HEADER, lldpdu].concat();
+    let said = sendto(socket.as_raw_fd(), &frame, &address, MsgFlags::empty());
+    said.map(|_| ()).map_err(|errno| LabError::Io {
+        doing: format!("say an LLDPDU on {port}"),
+        source: errno.into(),
+    })
 }
 
 impl Drop for SwitchPort {

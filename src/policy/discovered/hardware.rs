@@ -36,6 +36,9 @@ pub struct HardwareNic {
     pub link: bool,
     /// Who is at the other end of its cable, by LLDP. A guest on the wire can forge it.
     pub neighbour: Option<Neighbour>,
+    /// Why nobody could be heard there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lldp_error: Option<String>,
 }
 
 /// The switch and its port that a NIC is plugged into, as the switch says by LLDP (IEEE 802.1AB).
@@ -65,7 +68,8 @@ impl Neighbour {
         let pairs = hex.as_bytes().chunks(2);
         let octet = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let octets: Option<Vec<u8>> = pairs.map(octet).collect();
-        let said = Lldpdu::parse(&octets?).ok()?;
+        let said = Lldpdu::parse(&octets?).ok();
+        let said = said.filter(|said| said.ttl_s > 0)?;
         let named = said.system_name.as_deref().and_then(text);
         Some(Self {
             switch: named.or_else(|| text(&said.chassis))?,
@@ -112,7 +116,10 @@ impl HardwareNic {
             (true, Some(speed)) => format!("{speed} Mb/s"),
         };
         let at = self.neighbour.as_ref().map(|at| format!("at {at}"));
-        let parts = self.driver.iter().cloned().chain([link]).chain(at);
+        let deaf = self.lldp_error.as_ref().filter(|_| self.link);
+        let deaf = deaf.map(|why| format!("LLDP not heard: {why}"));
+        let parts = self.driver.iter().cloned().chain([link]);
+        let parts = parts.chain(at).chain(deaf);
         let parts: Vec<_> = parts.collect();
         format!("{} {}, {}", self.name, self.mac, parts.join(", "))
     }
@@ -160,6 +167,7 @@ struct BareNic<'a> {
     speed_mbps: Option<u32>,
     link: bool,
     neighbour: Option<Neighbour>,
+    lldp_error: Option<String>,
 }
 
 impl<'a> BareNic<'a> {
@@ -178,6 +186,7 @@ impl<'a> BareNic<'a> {
             "speed" => self.speed_mbps = value.parse().ok().filter(|s| (1..u32::MAX).contains(s)),
             "link" => self.link = value == "1",
             "lldp" => self.neighbour = Neighbour::of_frame(value),
+            "lldp_error" => self.lldp_error = text(value),
             _ => {}
         }
     }
@@ -191,6 +200,7 @@ impl<'a> BareNic<'a> {
             speed_mbps: self.speed_mbps,
             link: self.link,
             neighbour: self.neighbour,
+            lldp_error: self.lldp_error,
         })
     }
 }
@@ -238,9 +248,25 @@ mod tests {
             heard(&named),
             "eth0 02:00:00:00:00:01, link, at 42 of sw-1 (ge3)"
         );
-        for bad in ["", "0", "zz", "+1", "0206é"] {
+        let leaves = "020605010a4d00fe 0403073432 06020000".replace(' ', "");
+        for bad in ["", "0", "zz", "+1", "0206é", &leaves] {
             assert_eq!(heard(bad), "eth0 02:00:00:00:00:01, link", "{bad}");
         }
+    }
+
+    #[test]
+    fn a_nic_with_a_link_says_why_nobody_is_heard() {
+        let words = |link: &str| {
+            let report = format!(
+                "nic=eth0\nmac=02:00:00:00:00:01\nlink={link}\nlldp=\nlldp_error=ENODEV: No such device\n"
+            );
+            Hardware::of_report(&report).nics.remove(0).words()
+        };
+        assert_eq!(
+            words("1"),
+            "eth0 02:00:00:00:00:01, link, LLDP not heard: ENODEV: No such device"
+        );
+        assert_eq!(words("0"), "eth0 02:00:00:00:00:01, no link");
     }
 
     #[test]

@@ -86,6 +86,7 @@ fn neighbour(machine: Discovered, switch: &str, port: &str) -> Discovered {
             port: port.into(),
             port_description: None,
         }),
+        lldp_error: None,
     };
     let nics = vec![nic];
     let hardware = Some(Hardware {
