@@ -282,7 +282,10 @@ mod tests {
             .collect();
         let found = Hardware::of_report(&format!("cpu_model={}\n{many}", "x".repeat(9999)));
         assert_eq!(found.nics.len(), MOST_NICS);
-        assert_eq!(found.cpu_model.unwrap().len(), super::super::LONGEST);
+        assert_eq!(
+            found.cpu_model.unwrap().len(),
+            super::super::identity::LONGEST
+        );
         assert_eq!(found.nics[0].name, "[2J0");
         assert_eq!(
             Hardware::of_report("=\n\ncpus=-1\nmemory_kib=1e9\n"),
