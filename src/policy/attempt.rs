@@ -22,6 +22,9 @@ pub struct Attempt {
     pub id: AttemptId,
     /// When it began.
     pub began: Timestamp,
+    /// After how many others, of whatever machine: clocks are set back.
+    #[serde(skip)]
+    pub order: u64,
     /// What happened, oldest first; the first ones go where there are too many.
     pub events: VecDeque<BootEvent>,
     /// The host has shown its report token: the boot token is spent.
@@ -41,6 +44,7 @@ impl Attempt {
         Self {
             id,
             began,
+            order: 0,
             events: VecDeque::new(),
             claimed: false,
             choice: None,

@@ -224,11 +224,13 @@ impl Machine {
         self.failures = self.failures.saturating_sub(u32::from(failed));
     }
 
-    /// The events without which the boots whose tokens count would be forgotten.
-    pub fn essence(&self) -> Vec<BootEvent> {
+    /// The events without which the boots whose tokens count would be forgotten, by the order of each boot.
+    pub fn essence(&self) -> Vec<(u64, Vec<BootEvent>)> {
         let newest_first: Vec<_> = self.believable().collect();
         let attempts = newest_first.into_iter().rev();
-        attempts.flat_map(Attempt::essence).collect()
+        attempts
+            .map(|attempt| (attempt.order, attempt.essence()))
+            .collect()
     }
 
     /// Whether a loader's question, where nobody sees the firmware's DISCOVER (`dhcp: off`), is of a machine that was
@@ -488,7 +490,7 @@ mod tests {
     /// As after a rotation of the event log: what comes back of what was kept.
     fn from_essence(machine: &Machine) -> Machine {
         let mut again = Machine::default();
-        for event in machine.essence() {
+        for event in machine.essence().into_iter().flat_map(|(_, events)| events) {
             again.fold(event);
         }
         again
@@ -751,7 +753,7 @@ mod tests {
         assert_eq!(machine.attempt().unwrap().events.len(), LISTED.events);
     }
 
-    /// 2,048 of them are remembered, and who they are is for the sender to say.
+    /// Thousands of them are remembered, and who they are is for the sender to say.
     #[test]
     fn of_machines_that_nobody_listed_little_is_remembered() {
         let mut machine = Machine::default();

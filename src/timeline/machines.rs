@@ -19,17 +19,24 @@ pub(super) fn essence(machines: &BTreeMap<MachineId, Machine>) -> Vec<BootEvent>
     let kept = machines
         .iter()
         .filter(|(id, machine)| id.unlisted_mac().is_none() || is_proven(machine));
-    kept.flat_map(|(_, machine)| machine.essence()).collect()
+    let mut boots: Vec<_> = kept.flat_map(|(_, machine)| machine.essence()).collect();
+    // In which they are read, they began.
+    boots.sort_by_key(|(order, _)| *order);
+    boots.into_iter().flat_map(|(_, events)| events).collect()
 }
 
-pub(super) fn fold(machines: &mut BTreeMap<MachineId, Machine>, event: BootEvent) {
+/// `begun` counts the attempts, in the order in which they began.
+pub(super) fn fold(machines: &mut BTreeMap<MachineId, Machine>, begun: &mut u64, event: BootEvent) {
     if !machines.contains_key(&event.machine) && event.machine.unlisted_mac().is_some() {
         make_room(machines, UNLISTED);
     }
-    machines
-        .entry(event.machine.clone())
-        .or_default()
-        .fold(event);
+    let begins = event.begins.is_some();
+    let machine = machines.entry(event.machine.clone()).or_default();
+    machine.fold(event);
+    if let Some(attempt) = machine.attempts.back_mut().filter(|_| begins) {
+        *begun += 1;
+        attempt.order = *begun;
+    }
 }
 
 /// Forgets the unlisted machines that were silent longest, where there are `most`.
@@ -89,12 +96,12 @@ mod tests {
         let at = Timestamp::from_second(i64::from(index)).unwrap();
         let mut event = BootEvent::sent(at, id(index), Stage::Dhcp, StageState::Ok, String::new());
         event.begins = Some(AttemptId(index.to_string()));
-        fold(machines, event);
+        fold(machines, &mut 0, event);
         let (stage, said) = (Stage::Inventory, String::new());
         let mut event = BootEvent::sent(at, id(index), stage, StageState::Ok, said);
         event.attempt = Some(AttemptId(index.to_string()));
         event.evidence = evidence;
-        fold(machines, event);
+        fold(machines, &mut 0, event);
     }
 
     #[test]
@@ -133,7 +140,7 @@ mod tests {
         heard(&mut machines, 2, Evidence::Acknowledged);
         let mut again = BTreeMap::new();
         for event in essence(&machines) {
-            fold(&mut again, event);
+            fold(&mut again, &mut 0, event);
         }
         assert!(again.contains_key(&id(1)) && !again.contains_key(&id(2)));
         assert_eq!(essence(&again), essence(&machines));

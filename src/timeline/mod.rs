@@ -64,6 +64,8 @@ pub enum Refusal {
 
 struct Inner {
     machines: BTreeMap<MachineId, Machine>,
+    /// Attempts that ever began.
+    begun: u64,
     log: EventLog,
     second: Second,
     suppressed: u64,
@@ -93,10 +95,11 @@ impl Timeline {
     /// [`TimelineError`] if the log or the token key can't be read or written.
     pub fn open(state: &Path) -> Result<Self, TimelineError> {
         let tokens = Tokens::open(state)?;
-        let mut machines = BTreeMap::new();
-        let log = EventLog::open(state, |event| fold(&mut machines, event))?;
+        let (mut machines, mut begun) = (BTreeMap::new(), 0);
+        let log = EventLog::open(state, |event| fold(&mut machines, &mut begun, event))?;
         let inner = Inner {
             machines,
+            begun,
             log,
             second: Second::default(),
             suppressed: 0,
@@ -136,7 +139,10 @@ impl Timeline {
         } else {
             self.metrics.suppressed.inc();
         }
-        fold(&mut inner.machines, event.clone());
+        let Inner {
+            machines, begun, ..
+        } = &mut *inner;
+        fold(machines, begun, event.clone());
         // Nobody may be following.
         let _ = self.followers.send(event);
     }
@@ -210,7 +216,7 @@ impl Timeline {
     }
 
     /// The attempt in which a machine goes on from `former`, one of `of` that nobody had listed: the newest, if it is
-    /// no older than that, else one that begins now. None where that attempt's token is spent: the host has come up
+    /// no older than that (whatever the clock says), else one that begins now. None where that attempt's token is spent: the host has come up
     /// since, and whoever shows the former one's has read it there.
     pub fn attempt_following(
         &self,
@@ -220,9 +226,9 @@ impl Timeline {
     ) -> Option<AttemptId> {
         let inner = self.lock();
         let mut formers = inner.machines.get(of)?.attempts.iter();
-        let since = formers.find(|known| known.id == *former)?.began;
+        let since = formers.find(|known| known.id == *former)?.order;
         let newest = inner.machines.get(machine).and_then(Machine::attempt);
-        let follows = newest.filter(|newest| newest.began >= since);
+        let follows = newest.filter(|newest| newest.order > since);
         if follows.is_some_and(|newest| newest.claimed) {
             return None;
         }
@@ -420,6 +426,68 @@ mod tests {
             timeline.report(event(8, Stage::Joined), &report),
             Err(Refusal::AlreadyJoined)
         );
+    }
+
+    /// A machine that waited, and the attempt in which it goes on as `host`.
+    fn waited(timeline: &Timeline, second: i64) -> (MachineId, AttemptId) {
+        let id = MachineId("mac-3cecef000007".into());
+        let mut asks = event(second, Stage::Dhcp);
+        asks.machine = id.clone();
+        timeline.record_asking(asks, Asker::PxeRom);
+        let attempt = timeline.attempt(&id, at(second));
+        (id, attempt)
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_spent_token_of_a_machine_that_waited_good_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        let (id, former) = waited(&timeline, 10_000);
+        let goes_on = |timeline: &Timeline, second| {
+            timeline.attempt_following(&host(), (&id, &former), at(second))
+        };
+        let attempt = goes_on(&timeline, 4000).unwrap();
+        assert_eq!(
+            goes_on(&timeline, 3000),
+            Some(attempt.clone()),
+            "it was lost"
+        );
+        let token = timeline.report_token(&attempt);
+        timeline.report(event(3001, Stage::Root), &token).unwrap();
+        for second in [0, 3002, 20_000] {
+            assert_eq!(goes_on(&timeline, second), None);
+        }
+        drop(timeline);
+        let timeline = Timeline::open(dir.path()).unwrap();
+        assert_eq!(goes_on(&timeline, 3003), None, "after a restart");
+        // The log goes round several times.
+        let token = timeline.report_token(&former);
+        let mut waits = event(3004, Stage::Inventory);
+        waits.machine = id.clone();
+        timeline.report(waits, &token).unwrap();
+        timeline.lock().log.rotate_at = 20_000;
+        let mut other = event(3005, Stage::Root);
+        other.machine = MachineId("kvm02".into());
+        (0..1000).for_each(|_| timeline.record(other.clone()));
+        drop(timeline);
+        let kept = std::fs::read_to_string(dir.path().join("events.old.jsonl")).unwrap();
+        assert!(!kept.contains("kvm01"), "the log went round");
+        let timeline = Timeline::open(dir.path()).unwrap();
+        assert_eq!(goes_on(&timeline, 3006), None, "the log went round");
+        assert_eq!(timeline.machine(&host()).unwrap().attempts.len(), 1);
+    }
+
+    #[test]
+    fn a_host_that_joined_before_the_clock_was_set_back_holds_up_no_successor() {
+        let dir = tempfile::tempdir().unwrap();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        timeline.record_asking(event(10_000, Stage::Dhcp), Asker::PxeRom);
+        let old = timeline.attempt(&host(), at(10_000));
+        let token = timeline.report_token(&old);
+        timeline.report(event(10_001, Stage::Root), &token).unwrap();
+        let (id, former) = waited(&timeline, 500);
+        let next = timeline.attempt_following(&host(), (&id, &former), at(501));
+        assert!(next.is_some_and(|next| next != old));
     }
 
     #[test]
