@@ -59,7 +59,11 @@ pub(super) fn waiting(site: &Site, now: Timestamp) -> Waiting {
 }
 
 /// The form for a machine, or what has become of it.
-pub(super) async fn form(State(app): State<App>, Path(mac): Path<String>) -> Response {
+pub(super) async fn form(
+    State(app): State<App>,
+    Extension(ends): Extension<Ends>,
+    Path(mac): Path<String>,
+) -> Response {
     let mac = match parse(&mac) {
         Ok(mac) => mac,
         Err(bad) => return bad.into_response(),
@@ -70,11 +74,18 @@ pub(super) async fn form(State(app): State<App>, Path(mac): Path<String>) -> Res
         let words = "A machine that waits goes on by itself within a minute.";
         return answer(page::outcome(inventory, mac, words).map_err(|error| error.to_string()));
     }
-    show(&app, mac, None, None)
+    show(&app, ends, mac, None, None)
 }
 
-/// With what is likely meant, or again with what was typed and refused.
-fn show(app: &App, mac: MacAddr, typed: Option<&Typed>, refused: Option<&str>) -> Response {
+/// With what is likely meant, or again with what was typed and refused; where whoever asks may not approve the machine,
+/// the command that does.
+fn show(
+    app: &App,
+    ends: Ends,
+    mac: MacAddr,
+    typed: Option<&Typed>,
+    refused: Option<&str>,
+) -> Response {
     let (snapshot, now) = (app.site.snapshot(), Timestamp::now());
     let list = app.site.discovered(now);
     let mut machines = list.machines.iter();
@@ -84,7 +95,17 @@ fn show(app: &App, mac: MacAddr, typed: Option<&Typed>, refused: Option<&str>) -
     };
     let suggestion = Typed::suggestion(&snapshot.inventory, &machine.seen);
     let typed = typed.unwrap_or(&suggestion);
-    let page = page::form(&snapshot.inventory, machine, typed, refused, now);
+    let may = app.site.may_approve(machine, &by(ends));
+    let words = may.as_ref().err().map(ToString::to_string);
+    let refused = refused.or(words.as_deref());
+    let page = page::form(
+        &snapshot.inventory,
+        machine,
+        may.is_ok(),
+        typed,
+        refused,
+        now,
+    );
     answer(page.map_err(|error| error.to_string()))
 }
 
@@ -100,7 +121,7 @@ pub(super) async fn submit(
         Err(bad) => return bad.into_response(),
     };
     let refuse = |status, words: &str| {
-        let mut again = show(&app, mac, Some(&typed), Some(words));
+        let mut again = show(&app, ends, mac, Some(&typed), Some(words));
         if again.status() == StatusCode::OK {
             *again.status_mut() = status;
         }

@@ -164,13 +164,14 @@ struct FormView<'a> {
     refused: Option<&'a str>,
 }
 
-/// The form for a machine; `refused` says why the last try was.
+/// The form for a machine, where it is `open` to whoever asks; `refused` says why it is not, or the last try was.
 ///
 /// # Errors
 /// [`PageError`] where the template is broken.
 pub fn form(
     inventory: &Inventory,
     machine: &DiscoveredStatus,
+    open: bool,
     typed: &Typed,
     refused: Option<&str>,
     now: Timestamp,
@@ -179,7 +180,7 @@ pub fn form(
     let awaited = racks.clone().filter(|host| host.waits_for_hardware());
     let view = FormView {
         site: &inventory.site,
-        machine: Stranger::new(machine, true, now),
+        machine: Stranger::new(machine, open, now),
         typed,
         profiles: inventory.profiles.keys().map(String::as_str).collect(),
         racks: racks.filter_map(|host| host.rack.as_deref()).collect(),
@@ -284,7 +285,7 @@ mod tests {
             ..Typed::default()
         };
         let inventory = inventory(&["kvm01"]);
-        let form = form(&inventory, &machine, &typed, Some(bad), now).unwrap();
+        let form = form(&inventory, &machine, true, &typed, Some(bad), now).unwrap();
         let waiting = Waiting::new(&[machine], |_| true, now);
         let page = crate::page::fleet(&Default::default(), waiting, "e-1", now).unwrap();
         for (html, least) in [(page, 15), (form, 17)] {

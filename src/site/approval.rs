@@ -168,7 +168,11 @@ impl Site {
         snapshot.inventory.unknown_on(network).policy.is_open()
     }
 
-    fn may_approve(&self, machine: &DiscoveredStatus, by: &By) -> Result<(), NotApproved> {
+    /// Whether this machine may be approved by this way.
+    ///
+    /// # Errors
+    /// [`NotApproved::Policy`].
+    pub fn may_approve(&self, machine: &DiscoveredStatus, by: &By) -> Result<(), NotApproved> {
         let network = machine.seen.network.as_deref();
         if *by == By::Socket || self.is_open(machine) {
             return Ok(());

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::broken::get;
 use crate::discover::{BARE, Stranger, approve};
 use crate::fake::{self, INVENTORY};
 use crate::lab::{Lab, Namespace, Site, io_error, until};
@@ -250,6 +251,24 @@ fn who_may_not_is_told_what_would_let_them() {
     let (status, said) = tell(&site, &stranger.namespace, HTTPS);
     let words = "network boot, whose machines are not approved over the network (`unknown: {policy: hold}`)";
     assert!(status == "403" && said.contains(words), "{status}: {said}");
+    // Nobody types a form that is refused; on the server it is none.
+    let bearer = format!("Authorization: Bearer {right}");
+    let form = |more: &[&str]| {
+        let from = &stranger.namespace;
+        let argv = [&["-H", &bearer], more].concat();
+        Caller { site: &site, from }.ask(&format!("{HTTPS}/approve/{BARE}"), &argv)
+    };
+    let command = format!("<code>bridgehead discover approve {BARE} --name NAME");
+    for (more, expected) in [(&[][..], "200"), (&["-d", "name=kvm07"][..], "403")] {
+        let (status, page) = form(more);
+        assert_eq!(status, expected, "{page}");
+        assert!(
+            page.contains(&command) && page.contains("policy: hold"),
+            "{page}"
+        );
+        assert!(!page.contains("<form"), "{page}");
+    }
+    assert!(get(&site, &format!("/approve/{BARE}")).contains("<form"));
     // Who may read by one token may by the other, where nobody else hears it.
     edit(
         &site,
