@@ -57,6 +57,12 @@ impl Failure {
         }
     }
 
+    /// Exit code 0: nobody reads any more, and nothing went wrong.
+    pub fn unread() -> Self {
+        let text = String::new();
+        Self { code: 0, text }
+    }
+
     /// The words.
     pub fn text(&self) -> &str {
         &self.text
@@ -69,8 +75,10 @@ impl Failure {
 
     /// Prints the words to stderr and gives the code.
     pub fn report(&self) -> ExitCode {
-        // If stderr is gone, the exit code still says it.
-        let _ = writeln!(std::io::stderr(), "{}", self.text);
+        if !self.text.is_empty() {
+            // If stderr is gone, the exit code still says it.
+            let _ = writeln!(std::io::stderr(), "{}", self.text);
+        }
         ExitCode::from(self.code)
     }
 }

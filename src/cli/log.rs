@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{Daemon, Failure, client, print, print_json, screen};
+use super::{Daemon, Failure, client, json, print, print_json, print_on, screen};
 use crate::policy::event::{Evidence, MachineId, Stage, StageState};
 use crate::site::report::{AttemptLog, HostLog, Told};
 
@@ -91,7 +91,7 @@ fn follow(arguments: &Arguments, path: &str) -> Result<(), Failure> {
         if boot.as_ref() != Some(&now) {
             shown.clear();
             if let Some(attempt) = newest.filter(|_| !arguments.json) {
-                print(&heading(attempt))?;
+                print_on(&heading(attempt))?;
             }
             boot = Some(now);
         }
@@ -101,9 +101,9 @@ fn follow(arguments: &Arguments, path: &str) -> Result<(), Failure> {
         };
         for told in story.iter().filter(|told| !shown.contains(&mark(told))) {
             match (arguments.json, told) {
-                (true, Told::Event(event)) => print_json(event)?,
-                (true, Told::Said(line)) => print_json(&line)?,
-                (false, told) => print(&lines(began, std::slice::from_ref(told)))?,
+                (true, Told::Event(event)) => print_on(&json(event)?)?,
+                (true, Told::Said(line)) => print_on(&json(&line)?)?,
+                (false, told) => print_on(&lines(began, std::slice::from_ref(told)))?,
             }
         }
         shown = story.iter().map(mark).collect();

@@ -172,16 +172,33 @@ fn colour(stream: &impl IsTerminal) -> bool {
 
 /// Prints data. A reader that has gone (`| head`) is not our failure.
 fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match write(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| Failure::failed("write to stdout", &error)),
     }
 }
 
+/// The same of what goes on for ever: it ends with its reader.
+fn print_on(text: &str) -> Result<(), Failure> {
+    match write(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::unread()),
+        other => other.map_err(|error| Failure::failed("write to stdout", &error)),
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// Prints JSON, one line.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text =
-        serde_json::to_string(value).map_err(|error| Failure::failed("write JSON", &error))?;
-    print(&(text + "\n"))
+    print(&json(value)?)
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string(value);
+    let text = text.map_err(|error| Failure::failed("write JSON", &error))?;
+    Ok(text + "\n")
 }

@@ -22,6 +22,12 @@ pub(super) fn size() -> Option<(usize, usize)> {
     Some((width.into(), height.into()))
 }
 
+/// Columns and lines of a terminal whose cursor can be moved.
+pub(super) fn redrawn() -> Option<(usize, usize)> {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+    size().filter(|_| !dumb)
+}
+
 /// Columns of the terminal.
 pub(super) fn width() -> Option<usize> {
     size().map(|(width, _)| width).filter(|width| *width > 0)

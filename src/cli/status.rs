@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Daemon, Failure, client, print, print_json, screen};
+use super::{Daemon, Failure, client, print, print_json, print_on, screen};
 use crate::inventory::suggest::did_you_mean;
 use crate::policy::event::Stage;
 use crate::site::report::{FleetStatus, MachineStatus, StageStatus};
@@ -244,18 +244,28 @@ fn reached(machine: &MachineStatus, stage: Stage) -> bool {
     }
 }
 
-/// Redraws in place: one page, cleared line by line so that nothing flickers. A daemon that is restarted meanwhile is
-/// waited for.
+/// Redraws in place: one page, cleared line by line so that nothing flickers. Where the cursor can't be moved each page
+/// that differs comes below the one before. A daemon that is restarted meanwhile is waited for.
 fn watch(arguments: &Arguments) -> Result<(), Failure> {
+    let mut shown = String::new();
     loop {
         let page = match ask(arguments) {
             Ok(fleet) => page(arguments, &fleet),
             Err(failure) if failure.is_unreachable() => format!("{}\n", failure.text()),
             Err(failure) => return Err(failure),
         };
-        let page = screen::size().map_or(page.clone(), |size| screen::page(&page, size));
-        let page = page.replace('\n', "\x1b[K\n");
-        print(&format!("\x1b[H{page}\x1b[J"))?;
+        match screen::redrawn() {
+            Some(size) => {
+                let page = screen::page(&page, size).replace('\n', "\x1b[K\n");
+                print_on(&format!("\x1b[H{page}\x1b[J"))?;
+            }
+            None if page != shown => {
+                let between = if shown.is_empty() { "" } else { "\n" };
+                print_on(&format!("{between}{page}"))?;
+                shown = page;
+            }
+            None => {}
+        }
         std::thread::sleep(ASK);
     }
 }

@@ -36,7 +36,7 @@ use crate::leases::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::nfs;
 use crate::site::trouble::Part;
-use crate::site::{Paths, RENEW, ReloadState, Site, Snapshot};
+use crate::site::{Paths, ReloadState, Site, Snapshot};
 use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
 use roots::Roots;
@@ -236,7 +236,7 @@ async fn serve(
 fn remind_of_certificate(app: &App, services: &mut Services, shutdown: &CancellationToken) {
     let site = app.site.clone();
     let warning = move || site.snapshot().tls.as_ref()?.warning(Timestamp::now());
-    let say = |warning: &str| tracing::warn!("{warning}: {RENEW}");
+    let say = |warning: &str| tracing::warn!("{warning}");
     let reminding = reminder::remind(reminder::DAILY, warning, say, shutdown.clone());
     services.spawn("the certificate's reminder", reminding);
 }

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::inventory::model::MacAddr;
 use crate::policy::client::Asker;
-use crate::policy::event::{AttemptId, BootEvent, Choice, Evidence, MachineId, Stage, StageState};
+use crate::policy::event::{
+    AttemptId, BootEvent, Choice, ClockSet, Evidence, MachineId, Stage, StageState,
+};
 
 /// For so long a report that is no host's own counts, seconds.
 const DOUBLE_S: i64 = 120;
@@ -52,6 +54,15 @@ impl Attempt {
             failed: false,
             hint: None,
         }
+    }
+
+    /// Tells what happened by the time that the clock was set to.
+    pub(super) fn clock_set(&mut self, set: &ClockSet) {
+        set.mend(&mut self.began);
+        self.joined.iter_mut().for_each(|at| set.mend(at));
+        self.events
+            .iter_mut()
+            .for_each(|event| set.mend(&mut event.at));
     }
 
     /// Notes what an event says of the host's last words. Once it has spoken for itself its loader's are past, and

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::model::MacAddr;
@@ -240,6 +240,26 @@ pub struct Choice {
     pub reports: bool,
 }
 
+/// The daemon's wall clock was set: what happened in between, as it was told then, is told by the new time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockSet {
+    /// From here, by the old time.
+    pub since: Timestamp,
+    /// Up to here, by the old time.
+    pub until: Timestamp,
+    /// How far it was set ahead, milliseconds; less than 0: back.
+    pub ms: i64,
+}
+
+impl ClockSet {
+    /// By the new time.
+    pub fn mend(&self, at: &mut Timestamp) {
+        let told = (self.since..=self.until).contains(at);
+        let mended = at.checked_add(SignedDuration::from_millis(self.ms));
+        *at = mended.ok().filter(|_| told).unwrap_or(*at);
+    }
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootEvent {
@@ -276,6 +296,9 @@ pub struct BootEvent {
     /// What a known failure in the machine's last words means.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hint: Option<String>,
+    /// Set where it is that the wall clock was set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clock: Option<ClockSet>,
 }
 
 impl BootEvent {
@@ -301,6 +324,7 @@ impl BootEvent {
             attempt: None,
             uptime_ms: None,
             hint: None,
+            clock: None,
         }
     }
 

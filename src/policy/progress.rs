@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::inventory::model::MacAddr;
 use crate::policy::client::Asker;
-use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
+use crate::policy::event::{AttemptId, BootEvent, ClockSet, MachineId, Stage, StageState};
 
 pub use crate::policy::attempt::Attempt;
 
@@ -163,6 +163,17 @@ impl Machine {
         if disproved {
             self.attempts.pop_back();
         }
+    }
+
+    /// Tells what happened by the time that the clock was set to: how long a stage has been silent is not what a jump of
+    /// the clock makes of it.
+    pub fn clock_set(&mut self, set: &ClockSet) {
+        self.attempts
+            .iter_mut()
+            .for_each(|attempt| attempt.clock_set(set));
+        self.strays
+            .iter_mut()
+            .for_each(|event| set.mend(&mut event.at));
     }
 
     /// Takes an event in.

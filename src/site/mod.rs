@@ -49,7 +49,6 @@ use crate::timeline::Timeline;
 pub use on_link::Neighbours;
 pub use reload::{NOT_SERVED, ReloadState};
 pub use snapshot::{Paths, RootImage, Snapshot};
-pub(crate) use tls::RENEW;
 pub use tls::Tls;
 
 /// Everything that the servers share.

@@ -24,7 +24,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// A certificate that ends sooner is warned of.
 const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// What to do then.
-pub(crate) const RENEW: &str = "renew it and put it in its place: it is taken up at once";
+const RENEW: &str = "renew it and put it in its place: it is taken up at once";
 
 /// What HTTPS is served with.
 #[derive(Debug)]
@@ -33,16 +33,24 @@ pub struct Tls {
     pub config: Arc<ServerConfig>,
     /// When the server's own certificate ends; `None` if it can't be read off it.
     pub ends: Option<Timestamp>,
+    begins: Option<Timestamp>,
     certificate: PathBuf,
 }
 
 impl Tls {
-    /// That the certificate has ended, or ends soon.
+    /// That the certificate has ended, or ends soon, or is not valid yet, and what to do.
     pub fn warning(&self, now: Timestamp) -> Option<String> {
+        let path = self.certificate.display();
+        if let Some(begins) = self.begins.filter(|begins| now < *begins) {
+            return Some(format!(
+                "the TLS certificate {path} is not valid before {begins}, and by the clock of this machine it is {now:.0}: set the clock, or wait until then"
+            ));
+        }
         let end = self.ends.filter(|end| *end < now + SOON)?;
         let verb = if end < now { "ended" } else { "ends" };
-        let path = self.certificate.display();
-        Some(format!("the TLS certificate {path} {verb} on {end}"))
+        Some(format!(
+            "the TLS certificate {path} {verb} on {end}: {RENEW}"
+        ))
     }
 }
 
@@ -89,20 +97,22 @@ pub(super) fn load(paths: &Paths, inventory: &Inventory, found: &mut Diagnostics
     let key = beside(&paths.inventory, &tls.key);
     let chain = read_chain(&certificate);
     let loaded = chain.and_then(|chain| {
-        let ends = expiry(&chain);
-        configure(chain, read_key(&key)?).map(|config| (config, ends))
+        let validity = validity(&chain);
+        configure(chain, read_key(&key)?).map(|config| (config, validity))
     });
     match loaded {
-        Ok((config, ends)) => {
+        Ok((config, validity)) => {
+            let (begins, ends) = validity.unzip();
             let config = Arc::new(config);
             let loaded = Tls {
                 config,
                 ends,
+                begins,
                 certificate,
             };
             if let Some(message) = loaded.warning(Timestamp::now()) {
                 let told = Diagnostic::warning("tls::expires", message);
-                tell(told.with_help(RENEW), &tls.certificate, found);
+                tell(told, &tls.certificate, found);
             }
             Some(loaded)
         }
@@ -179,10 +189,12 @@ fn configure(
     Ok(config)
 }
 
-/// When the server's own certificate ends; `None` if it can't be read off it.
-fn expiry(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
+/// When the server's own certificate begins and ends; `None` if it can't be read off it.
+fn validity(chain: &[CertificateDer<'_>]) -> Option<(Timestamp, Timestamp)> {
     let (_, certificate) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
-    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    let validity = certificate.validity();
+    let at = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    at(validity.not_before).zip(at(validity.not_after))
 }
 
 #[cfg(test)]
@@ -198,6 +210,7 @@ mod tests {
         let tls = Tls {
             config: Arc::new(config),
             ends: Some(ends),
+            begins: Some(ends - SignedDuration::from_hours(365 * 24)),
             certificate: "tls.pem".into(),
         };
         let days = |days: i64| SignedDuration::from_hours(days * 24);
@@ -205,8 +218,10 @@ mod tests {
         let said = tls.warning(ends - days(29)).unwrap();
         assert_eq!(
             said,
-            "the TLS certificate tls.pem ends on 2030-06-01T00:00:00Z"
+            format!("the TLS certificate tls.pem ends on 2030-06-01T00:00:00Z: {RENEW}")
         );
         assert!(tls.warning(ends + days(1)).unwrap().contains(" ended on "));
+        let early = tls.warning(ends - days(366)).unwrap();
+        assert!(early.contains("is not valid before 2029-06-01T00:00:00Z, and by the clock of this machine it is 2029-05-31T00:00:00Z:"), "{early}");
     }
 }

@@ -295,7 +295,8 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
         return unheard(site, host, machine);
     };
     let likely = stuck(machine, now).unwrap_or_else(|| stall(attempt, event));
-    let waited = now.as_second() - event.at.as_second();
+    // The clock may have been set back over a restart.
+    let waited = (now.as_second() - event.at.as_second()).max(0);
     match standing {
         Standing::Done => ("nothing is wrong: it has joined".to_owned(), Vec::new()),
         Standing::Away => (

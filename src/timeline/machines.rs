@@ -30,6 +30,10 @@ pub(super) fn fold(machines: &mut BTreeMap<MachineId, Machine>, begun: &mut u64,
     if !machines.contains_key(&event.machine) && event.machine.unlisted_mac().is_some() {
         make_room(machines, UNLISTED);
     }
+    if let Some(set) = &event.clock {
+        let all = machines.values_mut();
+        all.for_each(|machine| machine.clock_set(set));
+    }
     let begins = event.begins.is_some();
     let machine = machines.entry(event.machine.clone()).or_default();
     machine.fold(event);

@@ -1,5 +1,6 @@
 //! Boot events on disk and in memory, folded into where every machine stands.
 
+mod clock;
 mod consoles;
 mod limits;
 mod log;
@@ -21,6 +22,7 @@ use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, Sta
 use crate::policy::progress::{Attempt, Machine};
 use crate::wire::text::is_shown;
 
+use clock::WallClock;
 pub use consoles::{Consoles, SyslogLine};
 use limits::Second;
 pub use log::EventLog;
@@ -69,6 +71,7 @@ struct Inner {
     log: EventLog,
     second: Second,
     suppressed: u64,
+    clock: WallClock,
 }
 
 /// The record of what happened, shared by every part of the daemon.
@@ -88,6 +91,15 @@ impl std::fmt::Debug for Inner {
     }
 }
 
+impl Inner {
+    fn fold(&mut self, event: BootEvent) {
+        let Self {
+            machines, begun, ..
+        } = self;
+        fold(machines, begun, event);
+    }
+}
+
 impl Timeline {
     /// Opens the log in the state directory and folds what it holds.
     ///
@@ -103,6 +115,7 @@ impl Timeline {
             log,
             second: Second::default(),
             suppressed: 0,
+            clock: WallClock::start(),
         };
         Ok(Self {
             inner: Mutex::new(inner),
@@ -120,7 +133,14 @@ impl Timeline {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while folding leaves whole events behind, so the state can go on.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(set) = inner.clock.look() {
+            let event = clock::event(set, Timestamp::now());
+            tracing::warn!("{}", event.message);
+            self.keep(&mut inner, &event);
+            inner.fold(event);
+        }
+        inner
     }
 
     /// Takes an event in: memory, disk, followers.
@@ -139,10 +159,7 @@ impl Timeline {
         } else {
             self.metrics.suppressed.inc();
         }
-        let Inner {
-            machines, begun, ..
-        } = &mut *inner;
-        fold(machines, begun, event.clone());
+        inner.fold(event.clone());
         // Nobody may be following.
         let _ = self.followers.send(event);
     }
@@ -154,6 +171,10 @@ impl Timeline {
         } else {
             tracing::info!(machine = %event.machine, stage = %event.stage, state = event.state.name(), "{}", event.message);
         }
+        self.keep(inner, event);
+    }
+
+    fn keep(&self, inner: &mut Inner, event: &BootEvent) {
         let Inner { machines, log, .. } = inner;
         if !log.append(event, || essence(machines)) {
             self.metrics.unwritten.inc();
@@ -384,6 +405,8 @@ fn new_attempt(at: Timestamp) -> AttemptId {
 mod tests {
     use super::limits::{IGNORED_PER_BOOT, IGNORED_PER_SECOND, UNLISTED_PER_SECOND};
     use super::*;
+    use crate::policy::event::ClockSet;
+    use crate::policy::progress::Standing;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -488,6 +511,38 @@ mod tests {
         let (id, former) = waited(&timeline, 500);
         let next = timeline.attempt_following(&host(), (&id, &former), at(501));
         assert!(next.is_some_and(|next| next != old));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_makes_no_boot_late_and_keeps_their_order_over_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        timeline.record(event(900, Stage::Dhcp));
+        timeline.record_asking(event(5_000, Stage::Dhcp), Asker::PxeRom);
+        timeline.record(event(5_030, Stage::Loader));
+        let set = ClockSet {
+            since: at(4_000),
+            until: at(5_040),
+            ms: -3_600_000,
+        };
+        timeline.record(clock::event(set, at(1_440)));
+        timeline.record(event(1_445, Stage::Script));
+        let check = |timeline: &Timeline| {
+            let machine = timeline.machine(&host()).unwrap();
+            let attempt = machine.attempt().unwrap();
+            let told: Vec<_> = attempt.events.iter().map(|e| e.at.as_second()).collect();
+            assert_eq!(
+                (told, attempt.began),
+                (vec![1_400, 1_430, 1_445], at(1_400))
+            );
+            // What an earlier run told, by a clock of its own.
+            assert_eq!(machine.strays[0].at, at(900));
+            assert_eq!(machine.standing(at(1_500)), Standing::Running);
+            assert_eq!(machine.standing(at(1_506)), Standing::Stalled);
+        };
+        check(&timeline);
+        drop(timeline);
+        check(&Timeline::open(dir.path()).unwrap());
     }
 
     #[test]

@@ -113,6 +113,27 @@ fn a_mistyped_mac_is_named_and_captured_packets_are_answered_as_they_were() {
     }
 }
 
+/// Into a pipe nothing is redrawn in place, and who watches ends with the reader.
+#[test]
+fn what_is_watched_ends_where_nobody_reads_and_is_plain_where_nobody_looks() {
+    let Some(site) = site("unread") else { return };
+    let client = ok(site.lab.client("client", KVM01));
+    boots(&client);
+    let state = site.lab.dir().join("state").display().to_string();
+    let watch = format!(
+        "timeout 60 {} status --watch --state {state} | head -1",
+        bridgehead()
+    );
+    let done = ok(output(&["bash", "-o", "pipefail", "-c", &watch]));
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        said.starts_with("HOST ") && !said.contains('\x1b'),
+        "{said}"
+    );
+    // With 124 it had to be ended.
+    assert_eq!(done.status.code(), Some(0));
+}
+
 /// What an operator types for a machine, and types wrongly.
 #[test]
 fn a_machine_goes_by_its_name_or_mac_however_written_and_what_is_none_is_said_to_be_none() {

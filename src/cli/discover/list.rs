@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn text(list: &DiscoveredList, now: Timestamp, width: Option<usize>) -> String {
     if list.machines.is_empty() {
-        return "no machine boots here that is not listed\n".into();
+        return "no machine that is not listed has asked since the daemon's start\n".into();
     }
     let heading = [
         "MAC",
