@@ -6,19 +6,23 @@
 //! nothing for weeks, and is silent then.
 
 mod by_hand;
+mod free;
+mod ports;
 mod words;
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::inventory::hardware::{PlugKey, serial_key};
+use crate::inventory::hardware::serial_key;
 use crate::inventory::model::{Host, Inventory, MacAddr, UnknownPolicy};
 use crate::policy::discovered::Discovered;
 use crate::policy::near::near_misses;
 
+use ports::by_port;
+
 pub use by_hand::{expected, mismatch};
+pub use free::{FreeHosts, free_host};
 pub use words::{awaits, promise};
 
 /// So long must a host be silent until another machine takes its place, seconds: a server's firmware may take most of
@@ -190,14 +194,16 @@ impl Because {
     }
 }
 
-/// What becomes of a machine now; `life` is what is known of that of a host's machine.
+/// What becomes of a machine now; `free` are the inventory's free hosts, and `life` is what is known of that of a host's
+/// machine.
 pub fn decide(
     inventory: &Inventory,
+    free: &FreeHosts,
     machine: &Discovered,
     life: impl Fn(&Host) -> Life,
     now: Timestamp,
 ) -> Decision {
-    let enrol = match claim(inventory, machine, &life, now) {
+    let enrol = match claim(inventory, free, machine, &life, now) {
         Err(because) => return Decision::Wait(because),
         Ok(enrol) => enrol,
     };
@@ -223,6 +229,7 @@ pub fn decide(
 /// None, and why.
 pub fn claim(
     inventory: &Inventory,
+    free: &FreeHosts,
     machine: &Discovered,
     life: impl Fn(&Host) -> Life,
     now: Timestamp,
@@ -250,7 +257,7 @@ pub fn claim(
     let (host, because) = match unknown.policy {
         UnknownPolicy::BySerial => by_serial(inventory, machine)?,
         UnknownPolicy::ByPort => by_port(inventory, machine, heard)?,
-        _ => next_free(inventory, name, machine.mac, life, now)?,
+        _ => free.next(name, machine.mac, life, now)?,
     };
     if host.network.name != *name {
         return Err(Because::Elsewhere {
@@ -332,89 +339,6 @@ fn hindrance(
 
 type Found<'a> = (&'a Arc<Host>, Evidence);
 
-/// The first by rack, unit and name that has neither MAC, nor serial number, nor port, and no machine that lives.
-fn next_free<'a>(
-    inventory: &'a Inventory,
-    network: &'a str,
-    mac: MacAddr,
-    life: impl Fn(&Host) -> Life,
-    now: Timestamp,
-) -> Result<Found<'a>, Because> {
-    let mut first = None;
-    for host in free_hosts(inventory, network) {
-        match hindrance(host, mac, &Evidence::NextFree, life(host), now) {
-            // It is asked first.
-            None | Some(Because::Unasked(_)) => return Ok((host, Evidence::NextFree)),
-            Some(because) => first.get_or_insert(because),
-        };
-    }
-    Err(first.unwrap_or_else(|| Because::NoFreeHost(network.to_owned())))
-}
-
-/// The host that the next machine of a network becomes.
-pub fn free_host<'a>(inventory: &'a Inventory, network: &str) -> Option<&'a Arc<Host>> {
-    free(inventory, network).min_by(|a, b| before(a, b))
-}
-
-/// Those that the next machines of a network become, one after the other.
-fn free_hosts<'a>(inventory: &'a Inventory, network: &str) -> Vec<&'a Arc<Host>> {
-    let mut hosts: Vec<_> = free(inventory, network).collect();
-    hosts.sort_by(|a, b| before(a, b));
-    hosts
-}
-
-fn free<'a, 'b>(
-    inventory: &'a Inventory,
-    network: &'b str,
-) -> impl Iterator<Item = &'a Arc<Host>> + use<'a, 'b> {
-    let waits = move |host: &&Arc<Host>| {
-        let fits = host.is_filled_by(UnknownPolicy::NextFree);
-        host.network.name == network && host.waits_for_hardware() && fits
-    };
-    inventory.hosts.values().filter(waits)
-}
-
-/// By rack, unit and name; what has no place comes last.
-fn before(a: &Host, b: &Host) -> Ordering {
-    let racks = match (&a.rack, &b.rack) {
-        (Some(a), Some(b)) => natural(a, b),
-        (a, b) => a.is_none().cmp(&b.is_none()),
-    };
-    let units = || (a.unit.is_none(), a.unit).cmp(&(b.unit.is_none(), b.unit));
-    racks
-        .then_with(units)
-        .then_with(|| natural(&a.name, &b.name))
-}
-
-/// `r2` comes before `r10`.
-fn natural(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
-    loop {
-        let ((first, rest_of_a), (second, rest_of_b)) = match (piece(a), piece(b)) {
-            (Some(a), Some(b)) => (a, b),
-            (a, b) => return a.is_some().cmp(&b.is_some()),
-        };
-        if first != second {
-            return first.cmp(&second);
-        }
-        (a, b) = (rest_of_a, rest_of_b);
-    }
-}
-
-/// A number, or the letter in front, and the rest.
-fn piece(text: &[u8]) -> Option<((u64, u8), &[u8])> {
-    let (first, rest) = text.split_first()?;
-    if !first.is_ascii_digit() {
-        return Some(((0, *first), rest));
-    }
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
-    let (number, length) = digits.fold((0_u64, 0), |(number, length), digit| {
-        let number = number.saturating_mul(10);
-        (number.saturating_add(u64::from(digit - b'0')), length + 1)
-    });
-    Some(((number, b'0'), text.get(length..)?))
-}
-
 fn by_serial<'a>(inventory: &'a Inventory, machine: &Discovered) -> Result<Found<'a>, Because> {
     let said = machine.identity.serial.clone().ok_or(Because::NoSerial)?;
     let Some(key) = serial_key(&said) else {
@@ -424,66 +348,6 @@ fn by_serial<'a>(inventory: &'a Inventory, machine: &Discovered) -> Result<Found
         Some(host) => Ok((host, Evidence::Serial(said))),
         None => Err(Because::StrangeSerial(said)),
     }
-}
-
-fn by_port<'a>(
-    inventory: &'a Inventory,
-    machine: &Discovered,
-    believes_lldp: bool,
-) -> Result<Found<'a>, Because> {
-    if let Some(other) = &machine.elsewhere {
-        let at = machine.port.clone().unwrap_or_else(|| "another".into());
-        return Err(Because::TwoPorts(at, other.clone()));
-    }
-    let plugs = plugs(machine, believes_lldp);
-    let first = plugs.first().cloned().ok_or(Because::NoPort)?;
-    for plug in plugs {
-        let key = PlugKey::new(&plug.switch, &plug.port);
-        if let Some(host) = inventory.by_plug.get(&key) {
-            return Ok((host, Evidence::Port(plug)));
-        }
-    }
-    Err(Because::StrangePort(first))
-}
-
-/// Every way to say where a machine is plugged in. What a relay or switch adds to its packets (option 82) goes before
-/// what the machine heard by LLDP, which a guest on the wire can forge, and counts only where that is allowed.
-fn plugs(machine: &Discovered, believes_lldp: bool) -> Vec<Plugged> {
-    let heard = machine.neighbour().filter(|_| believes_lldp);
-    let (switches, ports) = match (&machine.circuit_id, heard) {
-        (Some(circuit), _) => {
-            let relay = machine.relay.map(|relay| relay.to_string());
-            let switches = machine.remote_id.clone().into_iter().chain(relay);
-            let short = module_and_port(circuit);
-            (
-                switches.collect::<Vec<_>>(),
-                vec![Some(circuit.clone()), short],
-            )
-        }
-        (None, Some(heard)) => {
-            let ports = vec![Some(heard.port.clone()), heard.port_description.clone()];
-            (vec![heard.switch.clone()], ports)
-        }
-        (None, None) => return Vec::new(),
-    };
-    let ports: Vec<String> = ports.into_iter().flatten().collect();
-    let at = |switch: String| {
-        let ports = ports.iter().cloned();
-        let plugged = move |port| Plugged {
-            switch: switch.clone(),
-            port,
-        };
-        ports.map(plugged).collect::<Vec<_>>()
-    };
-    switches.into_iter().flat_map(at).collect()
-}
-
-/// `1/3` of `VLAN 10 module 1 port 3`: the VLAN may change.
-fn module_and_port(circuit: &str) -> Option<String> {
-    let rest = circuit.strip_prefix("VLAN ")?;
-    let (_, rest) = rest.split_once(" module ")?;
-    let (module, port) = rest.split_once(" port ")?;
-    Some(format!("{module}/{port}"))
 }
 
 #[cfg(test)]

@@ -253,7 +253,10 @@ impl Site {
 
     /// Machines that boot and are not listed.
     pub fn discovered(&self, now: Timestamp) -> DiscoveredList {
-        let inventory = &self.snapshot().inventory;
+        let snapshot = self.snapshot();
+        let inventory = &snapshot.inventory;
+        // Thousands of machines, and as many hosts.
+        let free = self.next_free_hosts(&snapshot, now);
         let by_mac = &inventory.by_mac;
         let waits = |held: Timestamp| waits(held, now);
         let verdict = |seen: &Discovered| {
@@ -262,7 +265,7 @@ impl Site {
                 held,
                 ..seen.clone()
             };
-            self.verdict(&machine, now).to_string()
+            self.verdict_on(&snapshot, &free, &machine, now).to_string()
         };
         let status = |seen: Discovered| DiscoveredStatus {
             waiting: seen.held.is_some_and(waits),

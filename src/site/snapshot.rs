@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use walkdir::WalkDir;
 
@@ -12,6 +12,7 @@ use crate::assets::{Assets, Fingerprint};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::inventory::model::{Host, Inventory, RootSource};
 use crate::inventory::{self, artefacts};
+use crate::policy::enrol::FreeHosts;
 use crate::regular;
 use crate::render::{RenderError, Templates};
 use crate::site::host_files::{self, HostFiles};
@@ -50,6 +51,8 @@ pub struct Snapshot {
     /// The images of the embedded roots, by the name that profiles use.
     pub roots: BTreeMap<String, RootImage>,
     by_address: ByAddress,
+    /// Looked for where somebody asks.
+    free: OnceLock<FreeHosts>,
     /// Of the inventory, and all that it includes.
     sources: BTreeSet<PathBuf>,
     fingerprints: Fingerprints,
@@ -142,6 +145,7 @@ impl Snapshot {
                         tls,
                         roots,
                         by_address,
+                        free: OnceLock::new(),
                         sources,
                         fingerprints,
                     },
@@ -165,6 +169,11 @@ impl Snapshot {
     fn beside(&self) -> impl Iterator<Item = &(PathBuf, Option<Fingerprint>)> {
         let mine = self.fingerprints.iter();
         mine.filter(|(path, _)| !self.sources.contains(path))
+    }
+
+    /// Hosts that the next machines become.
+    pub fn free_hosts(&self) -> &FreeHosts {
+        self.free.get_or_init(|| FreeHosts::of(&self.inventory))
     }
 
     /// The listed host with this address.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{by_port, by_serial, free_host, plugs};
+use super::ports::{by_port, plugs};
+use super::{by_serial, free_host};
 use crate::inventory::hardware::{PlugKey, serial_key};
 use crate::inventory::model::{Host, Inventory};
 use crate::policy::discovered::Discovered;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::discovered::{Hardware, HardwareNic, Identity, Neighbour};
+use crate::policy::discovered::{Hardware, HardwareNic, Neighbour};
 
 const INVENTORY: &str = r#"
 networks:
@@ -28,6 +28,21 @@ hosts:
   t1: {ip: 10.83.0.11, profile: kvm}
 "#;
 
+fn decide(
+    inventory: &Inventory,
+    machine: &Discovered,
+    life: impl Fn(&Host) -> Life,
+    now: Timestamp,
+) -> Decision {
+    let all = FreeHosts::of(inventory);
+    let decided = super::decide(inventory, &all, machine, &life, now);
+    // Of a list of machines it is the same.
+    let narrowed = all.narrowed(&life, now);
+    let of_list = super::decide(inventory, &narrowed, machine, &life, now);
+    assert_eq!(decided, of_list);
+    decided
+}
+
 fn inventory() -> Inventory {
     let parsed = crate::inventory::parse("hosts.yaml", INVENTORY);
     parsed.unwrap_or_else(|faults| panic!("{faults}")).0
@@ -38,25 +53,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn machine(network: &str) -> Discovered {
-    Discovered {
-        mac: "3c:ec:ef:77:00:01".parse().unwrap(),
-        network: Some(network.into()),
-        architecture: "x64 UEFI".into(),
-        identity: Identity::default(),
-        relay: None,
-        port: None,
-        circuit_id: None,
-        remote_id: None,
-        elsewhere: None,
-        first_seen: at(0),
-        last_seen: at(0),
-        discovers: 1,
-        held: Some(at(0)),
-        hardware: None,
-        said: None,
-        firmware: None,
-        begun: None,
-    }
+    let mac = "3c:ec:ef:77:00:01".parse().unwrap();
+    Discovered::of_report(mac, Some(network.into()), "", at(0))
 }
 
 fn with_serial(network: &str, serial: &str) -> Discovered {
@@ -321,6 +319,34 @@ fn a_relay_is_a_switch_by_its_address_and_goes_before_what_was_heard() {
 }
 
 #[test]
+fn of_a_list_of_machines_two_hosts_of_a_network_decide_who_is_next() {
+    let inventory = inventory();
+    let free = FreeHosts::of(&inventory);
+    let names = |free: &FreeHosts| {
+        let mut names: Vec<_> = free
+            .on("boot")
+            .iter()
+            .map(|host| host.name.clone())
+            .collect();
+        names.truncate(9);
+        names
+    };
+    let all = names(&free);
+    assert_eq!(all.first().map(String::as_str), Some("n1"));
+    let living = |names: &'static [&str]| {
+        let life = move |host: &Host| match names.contains(&&*host.name) {
+            true => life(SignKind::Answered, Asked::Silent),
+            false => NEVER,
+        };
+        free.narrowed(life, at(3))
+    };
+    assert_eq!(names(&living(&[])), all[..1]);
+    assert_eq!(names(&living(&["n1", "n2"])), ["n1", "n3"]);
+    let everyone = free.narrowed(|_| life(SignKind::Answered, Asked::Silent), at(3));
+    assert_eq!(names(&everyone), ["n1"]);
+}
+
+#[test]
 fn a_machine_that_asks_by_two_ports_is_the_host_at_neither() {
     let both = Discovered {
         port: Some("Gi1/0/1 of sw-r1".into()),
@@ -407,7 +433,8 @@ fn who_says_by_arp_that_it_is_the_host_is_held() {
     ));
     let at = |machine: &Discovered| {
         let life = |_: &Host| NEVER;
-        let claim = claim(&inventory(), machine, life, at(0));
+        let (inventory, free) = (inventory(), FreeHosts::default());
+        let claim = claim(&inventory, &free, machine, life, at(0));
         is_hearsay(machine, &claim.unwrap().because)
     };
     assert!(!at(&liar), "a switch said it");
