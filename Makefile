@@ -88,10 +88,14 @@ soak: packages-test ## good and bad traffic for ten minutes; memory and descript
 	@$(as_root_note)
 	SOAK_SECONDS=$(if $(filter file,$(origin SECONDS)),600,$(SECONDS)) $(CARGO) test --release --locked --test soak $(as_root) -- --nocapture
 
-run: daemon loaders initrd root ## serve hosts.yaml on a real interface: make run INTERFACE=eno2
-	@test -n "$(INTERFACE)" || { echo "run: which interface? make run INTERFACE=eno2" >&2; exit 2; }
+run: interface daemon loaders initrd root ## serve hosts.yaml on a real interface: make run INTERFACE=eno2
 	@test "$$(id -u)" = 0 || echo "run: sudo, because DHCP, TFTP and HTTP have ports below 1024" >&2
 	$$(test "$$(id -u)" = 0 || echo sudo) $(bridgehead) serve --inventory hosts.yaml --data $(data) --interface $(INTERFACE)
+
+# Asked before anything is built.
+.PHONY: interface
+interface:
+	@test -n "$(INTERFACE)" || { echo "run: which interface? make run INTERFACE=eno2" >&2; exit 2; }
 
 check: daemon ## check hosts.yaml and everything that it names
 	$(bridgehead) check --inventory hosts.yaml --data $(data)

@@ -152,8 +152,9 @@ pub fn run() -> ExitCode {
         Verb::Initrd(verb) => initrd::run(&verb),
         Verb::Schema => print(crate::inventory::schema::SCHEMA),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut command(), "bridgehead", &mut io::stdout());
-            Ok(())
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command(), "bridgehead", &mut text);
+            print(&String::from_utf8_lossy(&text))
         }
         Verb::Man(arguments) => man::run(&arguments),
         Verb::Scribe { inventory } => crate::daemon::run_scribe(&inventory)

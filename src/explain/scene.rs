@@ -29,6 +29,9 @@ pub(super) fn stand(network: &Network, told: Option<Ipv4Addr>) -> Stand {
     let subnet = network.subnet;
     let inside = |address: Ipv4Addr| subnet.contains(&address);
     let first = subnet.hosts().next().unwrap_or(subnet.addr());
+    // The first is the router's in most networks, and the daemon's on none.
+    let mut others = subnet.hosts().take(2);
+    let free = others.find(|address| Some(*address) != network.router);
     let (address, why) = if let Some(told) = told {
         (told, "as --server says")
     } else if let Some(server) = network.server {
@@ -37,7 +40,7 @@ pub(super) fn stand(network: &Network, told: Option<Ipv4Addr>) -> Stand {
         (own, "this machine's address there")
     } else {
         (
-            first,
+            free.unwrap_or(first),
             "assumed: the network's first; --server names another",
         )
     };
@@ -108,5 +111,20 @@ pub(super) fn discover(mac: MacAddr, asker: Asker, firmware: Firmware) -> Reques
         hardware: Hardware::ethernet(mac),
         mac,
         options,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_daemon_is_not_assumed_where_the_router_is() {
+        // TEST-NET-1 and -2 (RFC 5737): no machine of ours stands there.
+        let text = "networks: {a: {subnet: 192.0.2.0/24, router: 192.0.2.1}, b: {subnet: 198.51.100.0/24, router: 198.51.100.254}}";
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", text).unwrap();
+        let of = |name: &str| stand(&inventory.networks[name], None).address.to_string();
+        assert_eq!(of("a"), "192.0.2.2");
+        assert_eq!(of("b"), "198.51.100.1");
     }
 }

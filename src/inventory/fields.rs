@@ -235,6 +235,12 @@ impl<'t, 'i> Fields<'t, 'i> {
 
     /// Meant is a key that is not there yet; known are all.
     fn help_for(&self, key: &str) -> String {
+        let glued = key.split_once(':');
+        if let Some((name, value)) = glued.filter(|(name, _)| self.asked.contains(name)) {
+            let value = quote(value);
+            let value = value.trim_matches('`');
+            return format!("leave a blank behind the colon: `{name}: {value}`");
+        }
         let absent = self.asked.iter().copied().filter(|asked| !self.has(asked));
         match nearest(key, absent) {
             Some(near) => format!("did you mean `{near}`?"),

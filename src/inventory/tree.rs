@@ -345,10 +345,16 @@ fn syntax_help(kind: &ErrorKind) -> Option<&'static str> {
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
         | ErrorKind::TabInPlainScalar => "indent with spaces: YAML does not allow tabs",
-        ErrorKind::UnclosedQuotedScalar => "close the quote",
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => {
+            "close the quote, here or above"
+        }
+        ErrorKind::UnexpectedCharacter { .. } => {
+            "quote a value that begins with a character of YAML's own: \"@r1\""
+        }
         ErrorKind::UnclosedFlowCollection { .. }
         | ErrorKind::MismatchedFlowCollectionEnd { .. }
         | ErrorKind::MisplacedFlowCollectionEnd
+        | ErrorKind::InvalidColonPlacement
         | ErrorKind::ExpectedFlowMappingSeparator
         | ErrorKind::ExpectedFlowSequenceSeparator => {
             "look for a missing comma, or a bracket that is not closed, here or just above"
