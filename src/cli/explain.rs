@@ -17,6 +17,8 @@ use crate::site::whom::{Whom, mac_of};
 use crate::site::why::Why;
 use crate::span::span;
 
+/// Where what follows a label begins, characters.
+const LABEL: usize = 14;
 /// Where lists of options are broken, characters.
 const WIDTH: usize = 80;
 
@@ -63,10 +65,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let now = now(&arguments.daemon, &explanation.machine);
     if !arguments.json {
         let now = screen::prose(&now_text(&now), screen::width());
-        return print(&(text(&explanation) + &now));
+        return print(&(fitted(&text(&explanation), screen::width()) + &now));
     }
     let now = now.ok();
     print_json(&Told { explanation, now })
+}
+
+/// With what is said in words wrapped to the width. Scripts and the command line are left as they are, to be copied.
+fn fitted(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else {
+        return text.to_owned();
+    };
+    let line = |line: &str| {
+        let labels = ["   because", "   options", "   boot file"];
+        match labels.iter().any(|label| line.starts_with(label)) {
+            true => screen::hanging(line, width, LABEL),
+            false if line.starts_with("   ") => format!("{line}\n"),
+            false => screen::hanging(line, width, 0),
+        }
+    };
+    text.lines().map(line).collect()
 }
 
 /// What is printed as JSON.
@@ -307,6 +325,18 @@ mod tests {
             .flat_map(|value| &mut value.superseded);
         superseded.for_each(|old| old.place = old.place.replace(&dir, ""));
         text(&told)
+    }
+
+    #[test]
+    fn words_are_wrapped_and_what_is_copied_is_not() {
+        let text = "2. DISCOVER by iPXE\n   because    its MAC is listed as kvm01\n   | kernel http://10.77.0.1/files/kernels/debian\n";
+        insta::assert_snapshot!(fitted(text, Some(30)), @r"
+        2. DISCOVER by iPXE
+           because    its MAC is
+                      listed as kvm01
+           | kernel http://10.77.0.1/files/kernels/debian
+        ");
+        assert_eq!(fitted(text, None), text);
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn indent(line: &str) -> usize {
 }
 
 /// A line, wrapped with all but the first of its lines indented.
-fn hanging(line: &str, width: usize, indent: usize) -> String {
+pub(super) fn hanging(line: &str, width: usize, indent: usize) -> String {
     if length(line) <= width {
         return format!("{line}\n");
     }
