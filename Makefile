@@ -25,10 +25,15 @@ data := build
 kernel := $(data)/kernels/$(KERNEL)
 from_source := $(if $(shell grep -s '^FRAGMENTS=' kernel-configs/$(KERNEL)/recipe),packages-kernel)
 architecture := $(or $(shell sed -n 's/^ARCHITECTURE=//p' kernel-configs/$(KERNEL)/recipe 2>/dev/null),amd64)
+builder := $(shell dpkg --print-architecture)
 # BusyBox for a kernel of another architecture than this machine's.
-busybox := $(if $(filter-out amd64,$(architecture)),$(data)/busybox/$(architecture))
-# What hears LLDP in the initrd, static; where the kernel is for another architecture than this machine's there is none.
-ear := $(if $(filter $(shell dpkg --print-architecture),$(architecture)),$(data)/ear/bridgehead-ear)
+busybox := $(if $(filter-out $(builder),$(architecture)),$(data)/busybox/$(architecture))
+# What hears LLDP in the initrd, static. For another architecture than this machine's there is one where Rust has that
+# target's standard library (`make packages-arm64` gets it by rustup).
+ear_target := $(if $(filter arm64,$(filter-out $(builder),$(architecture))),aarch64-unknown-linux-musl)
+rust_has = $(wildcard $(shell rustc --print sysroot 2>/dev/null)/lib/rustlib/$(1)/lib)
+ear := $(if $(filter $(builder),$(architecture)),$(data)/ear/bridgehead-ear,$(if $(ear_target),$(if \
+	$(call rust_has,$(ear_target)),$(data)/ear/$(ear_target)/bridgehead-ear)))
 image := $(data)/initrds/$(INITRD).img
 bridgehead := target/release/bridgehead
 setup := .ci/setup
@@ -47,7 +52,7 @@ export BRIDGEHEAD_KERNEL := $(KERNEL)
 .SUFFIXES:
 .PHONY: all demo test test-boot fuzz soak bench bench-initrd run initrd kernel root loaders microcode check lint unit-test clean \
 	distclean help kernel-check daemon options packages packages-compiler packages-build packages-kernel packages-demo \
-	packages-test packages-arm64 packages-bench packages-fuzz busybox ear
+	packages-test packages-arm64 packages-bench packages-fuzz busybox ear ear-of-target
 
 all: daemon ## build the daemon (the default)
 
@@ -60,7 +65,8 @@ test: lint kernel-check unit-test ## everything that must pass, set-up included
 test-boot: packages-test packages-demo daemon loaders kernel initrd root ## every boot test, most of an hour
 	@$(as_root_note)
 	@$(MAKE) --no-print-directory root ROOT=lab-managers
-	@$(MAKE) --no-print-directory packages-arm64 kernel initrd KERNEL=debian-arm64 INITRD=arm64
+	@$(MAKE) --no-print-directory packages-arm64
+	@$(MAKE) --no-print-directory kernel initrd KERNEL=debian-arm64 INITRD=arm64
 	$(CARGO) test --locked --test boot $(as_root) -- --include-ignored
 
 bench: $(addprefix bench-,$(BENCH)) ## measure on an idle machine (RUNS=5 rounds): BENCH=initrd beside dracut's (half an hour), or a folder of benches/
@@ -163,6 +169,16 @@ ear: packages-compiler
 	@mkdir -p $(data)/ear
 	@cmp -s target/release/bridgehead-ear $(data)/ear/bridgehead-ear || cp target/release/bridgehead-ear $(data)/ear/bridgehead-ear
 
+# By itself, and by Rust's own linker: the crate's other dependencies want a C compiler for the target.
+$(data)/ear/%/bridgehead-ear: ear-of-target
+	@:
+ear-of-target: packages-compiler
+	@CARGO_TARGET_DIR=target $(CARGO) build --release --locked --manifest-path initrd/ear/Cargo.toml --target $(ear_target) \
+		--config 'target.$(ear_target).linker="rust-lld"'
+	@mkdir -p $(data)/ear/$(ear_target)
+	@cmp -s target/$(ear_target)/release/bridgehead-ear $(data)/ear/$(ear_target)/bridgehead-ear || \
+		cp target/$(ear_target)/release/bridgehead-ear $(data)/ear/$(ear_target)/bridgehead-ear
+
 daemon: packages-compiler
 	@$(CARGO) build --release --locked --bin bridgehead
 
@@ -191,6 +207,8 @@ packages-test: packages-compiler
 	@$(setup)/packages test
 packages-arm64: packages-demo
 	@$(setup)/packages arm64
+	@test -n "$(call rust_has,aarch64-unknown-linux-musl)" || ! command -v rustup >/dev/null || rustup target add aarch64-unknown-linux-musl || \
+		echo "packages: no Rust standard library for aarch64-unknown-linux-musl: an initrd for arm64 goes without bridgehead-ear" >&2
 packages-bench:
 	@$(setup)/packages bench
 packages-fuzz: packages-compiler

@@ -1,5 +1,6 @@
 //! T1 and T17: each firmware and each loader, from power-on.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::lab::{
@@ -347,7 +348,7 @@ fn check_refused(site: &Site, name: &str) -> Result<()> {
 }
 
 /// A host of another architecture than the appliance.
-const ARM64: &str = r#"
+pub(super) const ARM64: &str = r#"
 site: lab
 networks:
   boot: {subnet: 10.77.0.0/24, router: 10.77.0.1, dhcp: server, pool: 10.77.0.100-10.77.0.199}
@@ -363,21 +364,27 @@ hosts:
   arm01: {mac: "52:54:00:00:00:21", ip: 10.77.0.21, profile: arm}
 "#;
 
+/// Where kernel and initrd for it are.
+pub(super) fn arm64_data() -> Result<PathBuf> {
+    let data = data_dir();
+    require_boot_files(&data)?;
+    let initrd = "packages-arm64 kernel initrd KERNEL=debian-arm64 INITRD=arm64";
+    require(
+        &data,
+        &[
+            ("kernels/debian-arm64", initrd),
+            ("initrds/arm64.img", initrd),
+        ],
+    )?;
+    Ok(data)
+}
+
 /// Up to where the root's programs would have to run: the only root here is of x86.
 #[test]
 #[ignore = "make test-boot"]
 fn an_arm64_server_builds_its_bridge_and_mounts_its_root() {
     scenario("arm64", |lab, logs| {
-        let data = data_dir();
-        require_boot_files(&data)?;
-        let initrd = "packages-arm64 kernel initrd KERNEL=debian-arm64 INITRD=arm64";
-        require(
-            &data,
-            &[
-                ("kernels/debian-arm64", initrd),
-                ("initrds/arm64.img", initrd),
-            ],
-        )?;
+        let data = arm64_data()?;
         let mut site = Site::start(lab, ARM64, &data, &logs)?;
         let capture = Capture::start(&site.lab, &logs, "wire", "udp")?;
         let spec = ServerSpec::new("arm01", "52:54:00:00:00:21", Firmware::UefiArm64);

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::firmware::{ARM64, arm64_data};
 use super::lab::{
     Firmware, Log, Result, ServerSpec, Site, SwitchPort, bridgehead, lldpdu, output, until,
 };
-use super::{INVENTORY, SWITCH, check_console, repository, scenario, site_of, with_kernel};
+use super::{INVENTORY, SWITCH, check_console, repository, said, scenario, site_of, with_kernel};
 
 const MAC: &str = "3c:ec:ef:00:00:07";
 /// From power-on to the initrd's word, with 35 s of listening for switches.
@@ -94,7 +95,7 @@ fn a_machine_whose_cable_is_moved_while_it_waits_becomes_the_host_of_the_new_por
         server.wait_for("not listed: waits for its name", TOLD)?;
         until_listed_with(&site, "at 1 of sw-r1")?;
         server.set_link(false)?;
-        server.wait_for("carrier=0", TOLD)?;
+        server.wait_for("no DHCP offer on eth0 (port eth0 carrier=0", TOLD)?;
         drop(old);
         let _new = SwitchPort::new(&site.lab, &port, &lldpdu("sw-r1", "2", 120))?;
         let hosts = "hosts:\n  \
@@ -115,6 +116,53 @@ fn a_machine_whose_cable_is_moved_while_it_waits_becomes_the_host_of_the_new_por
         assert!(log.contains("which is at port 2 of sw-r1"), "{log}");
         assert!(!log.contains("becomes wrong"), "{log}");
         Ok(())
+    });
+}
+
+/// Without an inventory boot these loaders restart the machine each minute.
+fn waits_and_goes_on_by(profile: &str, firmware: Firmware, loader: &str) {
+    scenario(&format!("inventory-{profile}"), |lab, logs| {
+        let unknown = format!("{{policy: hold, inventory: {profile}}}");
+        let mut site = site_of(lab, &logs, &INVENTORY.replace("{policy: hold}", &unknown))?;
+        let mut server = ServerSpec::new("bare", MAC, firmware).power_on(&site.lab, &logs)?;
+        server.wait_for("not listed: waits for its name", TOLD)?;
+        until_listed_with(&site, "1 CPU")?;
+        let log = said(&site, "mac-3cecef000007")?;
+        assert!(log.contains(loader), "no {loader} in:\n{log}");
+        approve(&site, profile)?;
+        server.wait_for("is bare now, and goes on as that", TOLD)?;
+        site.wait_stage(&mut server, "switch", SWITCH)?;
+        check_console(&server);
+        assert_eq!(times(server.serial(), "early       ok"), 2);
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "make test-boot"]
+fn pxelinux_starts_the_inventory_boot() {
+    waits_and_goes_on_by("by-pxelinux", Firmware::Bios, "pxelinux.0");
+}
+
+#[test]
+#[ignore = "make test-boot"]
+fn grub_starts_the_inventory_boot_on_bios_and_uefi() {
+    waits_and_goes_on_by("by-grub", Firmware::Bios, "grub-bios.pxe");
+    waits_and_goes_on_by("by-grub", Firmware::UefiX64, "shimx64.efi");
+}
+
+#[test]
+#[ignore = "make test-boot"]
+fn an_arm64_stranger_tells_which_port_it_is_at() {
+    scenario("inventory-arm64", |lab, logs| {
+        let inventory = format!("{ARM64}unknown: {{policy: hold, inventory: arm}}\n");
+        let site = Site::start(lab, &inventory, &arm64_data()?, &logs)?;
+        let spec = ServerSpec::new("bare", MAC, Firmware::UefiArm64);
+        let port = spec.port(0);
+        let mut server = spec.power_on(&site.lab, &logs)?;
+        let _switch = SwitchPort::new(&site.lab, &port, &lldpdu("sw-r1", "7", 120))?;
+        server.wait_for("not listed: waits for its name", TOLD)?;
+        until_listed_with(&site, "at 7 of sw-r1")
     });
 }
 
