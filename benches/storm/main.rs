@@ -121,6 +121,7 @@ fn bench(out: &Path) -> Result<()> {
         let name = |name| name;
         report.case(case.name, runs, &contenders, name, |round, contender| {
             let storm = Storm {
+                unlisted: false,
                 hosts,
                 loss_percent: case.loss_percent,
                 delay: Duration::ZERO,

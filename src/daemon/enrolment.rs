@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::inventory::model::{Host, MacAddr, Network};
 use crate::metrics::EnrolResult;
 use crate::policy::discovered::Discovered;
-use crate::policy::enrol::{Asked, Decision, Enrol, is_hearsay};
+use crate::policy::enrol::{Asked, Decision, Enrol, Evidence, is_hearsay};
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::scribe::{Edit, Refusal};
 use crate::site::Site;
@@ -22,6 +23,8 @@ use crate::site::own::of_machine;
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
 /// Hosts that are asked for one machine at a time.
 const MOST_ASKED: usize = 64;
+/// Hosts that are asked at one time.
+const ASKED_AHEAD: usize = 16;
 const LOOK: Duration = Duration::from_millis(50);
 /// A host that runs takes or refuses a connection within.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(2);
@@ -41,7 +44,7 @@ pub(super) async fn run(site: Arc<Site>, shutdown: CancellationToken) {
     }
 }
 
-async fn look_at(site: &Site, machine: &Discovered) {
+async fn look_at(site: &Arc<Site>, machine: &Discovered) {
     let snapshot = site.snapshot();
     let inventory = &snapshot.inventory;
     let unknown = inventory.unknown_on(machine.network.as_deref());
@@ -66,7 +69,7 @@ async fn look_at(site: &Site, machine: &Discovered) {
 }
 
 /// Asks whether the host lives that a machine would be; where that is the next free one, and lives, also the one after.
-async fn look_for_life(site: &Site, machine: &Discovered) {
+async fn look_for_life(site: &Arc<Site>, machine: &Discovered) {
     for _ in 0..MOST_ASKED {
         let now = Timestamp::now();
         let Ok(claim) = site.claim(machine, now) else {
@@ -79,9 +82,35 @@ async fn look_for_life(site: &Site, machine: &Discovered) {
         if site.enrolment.is_fresh(host, now) {
             return;
         }
-        let found = holders(site, host).await;
-        let now = Timestamp::now();
-        site.enrolment.looked(host, machine.mac, &found, now);
+        let mut asked = JoinSet::new();
+        for host in asked_together(site, &claim, now) {
+            let site = site.clone();
+            asked.spawn(async move { (holders(&site, &host).await, host) });
+        }
+        while let Some(done) = asked.join_next().await {
+            // A panic is one that could not be asked.
+            if let Ok((found, host)) = done {
+                let now = Timestamp::now();
+                site.enrolment.looked(&host, machine.mac, &found, now);
+            }
+        }
+    }
+}
+
+/// The host, and where it is the next free one also those after it: of a rack that is switched on each takes one.
+fn asked_together(site: &Site, claim: &Enrol, now: Timestamp) -> Vec<Arc<Host>> {
+    if claim.because != Evidence::NextFree {
+        return vec![claim.host.clone()];
+    }
+    let snapshot = site.snapshot();
+    let free = snapshot.free_hosts().on(&claim.host.network.name).iter();
+    let from = free.skip_while(|host| host.name != claim.host.name);
+    let unknown = from.filter(|host| !site.enrolment.is_fresh(host, now));
+    let ahead: Vec<_> = unknown.take(ASKED_AHEAD).cloned().collect();
+    match ahead.is_empty() {
+        // It is another inventory by now.
+        true => vec![claim.host.clone()],
+        false => ahead,
     }
 }
 

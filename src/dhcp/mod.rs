@@ -33,6 +33,7 @@ use crate::policy::Transmit;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::lease::{DECLINE_REST, LeaseChange};
 use crate::site::Site;
+use crate::site::enrol::Question;
 
 use decide::{Decided, Durable, record};
 pub(crate) use decide::{decide, tell};
@@ -146,13 +147,8 @@ impl Desk {
             let name = &self.socket.interface.name;
             let mut questions = self.site.enrolment.link(name);
             while let Some(question) = questions.recv().await {
-                let stations = match &self.prober {
-                    // What is sent on a link without carrier is lost without a word.
-                    Some(prober) if has_carrier(name) => prober.stations(question.address).await,
-                    _ => None,
-                };
-                // Who asked may have gone.
-                let _ = question.answer.send(stations);
+                // As many at once as the prober asks for.
+                tokio::spawn(self.clone().tell_stations(question));
             }
             std::future::pending::<()>().await;
         };
@@ -162,6 +158,18 @@ impl Desk {
             () = answer => {}
             () = watch => {}
         }
+    }
+
+    async fn tell_stations(self: Arc<Self>, question: Question) {
+        let stations = match &self.prober {
+            // What is sent on a link without carrier is lost without a word.
+            Some(prober) if has_carrier(&self.socket.interface.name) => {
+                prober.stations(question.address).await
+            }
+            _ => None,
+        };
+        // Who asked may have gone.
+        let _ = question.answer.send(stations);
     }
 
     /// Asks on the link whether the offered address is free; one that is not rests, and

@@ -22,7 +22,7 @@ use crate::policy::progress::Machine;
 /// Machines that are remembered at most; as many wait as are known.
 const MOST: usize = 4096;
 /// Questions that wait on one link.
-const QUESTIONS: usize = 16;
+const QUESTIONS: usize = 64;
 /// A link answers within; a probe is asked twice.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// What came of asking for a host is kept for so long, seconds: of several that claim to be it each asks every second.

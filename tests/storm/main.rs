@@ -54,6 +54,7 @@ fn storm(
         delay,
         seed: 20,
         report: true,
+        unlisted: false,
         files: site.files.clone(),
     };
     let watch = ours.server.watch();
@@ -145,4 +146,55 @@ fn a_thousand_hosts_all_come_up() {
         descriptors: 100.0,
     };
     storm("storm1k", 1000, 0.0, Duration::ZERO, &bounds);
+}
+
+/// Machines that nobody listed wait together, and each gets a name of its own.
+fn names(name: &str, machines: u16, most_memory: f64) {
+    let wire = match Wire::new(name) {
+        Ok(wire) => wire,
+        Err(error @ LabError::NeedsRoot) if std::env::var_os("CI").is_none() => {
+            eprintln!("skipped: {error}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let site = ok(Site::of(dir.path(), &sim::free(machines)));
+    let mut ours = ok(site.serve(&wire, &dir.path().join("daemon.log")));
+    let storm = Storm {
+        hosts: machines,
+        loss_percent: 0.0,
+        delay: Duration::ZERO,
+        seed: 20,
+        report: false,
+        unlisted: true,
+        files: site.files.clone(),
+    };
+    let watch = ours.server.watch();
+    let tally = ok(storm.blow(&wire));
+    let usage = watch.stop();
+    ok(ours.server.check_alive());
+    eprintln!(
+        "{machines} machines have names after {:.1} s; the slowest answer took {:.2} s; daemon: {:.1} s CPU, peak {:.0} MiB",
+        tally.wall.as_secs_f64(),
+        tally.slowest.as_secs_f64(),
+        usage.cpu,
+        usage.peak
+    );
+    assert!(tally.failures.is_empty(), "{tally}");
+    let mut names = tally.names;
+    names.sort();
+    let all: Vec<_> = (0..machines).map(sim::name).collect();
+    assert_eq!(names, all, "each name once");
+    let read = ok(ours.metrics(&wire));
+    for (result, number) in [("enrolled", machines), ("replaced", 0), ("unwritten", 0)] {
+        let sample = format!("bridgehead_enrolments_total{{result=\"{result}\"}}");
+        assert_eq!(read.value(&sample), Some(f64::from(number)), "{sample}");
+    }
+    assert!(usage.peak < most_memory, "{} MiB", usage.peak);
+}
+
+#[test]
+fn a_hundred_machines_that_wait_together_get_a_name_each() {
+    names("names", 100, 150.0);
 }

@@ -16,6 +16,9 @@ use crate::rig::SERVER;
 /// One host of so many looks at every byte of its kernel and initrd.
 const INSPECTS: u16 = 50;
 
+/// How often a machine that waits for its name asks; our initrd takes 8 s.
+const NEXT: Duration = Duration::from_secs(2);
+
 /// What a host waits for, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -85,6 +88,10 @@ pub(super) struct Boot {
     pub(super) tftp_retries: u64,
     pub(super) http_retries: u64,
     pub(super) lost: u64,
+    /// The name that it was given, if it waited for one.
+    pub(super) name: Option<String>,
+    /// The longest that it waited for an answer then.
+    pub(super) slowest: Duration,
     pub(super) failure: Option<Failure>,
 }
 
@@ -112,6 +119,7 @@ pub(super) struct Host {
     boot: Boot,
     stage: Stage,
     report: bool,
+    unlisted: bool,
 }
 
 /// What a loader's script says.
@@ -133,6 +141,7 @@ impl Host {
             boot: Boot::default(),
             stage: Stage::Dhcp,
             report: storm.report,
+            unlisted: storm.unlisted,
         }
     }
 
@@ -183,6 +192,11 @@ impl Host {
         let text = self.get(&mut connection, path).await?;
         let script = script(&text)?;
         self.done(Stage::Script, Stage::Kernel, &mut at);
+        if self.unlisted {
+            drop(connection);
+            let from = lease.address;
+            return self.wait_for_name(from, server, &script).await;
+        }
         let files = self.files.clone();
         self.load(
             &mut connection,
@@ -313,26 +327,71 @@ impl Host {
         }
     }
 
-    /// What initrd and root ask and tell, each on a connection of its own as BusyBox's wget does.
+    /// What the inventory boot tells, and asks until it is told who it is.
+    async fn wait_for_name(
+        &mut self,
+        from: Ipv4Addr,
+        server: SocketAddrV4,
+        script: &Script,
+    ) -> Outcome<()> {
+        let token = script.of("bridgehead.token").unwrap_or_default();
+        let machine = script.of("bridgehead.host").unwrap_or_default();
+        let [a, b, c, d, e, f] = super::mac(self.number);
+        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        let found = format!(
+            "machine=x86_64\nfirmware=uefi\nserial=STORM{}\ncpus=64\nmemory_kib=263842816\nnic=eth0\nmac={mac}\nlink=1\n",
+            self.number
+        );
+        let told = format!("/v1/boot/{machine}/inventory");
+        self.ask(from, server, token, "POST", &told, &found).await?;
+        loop {
+            let asked = Instant::now();
+            let path = format!("/boot/{mac}/next");
+            let next = self.ask(from, server, token, "GET", &path, "").await?;
+            self.boot.slowest = self.boot.slowest.max(asked.elapsed());
+            let next = String::from_utf8_lossy(&next).into_owned();
+            let host = next.lines().find_map(|line| line.strip_prefix("host="));
+            if let Some(host) = host.filter(|_| next.starts_with("next=go\n")) {
+                self.boot.name = Some(host.to_owned());
+                return Ok(());
+            }
+            tokio::time::sleep(NEXT).await;
+        }
+    }
+
+    /// On a connection of its own, as BusyBox's wget does.
+    async fn ask(
+        &self,
+        from: Ipv4Addr,
+        server: SocketAddrV4,
+        token: &str,
+        method: &'static str,
+        path: &str,
+        body: &str,
+    ) -> Outcome<Vec<u8>> {
+        let mut connection = self.connect(from, server).await?;
+        let headers = format!("Connection: close\r\nX-Bridgehead-Token: {token}\r\n");
+        let failed = |error: std::io::Error| format!("{method} {path}: {error}");
+        self.weather.travel().await;
+        let answer = connection.ask(method, path, &headers, body).await;
+        let answer = answer.map_err(failed)?;
+        let body = connection.body(&answer).await.map_err(failed)?;
+        match answer.status {
+            200 | 204 => Ok(body),
+            status => Err(format!(
+                "{method} {path}: {status} {}",
+                String::from_utf8_lossy(&body)
+            )),
+        }
+    }
+
+    /// What initrd and root ask and tell.
     async fn report(&self, from: Ipv4Addr, server: SocketAddrV4, script: &Script) -> Outcome<()> {
         let boot_token = script.of("bridgehead.token").unwrap_or_default();
         let name = script.of("bridgehead.host").unwrap_or_default();
         let api = |resource: &str| format!("/v1/boot/{name}/{resource}");
         let ask = |token: String, method: &'static str, path: String, body: String| async move {
-            let mut connection = self.connect(from, server).await?;
-            let headers = format!("Connection: close\r\nX-Bridgehead-Token: {token}\r\n");
-            let failed = |error: std::io::Error| format!("{method} {path}: {error}");
-            self.weather.travel().await;
-            let answer = connection.ask(method, &path, &headers, &body).await;
-            let answer = answer.map_err(failed)?;
-            let body = connection.body(&answer).await.map_err(failed)?;
-            match answer.status {
-                200 | 204 => Ok(body),
-                status => Err(format!(
-                    "{method} {path}: {status} {}",
-                    String::from_utf8_lossy(&body)
-                )),
-            }
+            self.ask(from, server, &token, method, &path, &body).await
         };
         let before_address = ["early", "drivers", "nic", "link", "bridge", "address"];
         let events: Vec<_> = before_address

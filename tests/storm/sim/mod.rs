@@ -52,6 +52,8 @@ pub struct Storm {
     pub seed: u64,
     /// What initrd and root ask of our API and tell it, too.
     pub report: bool,
+    /// Nobody listed them: each waits in its inventory boot until it has a name, and goes no further.
+    pub unlisted: bool,
     /// What is served, to hold against what arrives.
     pub files: Files,
 }
@@ -156,6 +158,24 @@ hosts:
 unknown: {{policy: hold}}
 "#
     )
+}
+
+/// The same hosts, without MACs: the next machines become them, whichever those are.
+pub fn free(hosts: u16) -> String {
+    // The simulator answers ARP for all addresses that its machines may have, and for none of the hosts'.
+    inventory(hosts)
+        .replace(
+            "10.77.2.1-10.77.9.250",
+            "10.77.128.1-10.77.159.254\n    probe: off",
+        )
+        .replace(
+            "mac: \"52:54:00:80:00:00\", ip: 10.77.128.1",
+            "ip: 10.77.64.1",
+        )
+        .replace(
+            "policy: hold",
+            "policy: next-free, inventory: kvm-host, virtual: true",
+        )
 }
 
 /// Connections that the server's listeners had no room for since the wire was made (`ListenDrops`, per namespace).

@@ -63,9 +63,13 @@ pub struct Site {
 impl Site {
     /// Makes both in `dir`, for so many hosts.
     pub fn make(dir: &Path, hosts: u16) -> Result<Self> {
+        Self::of(dir, &super::inventory(hosts))
+    }
+
+    /// Makes both in `dir`, for this inventory.
+    pub fn of(dir: &Path, text: &str) -> Result<Self> {
         let data = fake::sized_data_dir(dir, &REAL)?;
         let inventory = dir.join("hosts.yaml");
-        let text = super::inventory(hosts);
         fs::write(&inventory, text).map_err(io_error("write", &inventory))?;
         // Trees of host files come with templates of one's own only; they lie beside the inventory.
         let templates = dir.join("templates");

@@ -12,6 +12,10 @@ use crate::rig::percentile;
 pub struct Tally {
     /// Hosts that came up.
     pub booted: usize,
+    /// Names that machines were given which nobody had listed.
+    pub names: Vec<String>,
+    /// The longest that one of those was kept waiting for an answer.
+    pub slowest: Duration,
     /// Those that did not.
     pub failures: Vec<Failure>,
     /// From the first power-on to the end of the last host.
@@ -40,6 +44,8 @@ impl Tally {
                 .or_default()
                 .push(took.as_secs_f64());
         }
+        self.names.extend(boot.name);
+        self.slowest = self.slowest.max(boot.slowest);
         self.lost += boot.lost;
         self.dhcp_retries += boot.dhcp_retries;
         self.tftp_retries += boot.tftp_retries;
