@@ -37,7 +37,7 @@ pub(super) fn host_path(host: &str, what: &str) -> Result<String, Failure> {
         let text = quote(host);
         if host.contains('[') {
             return Err(Failure::said(format!(
-                "{text} is how a range is written: name the host of it that you mean"
+                "{text} is a list of hosts, and this is told of one alone: name the one that you mean; `bridgehead status` and `why` take lists"
             )));
         }
         Err(Failure::said(format!(

@@ -21,10 +21,14 @@ use crate::inventory::{self, Loaded};
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List hosts with address, MAC, profile and place
-    #[command(after_help = "Example:\n  bridgehead hosts list --rack r1 --profile kvm-host")]
+    #[command(
+        after_help = "Examples:\n  bridgehead hosts list --rack r1 --profile kvm-host\n  bridgehead hosts list kvm[01-16]"
+    )]
     List(list::Arguments),
     /// Show every value that holds for a host, the line that says so, and what it superseded
-    #[command(after_help = "Example:\n  bridgehead hosts show kvm01")]
+    #[command(
+        after_help = "Examples:\n  bridgehead hosts show kvm01\n  bridgehead hosts show kvm01 kvm[03-04]"
+    )]
     Show(show::Arguments),
     /// Add a host to the inventory's file; the rest of the file stays as it is written
     #[command(

@@ -144,7 +144,7 @@ pub fn run() -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Hosts(verb) => hosts::run(&verb),
         Verb::Discover(verb) => discover::run(&verb),
-        Verb::Status(arguments) => status::run(&arguments),
+        Verb::Status(arguments) => status::run(arguments),
         Verb::Log(arguments) => log::run(&arguments),
         Verb::Why(arguments) => why::run(&arguments),
         Verb::Explain(arguments) => explain::run(&arguments),
@@ -164,6 +164,11 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// The hosts that an operator named, ranges written out.
+fn hosts_named(words: &[String]) -> Result<Vec<String>, Failure> {
+    crate::inventory::hostnames::named(words).map_err(Failure::said)
 }
 
 /// Whether to colour what goes to this stream (<https://no-color.org>).

@@ -1,13 +1,14 @@
 //! `bridgehead status`.
 
 mod fleet;
+mod wait;
 
 use std::collections::{BTreeSet, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
-use super::{Daemon, Failure, client, print, print_json, print_on, screen};
+use super::{Daemon, Failure, client, hosts_named, print, print_json, print_on, screen};
 use crate::inventory::suggest::did_you_mean;
 use crate::policy::event::Stage;
 use crate::site::report::{FleetStatus, MachineStatus, StageStatus};
@@ -17,16 +18,13 @@ use crate::span::span;
 /// How often `--wait` and `--watch` ask.
 const ASK: Duration = Duration::from_millis(500);
 
-/// Of those who are late when the waiting ends, so many are named.
-const TOLD: usize = 8;
-
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bridgehead status --watch\n  bridgehead status kvm07\n  bridgehead status --rack r1 --wait joined --timeout 10m"
+    after_help = "Examples:\n  bridgehead status --watch\n  bridgehead status kvm07\n  bridgehead status kvm[01-16]\n  bridgehead status kvm[01-16] --wait joined --new --timeout 10m"
 )]
 pub(super) struct Arguments {
-    /// Show these alone, by name or MAC; of a single one its stages too
+    /// Show these alone, by name, MAC or a list as kvm[01-16]; of a single one its stages too
     host: Vec<String>,
     /// Show the hosts of this rack alone; may be given several times
     #[arg(long)]
@@ -42,9 +40,12 @@ pub(super) struct Arguments {
     /// Show it anew as it changes, until interrupted
     #[arg(long, conflicts_with_all = ["json", "wait"])]
     watch: bool,
-    /// Return when every host shown has come to this stage
+    /// Return when every host shown has come to this stage; exit code 1 where those that have not failed, and stay as they are
     #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
     wait: Option<Stage>,
+    /// Wait for boots that begin from now on: the one that a host has behind it does not count
+    #[arg(long, requires = "wait")]
+    new: bool,
     /// Give up waiting after this (exit code 5): 90s, 10m, 1h
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_time)]
     timeout: Duration,
@@ -79,13 +80,15 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(number.saturating_mul(factor)))
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn run(mut arguments: Arguments) -> Result<(), Failure> {
+    arguments.host = hosts_named(&arguments.host)?;
+    let arguments = &arguments;
     if arguments.watch {
         return watch(arguments);
     }
     let fleet = match arguments.wait {
         None => ask(arguments)?,
-        Some(stage) => wait(arguments, stage)?,
+        Some(stage) => wait::wait(arguments, stage)?,
     };
     if arguments.json {
         print_json(&fleet)
@@ -143,12 +146,13 @@ fn ask(arguments: &Arguments) -> Result<FleetStatus, Failure> {
 /// Who is meant by a name. One that nobody is shown by as it is written may be a MAC: the daemon knows whose, or says
 /// that nobody is meant, and who may be.
 fn meant(arguments: &Arguments, fleet: &FleetStatus, name: &str) -> Result<String, Failure> {
-    let is_shown = |name: &str| {
-        let mut shown = fleet.hosts.iter().chain(&fleet.unknown);
-        shown.any(|machine| machine.host == name)
-    };
+    let shown = || fleet.hosts.iter().chain(&fleet.unknown);
+    let is_shown = |name: &str| shown().any(|machine| machine.host == name);
     if is_shown(name) {
         return Ok(name.to_owned());
+    }
+    if let Some(alike) = shown().find(|machine| machine.host.eq_ignore_ascii_case(name)) {
+        return Ok(alike.host.clone());
     }
     let why: Why = client::get(&arguments.daemon.state, &client::host_path(name, "why")?)?;
     match is_shown(&why.host) {
@@ -174,74 +178,6 @@ fn check_racks(arguments: &Arguments, fleet: &FleetStatus) -> Result<(), Failure
             "no host of the inventory is in rack `{rack}`; {help}"
         )))
     })
-}
-
-fn wait(arguments: &Arguments, stage: Stage) -> Result<FleetStatus, Failure> {
-    // More than a year is for ever.
-    let deadline = Instant::now() + arguments.timeout.min(Duration::from_secs(366 * 86_400));
-    let mut answered = false;
-    loop {
-        let fleet = match ask(arguments) {
-            // It is restarted, maybe; what it knows is on disk.
-            Err(failure) if failure.is_unreachable() && answered && Instant::now() < deadline => {
-                std::thread::sleep(ASK);
-                continue;
-            }
-            answer => answer?,
-        };
-        answered = true;
-        let named = !arguments.host.is_empty();
-        let unlisted = fleet.unknown.iter().filter(|_| named);
-        let late: Vec<&MachineStatus> = fleet
-            .hosts
-            .iter()
-            .chain(unlisted)
-            .filter(|machine| !reached(machine, stage))
-            .collect();
-        if late.is_empty() {
-            return Ok(fleet);
-        }
-        if Instant::now() >= deadline {
-            return Err(Failure::timed_out(too_late(
-                &late,
-                stage,
-                arguments.timeout,
-            )));
-        }
-        std::thread::sleep(ASK);
-    }
-}
-
-/// Who did not come in time, as many as one reads.
-fn too_late(late: &[&MachineStatus], stage: Stage, waited: Duration) -> String {
-    let one = |machine: &&MachineStatus| {
-        let at = machine.stage.iter().map(|stage| format!(" in {stage}"));
-        let at: String = at.collect();
-        format!("{} is {}{at}", machine.host, machine.state)
-    };
-    let told: Vec<_> = late.iter().take(TOLD).map(one).collect();
-    let more = late.len().saturating_sub(TOLD);
-    let more = (more > 0).then(|| format!(" and {more} more"));
-    format!(
-        "not {stage} within {} s: {}{}; `bridgehead why HOST` tells more",
-        waited.as_secs(),
-        told.join(", "),
-        more.unwrap_or_default()
-    )
-}
-
-/// In `stage` or beyond, and not failed there.
-fn reached(machine: &MachineStatus, stage: Stage) -> bool {
-    let at = machine
-        .stage
-        .as_deref()
-        .and_then(|name| name.parse::<Stage>().ok());
-    let sound = matches!(machine.state.as_str(), "running" | "done" | "degraded");
-    if stage == Stage::Joined {
-        machine.state == "done"
-    } else {
-        sound && at >= Some(stage)
-    }
 }
 
 /// Redraws in place: one page, cleared line by line so that nothing flickers. Where the cursor can't be moved each page
@@ -346,23 +282,6 @@ mod tests {
     }
 
     #[test]
-    fn who_is_late_is_named_as_far_as_one_reads() {
-        let machine = |number| MachineStatus {
-            host: format!("kvm{number:02}"),
-            state: "unseen".into(),
-            ..MachineStatus::default()
-        };
-        let machines: Vec<_> = (1..=9).map(machine).collect();
-        let late: Vec<_> = machines.iter().collect();
-        let told = |late| too_late(late, Stage::Joined, Duration::from_secs(1));
-        assert_eq!(
-            told(&late[..2]),
-            "not joined within 1 s: kvm01 is unseen, kvm02 is unseen; `bridgehead why HOST` tells more"
-        );
-        assert!(told(&late).contains("kvm08 is unseen and 1 more;"));
-    }
-
-    #[test]
     fn one_host_is_told_by_its_stages() {
         let stage = |stage: &str, ms, took_ms, evidence: &str, message: &str| StageStatus {
             stage: stage.into(),
@@ -384,6 +303,7 @@ mod tests {
             entry: None,
             deadline: None,
             edit_waits: false,
+            stays: false,
             note: "loader delivered, no script asked for".into(),
             rack: Some("r1".into()),
             unit: Some(4),

@@ -4,33 +4,39 @@ use std::fmt::Write;
 
 use clap::Args;
 
-use super::{Daemon, Failure, client, print, print_json, screen};
+use super::{Daemon, Failure, client, hosts_named, print, print_json, screen};
 use crate::site::why::Why;
 use crate::span::span;
 
 /// Arguments of `why`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bridgehead why kvm07\n  bridgehead why 3c:ec:ef:00:00:07    # a machine that is not listed"
+    after_help = "Examples:\n  bridgehead why kvm07\n  bridgehead why kvm[01-16]\n  bridgehead why 3c:ec:ef:00:00:07    # a machine that is not listed"
 )]
 pub(super) struct Arguments {
-    /// A host, or the MAC of a machine
-    host: String,
+    /// A host, or the MAC of a machine; of several, or a list as kvm[01-16], one after another
+    #[arg(required = true)]
+    host: Vec<String>,
     #[command(flatten)]
     daemon: Daemon,
-    /// Print JSON
+    /// Print JSON, a line for each
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let path = client::host_path(&arguments.host, "why")?;
-    let why: Why = client::get(&arguments.daemon.state, &path)?;
+    let ask = |host: &String| -> Result<Why, Failure> {
+        let path = client::host_path(host, "why")?;
+        client::get(&arguments.daemon.state, &path)
+    };
+    let names = hosts_named(&arguments.host)?;
+    // All of them, before the first is told.
+    let told = names.iter().map(ask).collect::<Result<Vec<_>, _>>()?;
     if arguments.json {
-        print_json(&why)
-    } else {
-        print(&text(&why, screen::width()))
+        return told.iter().try_for_each(print_json);
     }
+    let texts = told.iter().map(|why| text(why, screen::width()));
+    print(&texts.collect::<Vec<_>>().join("\n\n"))
 }
 
 fn text(why: &Why, width: Option<usize>) -> String {

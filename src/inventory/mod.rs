@@ -23,6 +23,7 @@ mod firmware;
 mod free;
 pub mod hardware;
 mod hostlist;
+pub(crate) mod hostnames;
 mod hosts;
 mod include;
 mod interfaces;

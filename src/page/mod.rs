@@ -93,6 +93,7 @@ mod tests {
             entry: None,
             deadline: None,
             edit_waits: false,
+            stays: false,
             note: note.to_owned(),
             rack: None,
             unit: None,

@@ -101,6 +101,9 @@ pub struct MachineStatus {
     /// An edit of its inventory waits for the end of this boot.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub edit_waits: bool,
+    /// It failed, and says that it stays as it is (`on_failure: hold`): by itself nothing comes any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub stays: bool,
     /// The last thing known, and what to do where it is stuck.
     pub note: String,
     /// Rack and unit.
@@ -367,11 +370,17 @@ pub(super) fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> M
         attempt: attempt.map(|attempt| attempt.id.0.clone()),
         entry: attempt.and_then(|attempt| Some(attempt.choice.as_ref()?.entry.clone())),
         edit_waits: false,
+        stays: standing == Standing::Failed && current.is_some_and(stays),
         note: note(standing, machine, now),
         rack: None,
         unit: None,
         stages: attempt.map(stages).unwrap_or_default(),
     }
+}
+
+/// What the initrd says comes next where `on_failure` is `hold` (`next_action` of its `60-fail`).
+fn stays(current: &BootEvent) -> bool {
+    current.message.ends_with(" -> stays as it is")
 }
 
 fn deadline(current: &BootEvent) -> Option<Timestamp> {

@@ -17,11 +17,12 @@ use crate::scribe::{PATIENCE, scribe};
 use crate::{ok, site_with};
 
 /// What is there where there is reason alone.
-const OPTIONAL: [&str; 12] = [
+const OPTIONAL: [&str; 13] = [
     "deadline",
     "said",
     "entry",
     "edit_waits",
+    "stays",
     "hardware",
     "mac",
     "begins",

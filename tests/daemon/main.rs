@@ -20,6 +20,7 @@ mod hostile;
 mod http;
 mod inventory_boot;
 mod leases;
+mod lists;
 mod menus;
 mod metrics;
 mod networkd;

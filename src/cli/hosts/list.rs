@@ -1,15 +1,20 @@
 //! `bridgehead hosts list`.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use clap::Args;
 use serde::Serialize;
 
 use super::super::{Failure, print, print_json, screen};
-use super::{File, load};
+use super::{File, load, show};
 use crate::inventory::model::{Host, MacAddr, Origin};
 
 /// Arguments of `hosts list`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
+    /// Only these, by name, MAC or a list as kvm[01-16]
+    host: Vec<String>,
     #[command(flatten)]
     file: File,
     /// Only those of this rack
@@ -76,10 +81,13 @@ impl<'a> Line<'a> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let inventory = load(&arguments.file.inventory)?;
-    let wanted = |host: &&std::sync::Arc<Host>| {
+    let named = show::meant(&inventory, &arguments.host)?;
+    let named: HashSet<&str> = named.iter().map(|host| host.name.as_str()).collect();
+    let wanted = |host: &&Arc<Host>| {
         let rack = arguments.rack.as_ref();
         let profile = arguments.profile.as_ref();
-        rack.is_none_or(|rack| host.rack.as_ref() == Some(rack))
+        (named.is_empty() || named.contains(host.name.as_str()))
+            && rack.is_none_or(|rack| host.rack.as_ref() == Some(rack))
             && profile.is_none_or(|name| {
                 host.profile.name == *name || host.profile.extends.contains(name)
             })

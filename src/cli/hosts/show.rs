@@ -1,11 +1,13 @@
 //! `bridgehead hosts show`.
 
+use std::sync::Arc;
+
 use clap::Args;
 use serde::Serialize;
 
-use super::super::{Failure, print, print_json, screen};
+use super::super::{Failure, hosts_named, print, print_json, screen};
 use super::{File, load};
-use crate::inventory::model::{Inventory, Origin, Value};
+use crate::inventory::model::{Host, Inventory, Origin, Value};
 use crate::inventory::suggest::{did_you_mean, quote};
 use crate::policy::enrol::awaits;
 use crate::policy::near::near_misses;
@@ -14,11 +16,12 @@ use crate::site::whom::{Whom, mac_of, no_host};
 /// Arguments of `hosts show`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
-    /// The host
-    host: String,
+    /// The host, by name or MAC; of several, or a list as kvm[01-16], one after another
+    #[arg(required = true)]
+    host: Vec<String>,
     #[command(flatten)]
     file: File,
-    /// Print JSON
+    /// Print JSON, a line for each
     #[arg(long)]
     json: bool,
 }
@@ -32,22 +35,35 @@ struct Shown<'a> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let inventory = load(&arguments.file.inventory)?;
-    let Some(Whom::Host(host)) = Whom::of(&inventory, &arguments.host) else {
-        return Err(unknown(&inventory, &arguments.host));
-    };
-    let values = inventory.values_of(&host);
+    let hosts = meant(&inventory, &arguments.host)?;
     if arguments.json {
-        let host = &host.name;
-        return print_json(&Shown {
-            schema: 1,
-            host,
-            values,
-        });
+        let shown = |host: &Arc<Host>| {
+            print_json(&Shown {
+                schema: 1,
+                host: &host.name,
+                values: inventory.values_of(host),
+            })
+        };
+        return hosts.iter().try_for_each(shown);
     }
-    let awaits = host
-        .waits_for_hardware()
-        .then(|| format!("{}\n", awaits(&host)));
-    print(&(text(&values) + &awaits.unwrap_or_default()))
+    let told = |host: &Arc<Host>| {
+        let name = (hosts.len() > 1).then(|| format!("{}\n", host.name));
+        let waits = host.waits_for_hardware();
+        let awaits = waits.then(|| format!("{}\n", awaits(host)));
+        let values = text(&inventory.values_of(host));
+        name.unwrap_or_default() + &values + &awaits.unwrap_or_default()
+    };
+    print(&hosts.iter().map(told).collect::<Vec<_>>().join("\n"))
+}
+
+/// The hosts that an operator named; nobody where one of them is none.
+pub(super) fn meant(inventory: &Inventory, words: &[String]) -> Result<Vec<Arc<Host>>, Failure> {
+    let names = hosts_named(words)?;
+    let host = |name: &String| match Whom::of(inventory, name) {
+        Some(Whom::Host(host)) => Ok(host),
+        _ => Err(unknown(inventory, name)),
+    };
+    names.iter().map(host).collect()
 }
 
 /// No such host, and which one may be meant.
