@@ -141,6 +141,10 @@ impl Source for Desk {
 impl Observer for Desk {
     fn observe(&self, event: TransferEvent) {
         self.count(&event.what);
+        if let (Some(peer), What::Moving { name, reached }) = (event.peer, &event.what) {
+            let bytes = (reached.bytes_acked, reached.size);
+            return self.site.fetches(v4(peer), name, reached.elapsed, bytes);
+        }
         let Some(peer) = event.peer else {
             tracing::error!("TFTP: {}", event.what);
             return;
@@ -159,7 +163,10 @@ impl Observer for Desk {
             }
             What::Refused { name, .. } => (name.clone(), StageState::Info),
             What::Malformed { .. } => ("".into(), StageState::Ignored),
-            What::Started { .. } | What::Ignored { .. } | What::Trouble { .. } => {
+            What::Started { .. }
+            | What::Moving { .. }
+            | What::Ignored { .. }
+            | What::Trouble { .. } => {
                 tracing::debug!("TFTP to {peer}: {}", event.what);
                 return;
             }
@@ -192,7 +199,7 @@ impl Desk {
             What::Refused { .. } => TftpAnswer::Refused,
             What::Malformed { .. } => TftpAnswer::Malformed,
             What::Ignored { .. } => TftpAnswer::Ignored,
-            What::Trouble { .. } => return,
+            What::Moving { .. } | What::Trouble { .. } => return,
         };
         counted.requests.of(answer).inc();
     }

@@ -119,7 +119,12 @@ impl Asked<'_> {
             began: Instant::now(),
         };
         let leaving = self.leaving.clone();
-        let served = Served::new(bytes, place, leaving, move |sent| transfer.tell(&sent));
+        leaving.tell_moves(transfer.moves(leaving.taken()));
+        let end = leaving.clone();
+        let served = Served::new(bytes, place, leaving, move |sent| {
+            end.tell_no_moves();
+            transfer.tell(&sent);
+        });
         Body::new(served)
     }
 
@@ -180,6 +185,16 @@ struct Transfer {
 }
 
 impl Transfer {
+    /// Takes what the connection has sent, which had sent `before` when this began.
+    fn moves(&self, before: u64) -> impl Fn(u64) + Send + use<> {
+        let (site, peer, path) = (self.site.clone(), self.peer, self.path.clone());
+        let (began, total) = (self.began, self.total as u64);
+        move |taken| {
+            let taken = taken.saturating_sub(before).min(total);
+            site.fetches(peer, &path, began.elapsed(), (taken, total));
+        }
+    }
+
     fn tell(&self, sent: &Sent) {
         let metrics = &self.site.metrics.http;
         metrics.sent_bytes.inc_by(sent.bytes as u64);

@@ -3,9 +3,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::policy::moving::TOLD_EVERY_S;
 
 /// Takes whether all that was handed over has left.
 type Told = Box<dyn FnOnce(bool) + Send>;
+/// Takes how many bytes of the connection the kernel has taken.
+type Moves = Box<dyn Fn(u64) + Send>;
+
+const TOLD_EVERY: Duration = Duration::from_secs(TOLD_EVERY_S);
 
 /// What leaves by one connection. Clones are the same.
 #[derive(Clone, Default)]
@@ -15,6 +22,13 @@ pub(super) struct Leaving(Arc<Inner>);
 struct Inner {
     taken: AtomicU64,
     queue: Mutex<Queue>,
+    moving: Mutex<Option<Moving>>,
+}
+
+/// Who is told how far a body is.
+struct Moving {
+    told: Instant,
+    moves: Moves,
 }
 
 #[derive(Default)]
@@ -33,6 +47,30 @@ impl Leaving {
     /// The kernel took so many bytes more.
     pub(super) fn add(&self, bytes: usize) {
         self.0.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut moving = self.moving();
+        let due = |moving: &&mut Moving| moving.told.elapsed() >= TOLD_EVERY;
+        if let Some(moving) = moving.as_mut().filter(due) {
+            moving.told = Instant::now();
+            (moving.moves)(self.taken());
+        }
+    }
+
+    /// From now on `moves` is told now and then, while something leaves, how many bytes the kernel has taken since the
+    /// connection began.
+    pub(super) fn tell_moves(&self, moves: impl Fn(u64) + Send + 'static) {
+        *self.moving() = Some(Moving {
+            told: Instant::now(),
+            moves: Box::new(moves),
+        });
+    }
+
+    /// Whoever was told of moves is not any more.
+    pub(super) fn tell_no_moves(&self) {
+        *self.moving() = None;
+    }
+
+    fn moving(&self) -> MutexGuard<'_, Option<Moving>> {
+        self.0.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that the kernel took since the connection began, heads of answers and TLS included.

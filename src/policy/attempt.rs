@@ -10,6 +10,7 @@ use crate::policy::client::Asker;
 use crate::policy::event::{
     AttemptId, BootEvent, Choice, ClockSet, Evidence, MachineId, Stage, StageState,
 };
+use crate::policy::moving::Moving;
 
 /// For so long a report that is no host's own counts, seconds.
 const DOUBLE_S: i64 = 120;
@@ -39,6 +40,9 @@ pub struct Attempt {
     pub failed: bool,
     /// What the newest known failure in its last words means.
     pub hint: Option<String>,
+    /// The file that it fetches, if it has taken long, or stopped on the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
 }
 
 impl Attempt {
@@ -53,6 +57,7 @@ impl Attempt {
             joined: None,
             failed: false,
             hint: None,
+            moving: None,
         }
     }
 
@@ -63,6 +68,10 @@ impl Attempt {
         self.events
             .iter_mut()
             .for_each(|event| set.mend(&mut event.at));
+        if let Some(moving) = &mut self.moving {
+            set.mend(&mut moving.began);
+            set.mend(&mut moving.at);
+        }
     }
 
     /// Notes what an event says of the host's last words. Once it has spoken for itself its loader's are past, and
@@ -76,6 +85,22 @@ impl Attempt {
         if let Some(hint) = event.hint.as_ref().filter(|_| heard) {
             self.hint = Some(hint.clone());
         }
+        let moves = !matches!(event.state, StageState::Ignored | StageState::Info);
+        if heard && moves {
+            self.moving = None;
+        }
+    }
+
+    /// The file that the machine fetches at `now`.
+    pub fn fetches(&self, now: Timestamp) -> Option<&Moving> {
+        self.moving.as_ref().filter(|moving| moving.goes_on(now))
+    }
+
+    /// When it was last seen to go on.
+    pub fn went_on(&self) -> Timestamp {
+        let event = self.current().map_or(self.began, |event| event.at);
+        let moving = self.moving.as_ref().map(|moving| moving.at);
+        moving.map_or(event, |at| at.max(event))
     }
 
     /// When an event happened. What the initrd reports before it has an address arrives

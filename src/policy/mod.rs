@@ -13,6 +13,7 @@ pub mod enrol;
 pub mod event;
 pub mod hint;
 pub mod lease;
+pub mod moving;
 pub mod near;
 pub mod options;
 pub mod progress;

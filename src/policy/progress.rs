@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::inventory::model::MacAddr;
 use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, ClockSet, MachineId, Stage, StageState};
+use crate::policy::moving::Moving;
 
 pub use crate::policy::attempt::Attempt;
 
@@ -225,6 +226,14 @@ impl Machine {
         push_bounded(&mut attempt.events, event, memory.events);
     }
 
+    /// Takes in how far a file is that it fetches. What a running host fetches is no part of its boot.
+    pub fn fetches(&mut self, moving: Moving) {
+        let newest = self.attempts.back_mut();
+        if let Some(attempt) = newest.filter(|attempt| !attempt.claimed) {
+            attempt.moving = Some(moving);
+        }
+    }
+
     /// An attempt that begins a second time is one of which the essence was kept, and now its whole story comes.
     fn forget(&mut self, id: &AttemptId) {
         let Some(index) = self.attempts.iter().position(|known| known.id == *id) else {
@@ -264,6 +273,7 @@ impl Machine {
             Some(event) if event.state == StageState::Degraded => Standing::Degraded,
             _ if attempt.joined.is_some() => Standing::Done,
             _ if attempt.is_away() => Standing::Away,
+            _ if attempt.fetches(now).is_some() => Standing::Running,
             Some(event) if is_silent(event, now) => Standing::Stalled,
             _ if asks_on(attempt, now) || self.fruitless() >= LOOP => Standing::Stalled,
             _ => Standing::Running,
@@ -275,8 +285,7 @@ impl Machine {
     pub fn under_way(&self, now: Timestamp) -> impl Iterator<Item = &Attempt> {
         let goes_on = matches!(self.standing(now), Standing::Running | Standing::Stalled);
         let open = move |attempt: &&Attempt| {
-            let heard = attempt.current().map_or(attempt.began, |event| event.at);
-            let dead = now.as_second() - heard.as_second() > DEAD_S;
+            let dead = now.as_second() - attempt.went_on().as_second() > DEAD_S;
             goes_on && attempt.joined.is_none() && !attempt.failed && !dead
         };
         self.believable().filter(open)
@@ -443,6 +452,39 @@ mod tests {
             machine.fold(event(60 * number + 5, *stage, StageState::Ok));
         }
         machine
+    }
+
+    #[test]
+    fn a_file_on_its_way_is_no_silence_and_one_that_stops_is_named() {
+        let mut machine = began(0);
+        machine.fold(event(5, Stage::Script, StageState::Ok));
+        let moving = |second: i64, taken| Moving {
+            file: "initrds/default.img".into(),
+            stage: Stage::Initrd,
+            began: at(6),
+            at: at(second),
+            taken,
+            total: 57 << 20,
+        };
+        let long_after = 5 + Stage::Script.patience_s() + 100;
+        assert_eq!(machine.standing(at(long_after)), Standing::Stalled);
+        machine.fetches(moving(long_after, 24 << 20));
+        assert_eq!(machine.standing(at(long_after + 9)), Standing::Running);
+        // Nothing more of it was taken.
+        let stopped = at(long_after + 100);
+        assert_eq!(machine.standing(stopped), Standing::Stalled);
+        let likely = crate::policy::stall::stuck(&machine, stopped).unwrap();
+        assert!(likely.cause.contains("24.0 of 57.0 MiB"), "{likely:?}");
+        // Its end is an event as ever.
+        machine.fold(event(long_after + 101, Stage::Initrd, StageState::Ok));
+        let attempt = machine.attempt().unwrap();
+        assert_eq!(attempt.moving, None);
+        // A host that speaks for itself fetches what it likes.
+        let mut speaks = event(long_after + 102, Stage::Identity, StageState::Ok);
+        speaks.evidence = Evidence::Reported;
+        machine.fold(speaks);
+        machine.fetches(moving(long_after + 103, 1));
+        assert_eq!(machine.attempt().unwrap().moving, None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::policy::client::Asker;
 use crate::policy::event::{BootEvent, Evidence, Stage, StageState};
+use crate::policy::moving::Moving;
 use crate::policy::progress::{Attempt, Machine, is_silent};
 use crate::policy::verdict::TOOK_ANOTHER;
 
@@ -80,6 +81,10 @@ pub fn stall(attempt: &Attempt, event: &BootEvent) -> Likely {
     if let Some(refused) = refused(attempt, event) {
         return after_refusal(refused);
     }
+    let halfway_there = |moving: &&Moving| moving.taken < moving.total;
+    if let Some(moving) = attempt.moving.as_ref().filter(halfway_there) {
+        return halfway(moving);
+    }
     // What the initrd says of itself, by its stages; the daemon may have noted something for one of them, too.
     if event.stage >= Stage::Early && event.evidence == Evidence::Reported {
         return inside(event);
@@ -110,6 +115,17 @@ pub fn stall(attempt: &Attempt, event: &BootEvent) -> Likely {
             "kernel and initrd fetched, no word from the initrd: kernel panic, no driver for the NIC, or no way back to the daemon by HTTP",
             "look at the console, and for a firewall that drops HTTP if they came by TFTP; add the NIC's driver to initrd/modules.list (`pci:` in the profile makes `make initrd` check it)",
         ),
+    }
+}
+
+/// A file that came to a stop.
+fn halfway(moving: &Moving) -> Likely {
+    Likely {
+        cause: Cow::Owned(format!(
+            "the machine took no more of a file: {}",
+            moving.words()
+        )),
+        next: "look at the machine's screen, whether it was reset, and at the cable and the switch port for errors",
     }
 }
 

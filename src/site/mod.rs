@@ -34,15 +34,18 @@ pub mod why;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
+use crate::assets::stage_of;
 use crate::inventory::model::{Host, MacAddr};
 use crate::leases::Journal;
 use crate::metrics::Metrics;
 use crate::policy::dhcp::OwnAddresses;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
 use crate::policy::lease::LeaseTable;
+use crate::policy::moving::Moving;
 use crate::scribe::Scribe;
 use crate::timeline::Timeline;
 
@@ -192,6 +195,32 @@ impl Site {
             .map_or_else(MachineId::wire, |found| found.id);
         self.timeline
             .record(BootEvent::sent(now, machine, stage, state, message));
+    }
+
+    /// Takes in that whoever has the address has so much of a file which it has fetched for so long.
+    pub fn fetches(
+        &self,
+        peer: Ipv4Addr,
+        file: &str,
+        elapsed: Duration,
+        (taken, total): (u64, u64),
+    ) {
+        let Some(found) = self.machine_at(peer) else {
+            return;
+        };
+        let at = Timestamp::now();
+        let began = SignedDuration::try_from(elapsed)
+            .ok()
+            .and_then(|span| at.checked_sub(span).ok());
+        let moving = Moving {
+            file: file.to_owned(),
+            stage: stage_of(file),
+            began: began.unwrap_or(at),
+            at,
+            taken,
+            total,
+        };
+        self.timeline.fetches(&found.id, moving);
     }
 }
 

@@ -13,6 +13,7 @@ use super::{ReloadState, Site};
 use crate::inventory::model::{Host, Inventory};
 use crate::policy::enrol::awaits;
 use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
+use crate::policy::moving::Moving;
 use crate::policy::near::near_misses;
 use crate::policy::progress::{Attempt, Machine, Standing};
 use crate::policy::stall::{refused, stuck};
@@ -352,21 +353,27 @@ pub(super) fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> M
     let standing = machine.standing(now);
     let attempt = machine.attempt();
     let current = attempt.and_then(Attempt::current);
+    let moving = attempt.and_then(|attempt| attempt.fetches(now));
+    let moving = moving.filter(|_| standing == Standing::Running);
     let since = match (standing, attempt.and_then(|attempt| attempt.joined)) {
         (Standing::Done, Some(joined)) => Some(joined),
-        _ => current
-            .map(|event| since(attempt, event))
+        _ => moving
+            .map(|moving| moving.began)
+            .or_else(|| Some(since(attempt, current?)))
             .or_else(|| Some(machine.refusal()?.at)),
     };
     MachineStatus {
         host: name.to_owned(),
-        stage: current.map(|event| event.stage.to_string()),
+        stage: moving
+            .map(|moving| moving.stage)
+            .or_else(|| Some(current?.stage))
+            .map(|stage| stage.to_string()),
         state: standing.name().to_owned(),
         since,
         for_s: since.map(|since| (now.as_second() - since.as_second()).max(0)),
         deadline: current
             .filter(|_| matches!(standing, Standing::Running | Standing::Stalled))
-            .and_then(deadline),
+            .and_then(|event| moving.map_or_else(|| deadline(event), Moving::deadline)),
         attempt: attempt.map(|attempt| attempt.id.0.clone()),
         entry: attempt.and_then(|attempt| Some(attempt.choice.as_ref()?.entry.clone())),
         edit_waits: false,
@@ -428,7 +435,10 @@ fn note(standing: Standing, machine: &Machine, now: Timestamp) -> String {
         _ if attempt.is_doubled(now) => {
             format!("{}; {DOUBLE}", event.message)
         }
-        Standing::Running => refused(attempt, event).unwrap_or(event).message.clone(),
+        Standing::Running => match (refused(attempt, event), attempt.fetches(now)) {
+            (None, Some(moving)) => moving.words(),
+            (refused, _) => refused.unwrap_or(event).message.clone(),
+        },
         _ => event.message.clone(),
     }
 }

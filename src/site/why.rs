@@ -10,6 +10,7 @@ use crate::inventory::model::{Host, MacAddr, Network};
 use crate::policy::enrol::awaits;
 use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::{Hint, hints};
+use crate::policy::moving::Moving;
 use crate::policy::near::near_misses;
 use crate::policy::progress::{Attempt, Machine, Standing};
 use crate::policy::stall::{Likely, refused, stall, stuck};
@@ -309,6 +310,11 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
         ),
         Standing::Running if refused(attempt, event).is_some() => {
             (likely.cause.into_owned(), vec![likely.next.to_owned()])
+        }
+        Standing::Running if attempt.fetches(now).is_some() => {
+            let moving = attempt.fetches(now).map(Moving::words);
+            let words = format!("it is on its way: {}", moving.unwrap_or_default());
+            (words, Vec::new())
         }
         Standing::Running if event.stage.patience_s() == 0 => (
             format!(

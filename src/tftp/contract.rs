@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -94,6 +95,17 @@ pub struct TransferEvent {
     pub what: What,
 }
 
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// That the client has acknowledged, bytes.
+    pub bytes_acked: u64,
+    /// Of the file, bytes.
+    pub size: u64,
+    /// Since the request.
+    pub elapsed: Duration,
+}
+
 /// What happened.
 #[derive(Debug)]
 pub enum What {
@@ -105,6 +117,13 @@ pub enum What {
         size: u64,
         /// What was agreed.
         terms: Terms,
+    },
+    /// A transfer goes on. Told every few seconds while the client acknowledges.
+    Moving {
+        /// File name, as in [`Request::name`].
+        name: Arc<str>,
+        /// How far it is.
+        reached: Reached,
     },
     /// A transfer ended, well or not: see the outcome.
     Finished {
@@ -176,6 +195,11 @@ impl fmt::Display for What {
                 f,
                 "{name:?} started: {size} bytes, blocks of {} bytes, window {}",
                 terms.block_size, terms.window_size
+            ),
+            Self::Moving { name, reached } => write!(
+                f,
+                "{name:?} goes on: {} of {} bytes",
+                reached.bytes_acked, reached.size
             ),
             Self::Finished { name, outcome } => write!(
                 f,

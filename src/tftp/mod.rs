@@ -18,7 +18,7 @@ mod socket;
 mod transfer;
 mod worker;
 
-pub use contract::{Ignored, Observer, Refusal, Request, Source, TransferEvent, What};
+pub use contract::{Ignored, Observer, Reached, Refusal, Request, Source, TransferEvent, What};
 pub use negotiate::{Ceiling, Terms};
 pub use outcome::{Ended, Outcome, Patience};
 pub use serve::{BindError, Limits, Server};

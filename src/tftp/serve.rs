@@ -1,7 +1,7 @@
 //! The server: takes requests, answers those that can't be served, and gives each other one a socket and a task.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket as StdUdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::contract::{Ignored, Observer, Refusal, Request, Source, TransferEvent
 use super::desk::{Admission, Desk, Seat};
 use super::negotiate::{Ceiling, Terms};
 use super::outcome::{Outcome, Patience};
-use super::session::Session;
+use super::session::{Reports, Session};
 use super::socket::{self, Received};
 use super::transfer::Transfer;
 use super::worker::{self, Crew};
@@ -283,27 +283,51 @@ impl Office {
         let size = file.len() as u64;
         let terms = Terms::agree(&request.options, ceiling, size);
         let name = request.name.clone();
-        self.report(&received, What::Started { name, size, terms });
+        self.report(
+            received.peer,
+            received.local,
+            What::Started { name, size, terms },
+        );
         let transfer = Transfer::new(file, terms, self.limits.patience, Instant::now());
+        let moving = {
+            let (office, name) = (self.clone(), request.name.clone());
+            let (peer, local) = (received.peer, received.local);
+            move |reached| {
+                let name = name.clone();
+                office.report(peer, local, What::Moving { name, reached });
+            }
+        };
         let (office, listener) = (self.clone(), listener.clone());
         let running = self.sessions.token();
         let finished = move |seat: Seat, outcome: Outcome| {
             let by_client = outcome.is_by_client();
             let name = request.name.clone();
-            office.report(&received, What::Finished { name, outcome });
+            office.report(
+                received.peer,
+                received.local,
+                What::Finished { name, outcome },
+            );
             // The very same request came after the client had ended this one: it waits for an answer.
             if seat.leave() && by_client && !office.sessions.is_closed() {
                 office.read(&listener, received, request);
             }
             drop(running);
         };
+        let reports = Reports {
+            moving: Box::new(moving),
+            finished: Box::new(finished),
+        };
         self.crew
-            .start(Session::new(socket, transfer, seat, finished));
+            .start(Session::new(socket, transfer, seat, reports));
     }
 
     fn refuse(&self, listener: &UdpSocket, received: &Received, name: Arc<str>, because: Refusal) {
         socket::send_error(listener, received, because.code, &because.text);
-        self.report(received, What::Refused { name, because });
+        self.report(
+            received.peer,
+            received.local,
+            What::Refused { name, because },
+        );
     }
 
     fn reject(&self, listener: &UdpSocket, received: &Received, because: Malformed) {
@@ -312,17 +336,17 @@ impl Office {
             let code = ErrorCode::IllegalOperation;
             socket::send_error(listener, received, code, &because.to_string());
         }
-        self.report(received, What::Malformed { because });
+        self.report(received.peer, received.local, What::Malformed { because });
     }
 
     fn ignore(&self, received: &Received, because: Ignored) {
-        self.report(received, What::Ignored { because });
+        self.report(received.peer, received.local, What::Ignored { because });
     }
 
-    fn report(&self, received: &Received, what: What) {
+    fn report(&self, peer: SocketAddrV4, local: Ipv4Addr, what: What) {
         self.observer.observe(TransferEvent {
-            peer: Some(received.peer.into()),
-            local: Some(received.local.into()),
+            peer: Some(peer.into()),
+            local: Some(local.into()),
             what,
         });
     }

@@ -4,15 +4,19 @@ use std::fmt;
 use std::io;
 use std::net::UdpSocket;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollFlags;
 
+use super::contract::Reached;
 use super::desk::{Command, Line, Seat};
 use super::outcome::{Ended, Outcome};
 use super::socket::Sender;
 use super::transfer::Transfer;
 use crate::wire::tftp::{ErrorCode, Packet};
+
+/// While the client acknowledges, it is told this often how far it is.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// Longest datagram that a client may have for us: an ERROR with its text.
 const LARGEST: usize = 600;
@@ -34,13 +38,22 @@ pub(super) enum Then {
     End,
 }
 
+/// Who is told of a transfer.
+pub(super) struct Reports {
+    /// How far it is, now and then.
+    pub(super) moving: Box<dyn Fn(Reached) + Send>,
+    /// What became of it; gives the seat back.
+    pub(super) finished: Box<dyn FnOnce(Seat, Outcome) + Send>,
+}
+
 /// A transfer under way.
 pub(super) struct Session {
     socket: UdpSocket,
     transfer: Transfer,
     seat: Seat,
-    /// Who is told what became of it, and gives the seat back.
-    finished: Box<dyn FnOnce(Seat, Outcome) + Send>,
+    reports: Reports,
+    /// When it was last told how far it is, and how far that was, bytes.
+    told: (Instant, u64),
     sender: Sender,
     /// What the socket had no room for.
     unsent: Range<u64>,
@@ -61,18 +74,14 @@ impl fmt::Debug for Session {
 
 impl Session {
     /// Nothing is sent before [`Self::begin`].
-    pub(super) fn new(
-        socket: UdpSocket,
-        transfer: Transfer,
-        seat: Seat,
-        finished: impl FnOnce(Seat, Outcome) + Send + 'static,
-    ) -> Self {
+    pub(super) fn new(socket: UdpSocket, transfer: Transfer, seat: Seat, reports: Reports) -> Self {
         Self {
             sender: Sender::new(transfer.terms()),
             socket,
             transfer,
             seat,
-            finished: Box::new(finished),
+            reports,
+            told: (Instant::now(), 0),
             unsent: 0..0,
             waits_for_room: false,
             failures: 0,
@@ -153,8 +162,8 @@ impl Session {
         };
         self.say_goodbye(&outcome.ended);
         // The socket goes last: a copy of the client's packets that comes now finds no closed port.
-        let Self { seat, finished, .. } = *self;
-        finished(seat, outcome);
+        let Self { seat, reports, .. } = *self;
+        (reports.finished)(seat, outcome);
     }
 
     fn go_on(&mut self, now: Instant) -> Then {
@@ -163,6 +172,7 @@ impl Session {
         }
         // Before the client can see that its answer was taken.
         self.line().show_progress(self.transfer.progress());
+        self.tell_moves(now);
         self.send_pending(now);
         if self.transfer.has_ended() {
             return Then::End;
@@ -174,6 +184,18 @@ impl Session {
         self.waits_for_room = waits;
         let room = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
         Then::Watch(if waits { room } else { EpollFlags::EPOLLIN })
+    }
+
+    fn tell_moves(&mut self, now: Instant) {
+        let (at, before) = self.told;
+        if now.saturating_duration_since(at) < TOLD_EVERY {
+            return;
+        }
+        let reached = self.transfer.reached(now);
+        if reached.bytes_acked > before {
+            self.told = (now, reached.bytes_acked);
+            (self.reports.moving)(reached);
+        }
     }
 
     fn take(&mut self, received: io::Result<usize>, buffer: &[u8], now: Instant) {
@@ -302,6 +324,14 @@ mod tests {
 
     /// A session that sends a file of one block with an OACK, and its client.
     fn session(now: Instant) -> (Session, UdpSocket) {
+        session_of(b"hello", Box::new(|_| {}), now)
+    }
+
+    fn session_of(
+        file: &'static [u8],
+        moving: Box<dyn Fn(Reached) + Send>,
+        now: Instant,
+    ) -> (Session, UdpSocket) {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         let SocketAddr::V4(peer) = client.local_addr().unwrap() else {
             unreachable!()
@@ -312,12 +342,16 @@ mod tests {
             block_size: Some(512),
             ..Options::default()
         };
-        let terms = Terms::agree(&asked, Ceiling::default(), 5);
-        let transfer = Transfer::new(b"hello"[..].into(), terms, Patience::default(), now);
+        let terms = Terms::agree(&asked, Ceiling::default(), file.len() as u64);
+        let transfer = Transfer::new(file.into(), terms, Patience::default(), now);
         let Admission::Seated(seat) = Desk::new(1, 1).admit(peer, b"", now) else {
             panic!("no seat")
         };
-        let mut session = Session::new(socket, transfer, seat, |_, _| {});
+        let reports = Reports {
+            moving,
+            finished: Box::new(|_, _| {}),
+        };
+        let mut session = Session::new(socket, transfer, seat, reports);
         assert_eq!(session.begin(Ok(()), now), Then::GoOn);
         (session, client)
     }
@@ -343,6 +377,28 @@ mod tests {
             session.transfer.end(Ended::Shutdown, late);
             assert_eq!(session.transfer.outcome().unwrap().retransmissions, 0);
         }
+    }
+
+    #[test]
+    fn it_is_told_now_and_then_how_far_a_transfer_is_that_goes_on() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let now = Instant::now();
+        let tell = move |reached: Reached| tell.send(reached).unwrap();
+        let (mut session, client) = session_of(&[7; 5000], Box::new(tell), now);
+        let begun = session.told.0.max(now);
+        let mut at = |second, block| {
+            ack(&client, block);
+            session.on_ready(EpollFlags::EPOLLIN, begun + Duration::from_secs(second));
+            told.try_recv().ok().map(|reached| reached.bytes_acked)
+        };
+        assert_eq!(at(0, 0), None);
+        assert_eq!(at(1, 1), None);
+        assert_eq!(at(5, 2), Some(1024));
+        assert_eq!(at(6, 3), None);
+        // The same once more is no progress.
+        assert_eq!(at(10, 3), Some(1536));
+        assert_eq!(at(15, 3), None);
+        assert_eq!(at(16, 4), Some(2048));
     }
 
     #[test]

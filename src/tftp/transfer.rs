@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::contract::Reached;
 use super::negotiate::Terms;
 use super::outcome::{Ended, Outcome, Patience};
 use super::round_trip::RoundTrip;
@@ -136,6 +137,16 @@ impl Transfer {
     #[must_use]
     pub fn progress(&self) -> u64 {
         self.acked - self.first
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn reached(&self, now: Instant) -> Reached {
+        Reached {
+            bytes_acked: self.bytes_acked(),
+            size: self.file.len() as u64,
+            elapsed: now.saturating_duration_since(self.started),
+        }
     }
 
     /// What was agreed.

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::metrics::{BootResult, TimelineMetrics};
 use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, StageState};
+use crate::policy::moving::Moving;
 use crate::policy::progress::{Attempt, Machine};
 use crate::wire::text::is_shown;
 
@@ -162,6 +163,13 @@ impl Timeline {
         inner.fold(event.clone());
         // Nobody may be following.
         let _ = self.followers.send(event);
+    }
+
+    /// Takes in how far a file is that a machine fetches, which is kept in memory alone.
+    pub fn fetches(&self, machine: &MachineId, moving: Moving) {
+        if let Some(machine) = self.lock().machines.get_mut(machine) {
+            machine.fetches(moving);
+        }
     }
 
     /// Disk, and the daemon's own log.

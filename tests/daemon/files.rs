@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::fake::LOADER;
-use crate::lab::{APPLIANCE, Namespace, Result, Site, io_error};
+use crate::lab::{APPLIANCE, Namespace, Process, Result, Site, io_error, until};
 use crate::{ok, site};
 
 const MAC: &str = "52:54:00:00:00:01";
@@ -191,6 +192,56 @@ fn a_loader_finds_its_script_kernel_and_initrd_by_http() {
     for (url, file) in files {
         check_download(&site, &client, &url, &read(&file));
     }
+}
+
+/// A slow line: what a boot fetches for minutes is no silence.
+#[test]
+fn a_file_on_its_way_is_told_as_far_as_it_is() {
+    let Some(site) = site("moving") else { return };
+    let image = site.data.join("initrds/default.img");
+    let size = 48 << 20;
+    ok(fs::write(&image, vec![7; size]).map_err(io_error("write", &image)));
+    let client = client(&site);
+    let url = format!("http://{APPLIANCE}/files/initrds/default.img");
+    let length = format!("content-length: {size}\r\n");
+    let probe = || {
+        let head = curl(&client, &["-I", &url])?.to_ascii_lowercase();
+        Ok(head.contains(&length).then_some(()))
+    };
+    ok(until("the initrd", Duration::from_secs(20), probe, || {
+        site.daemon.log().tail(9)
+    }));
+    let script = format!("http://{APPLIANCE}/boot/{MAC}/script.ipxe");
+    ok(curl(&client, &[&script]));
+    let argv = ["curl", "-s", "-o", "/dev/null", "--limit-rate", "2M", &url];
+    let log = site.lab.dir().join("slow.log");
+    let slow = ok(Process::spawn("curl", client.name(), &argv, &log));
+    let told = || {
+        let status = site.daemon.status()?;
+        let host = status
+            .host("kvm01")
+            .and_then(|host| host.state.clone().zip(host.note.clone()));
+        let moves = |(_, note): &(String, String)| note.contains(" of 48.0 MiB, ");
+        Ok(host.filter(moves))
+    };
+    let log = || site.daemon.log().tail(9);
+    let (state, note) = ok(until("how far it is", Duration::from_secs(20), told, log));
+    assert_eq!(state, "running", "{note}");
+    assert!(note.starts_with("initrds/default.img: "), "{note}");
+    let why = ok(site.daemon.verb("why", &["kvm01"]));
+    let why = String::from_utf8_lossy(&why.stdout).into_owned();
+    assert!(
+        why.contains("it is on its way: initrds/default.img: "),
+        "{why}"
+    );
+    drop(slow);
+    // The client has gone in the middle.
+    let told = || {
+        let status = site.daemon.status()?;
+        let note = status.host("kvm01").and_then(|host| host.note.clone());
+        Ok(note.filter(|note| note.contains("cut off after")))
+    };
+    ok(until("its end", Duration::from_secs(20), told, log));
 }
 
 /// Whole, by HEAD, and in parts (RFC 9110 section 14): UEFI HTTP boot asks for the size first.
