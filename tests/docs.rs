@@ -259,6 +259,59 @@ fn every_key_of_the_inventory_is_in_the_example() {
     assert_eq!(wanted, [] as [String; 0]);
 }
 
+/// Backticked `key: value` in what a program says to people; comments are for nobody else, and a value that is filled
+/// in is known to the program alone.
+fn said_keys(source: &str) -> Vec<String> {
+    let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let spans = lines.flat_map(|line| line.split('`').skip(1).step_by(2));
+    let plain = spans.map(|span| span.replace("{{", "{").replace("}}", "}"));
+    let is_yaml = |span: &String| {
+        let key = span.split_once(": ").map(|(key, _)| key);
+        let word = |c: char| c.is_ascii_lowercase() || c == '_';
+        key.is_some_and(|key| !key.is_empty() && key.chars().all(word))
+            && !span.replace(' ', "").contains("}}")
+    };
+    plain.filter(is_yaml).collect()
+}
+
+/// A hint that names a key that is none costs whoever follows it a refused edit.
+#[test]
+fn every_key_that_a_hint_names_is_one() {
+    let mut seen = 0;
+    for file in [
+        "policy/stall.rs",
+        "policy/hint.rs",
+        "policy/verdict.rs",
+        "policy/enrol/words.rs",
+        "site/why.rs",
+        "site/trouble.rs",
+        "site/report.rs",
+        "site/links.rs",
+        "site/approval.rs",
+        "daemon/port_holder.rs",
+    ] {
+        let source = fs::read_to_string(root().join("src").join(file)).unwrap();
+        for span in said_keys(&source) {
+            seen += 1;
+            let part = format!("{{{}}}", span.replace('…', "1"));
+            let part: Value = serde_saphyr::from_str(&part.replace("\\\"", "\""))
+                .unwrap_or_else(|error| panic!("{file}: `{span}`: {error}"));
+            // It says what, and not where: a network, a profile or a host may have it.
+            let places = ["networks", "profiles", "hosts"];
+            let within = places.map(|place| serde_json::json!({place: {"one": part}}));
+            let known = within
+                .iter()
+                .chain([&part])
+                .any(|part| slips(part).is_empty());
+            assert!(known, "{file}: `{span}` is refused: {:?}", slips(&part));
+        }
+    }
+    assert!(seen > 8, "{seen}");
+}
+
 /// The words of a command line up to what the shell does with it.
 fn words(line: &str) -> Option<Vec<String>> {
     let line = line.trim().trim_start_matches("$ ");

@@ -139,7 +139,7 @@ fn dhcp(attempt: &Attempt, event: &BootEvent) -> Likely {
     if first == Some(Asker::HttpBoot) && heard && !loaded {
         return likely(
             "address given, and the loader's URL is not fetched: its firmware goes on to another entry of its boot order, or can't reach the daemon by HTTP",
-            "look for a firewall that drops HTTP (TCP 80, or `server: {http_port: …}`); put network boot first in the firmware's boot order",
+            "look for a firewall that drops HTTP (TCP 80, or `server: {http: …}`); put network boot first in the firmware's boot order",
         );
     }
     match (loaded, heard) {
@@ -157,7 +157,7 @@ fn dhcp(attempt: &Attempt, event: &BootEvent) -> Likely {
         ),
         (true, true) => likely(
             "the loader has its address and asks for no script",
-            "look for a firewall that drops HTTP (iPXE: TCP 80, or `server: {http_port: …}`) or UDP 69 (GRUB, PXELINUX), and at the machine's screen",
+            "look for a firewall that drops HTTP (iPXE: TCP 80, or `server: {http: …}`) or UDP 69 (GRUB, PXELINUX), and at the machine's screen",
         ),
     }
 }
