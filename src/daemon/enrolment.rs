@@ -61,7 +61,14 @@ async fn look_at(site: &Arc<Site>, machine: &Discovered) {
         Decision::Enrol(enrol) => enlist(site, machine.mac, &enrol).await,
         Decision::Wait(because) => {
             let words = format!("waits: {because}");
-            if waits(site, machine.mac, &words, EnrolResult::Waits) && because.is_suspicious() {
+            let new = waits(
+                site,
+                machine.mac,
+                &words,
+                because.disputed(),
+                EnrolResult::Waits,
+            );
+            if new && because.is_suspicious() {
                 tracing::warn!("{} {words}", machine.mac);
             }
         }
@@ -203,14 +210,20 @@ async fn enlist(site: &Site, mac: MacAddr, enrol: &Enrol) {
 fn unwritten(site: &Site, mac: MacAddr, enrol: &Enrol, refusal: &Refusal) {
     let why = refusal.words.lines().next().unwrap_or_default();
     let words = format!("waits: it {enrol}, but the inventory's file was not written: {why}");
-    if waits(site, mac, &words, EnrolResult::Unwritten) {
+    if waits(site, mac, &words, None, EnrolResult::Unwritten) {
         tracing::error!("{mac} {words}\n{refusal}");
     }
 }
 
 /// Says why a machine waits, if that was not said before; whether it was new.
-fn waits(site: &Site, mac: MacAddr, words: &str, result: EnrolResult) -> bool {
-    let new = site.enrolment.says(mac, words);
+fn waits(
+    site: &Site,
+    mac: MacAddr,
+    words: &str,
+    disputes: Option<&str>,
+    result: EnrolResult,
+) -> bool {
+    let new = site.enrolment.says(mac, words, disputes);
     if new {
         site.metrics.enrol.decisions.of(result).inc();
         let id = MachineId::unlisted(mac);

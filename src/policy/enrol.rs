@@ -192,6 +192,27 @@ impl Because {
             Self::Alive { .. } | Self::Unproven { .. } | Self::TwoPorts(..)
         )
     }
+
+    /// The host that a machine says it is, while another machine is that host, as far as anybody knows.
+    pub fn disputed(&self) -> Option<&str> {
+        let (Self::Alive { host, evidence, .. } | Self::Unproven { host, evidence, .. }) = self
+        else {
+            return None;
+        };
+        (*evidence != Evidence::NextFree).then_some(host)
+    }
+
+    /// The host that the machine is, or would be: it is not listed as one more.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Alive { host, .. }
+            | Self::Unproven { host, .. }
+            | Self::Elsewhere { host, .. }
+            | Self::SeveralMacs(host, _)
+            | Self::Unasked(host) => Some(host),
+            _ => None,
+        }
+    }
 }
 
 /// What becomes of a machine now; `free` are the inventory's free hosts, and `life` is what is known of that of a host's

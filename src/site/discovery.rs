@@ -13,6 +13,7 @@ use crate::inventory::model::MacAddr;
 use crate::policy::architecture::Architecture;
 use crate::policy::client::Client;
 use crate::policy::discovered::{Discovered, Discoveries, Hardware, HardwareNic, Identity};
+use crate::policy::enrol::{Because, Decision};
 use crate::policy::event::{MachineId, Stage};
 use crate::policy::near::{NearMiss, near_misses};
 use crate::policy::progress::Standing;
@@ -96,6 +97,14 @@ impl Discovery {
 
 fn waits(held: Timestamp, now: Timestamp) -> bool {
     now.as_second() - held.as_second() < WAITS_S
+}
+
+/// The machine, as one that waits only where it was told so lately.
+fn as_it_waits(seen: &Discovered, now: Timestamp) -> Discovered {
+    Discovered {
+        held: seen.held.filter(|held| waits(*held, now)),
+        ..seen.clone()
+    }
 }
 
 /// What was told to wait asks again now and then: until it is late with that nothing is wrong, and then it is not the
@@ -220,6 +229,27 @@ impl Site {
         Some(machine)
     }
 
+    /// What the policy makes of a machine, where that lists machines by itself.
+    pub(super) fn outlook(&self, mac: MacAddr, now: Timestamp) -> Option<Decision> {
+        let machine = self.stranger(mac)?;
+        let snapshot = self.snapshot();
+        let unknown = snapshot.inventory.unknown_on(machine.network.as_deref());
+        if !unknown.policy.enrols() {
+            return None;
+        }
+        let now_waits = self.verdict(&as_it_waits(&machine, now), now);
+        // One that says it is a host that lives is to be known for that also when it is silent.
+        let once = match &now_waits {
+            Decision::Wait(Because::NotHeld) => Some(self.verdict(&machine, now)),
+            _ => None,
+        };
+        let disputes = |decision: &Decision| match decision {
+            Decision::Wait(because) => because.disputed().is_some(),
+            Decision::Enrol(_) => false,
+        };
+        Some(once.filter(disputes).unwrap_or(now_waits))
+    }
+
     /// Where they are plugged in, of those that hold a lease: that is kept with it, also over a restart.
     fn plug_in(&self, machines: &mut [Discovered]) {
         let now = self.journal.clock().now();
@@ -258,17 +288,12 @@ impl Site {
         // Thousands of machines, and as many hosts.
         let free = self.next_free_hosts(&snapshot, now);
         let by_mac = &inventory.by_mac;
-        let waits = |held: Timestamp| waits(held, now);
         let verdict = |seen: &Discovered| {
-            let held = seen.held.filter(|held| waits(*held));
-            let machine = Discovered {
-                held,
-                ..seen.clone()
-            };
+            let machine = as_it_waits(seen, now);
             self.verdict_on(&snapshot, &free, &machine, now).to_string()
         };
         let status = |seen: Discovered| DiscoveredStatus {
-            waiting: seen.held.is_some_and(waits),
+            waiting: seen.held.is_some_and(|held| waits(held, now)),
             r#virtual: seen.virtual_because(),
             policy: inventory
                 .unknown_on(seen.network.as_deref())

@@ -1,7 +1,7 @@
 //! Machines that become hosts by themselves: whom to look at, what is known of the hosts that they would be, and what
 //! was said of it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -78,7 +78,7 @@ struct Memory {
     /// Machines that say that they are a host which has another MAC.
     claims: Recent<Claim>,
     /// What was last said of each.
-    said: Recent<String>,
+    said: Recent<Said>,
 }
 
 #[derive(Debug)]
@@ -86,6 +86,13 @@ struct Look {
     at: Timestamp,
     asked: Asked,
     answered: Option<Answer>,
+}
+
+#[derive(Debug)]
+struct Said {
+    words: String,
+    /// The host that it says it is, while another machine is that host.
+    disputes: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -267,18 +274,35 @@ impl Enrolment {
         claims.note(mac, Claim { host, since, last });
     }
 
-    /// Remembers what is said of a machine; false where that was said before.
-    pub fn says(&self, mac: MacAddr, words: &str) -> bool {
+    /// Remembers what is said of a machine, and which living host it says it is; false where that was said before.
+    pub fn says(&self, mac: MacAddr, words: &str, disputes: Option<&str>) -> bool {
         let said = &mut lock(&self.memory).said;
         // Times in it go on.
         let same = |a: &str, b: &str| a.split('(').next() == b.split('(').next();
-        let before = said.note(mac, words.to_owned());
-        !before.is_some_and(|before| same(&before, words))
+        let new = Said {
+            words: words.to_owned(),
+            disputes: disputes.map(str::to_owned),
+        };
+        let before = said.note(mac, new);
+        !before.is_some_and(|before| same(&before.words, words))
     }
 
     /// What was last said of a machine that is not listed.
     pub fn said(&self, mac: MacAddr) -> Option<String> {
-        lock(&self.memory).said.get(mac).cloned()
+        let memory = lock(&self.memory);
+        memory.said.get(mac).map(|said| said.words.clone())
+    }
+
+    /// Machines that say they are a host which another machine is, by that host's name.
+    fn disputes(&self) -> BTreeMap<String, Vec<MacAddr>> {
+        let memory = lock(&self.memory);
+        let mut disputes: BTreeMap<String, Vec<MacAddr>> = BTreeMap::new();
+        for (mac, (_, said)) in &memory.said.of {
+            if let Some(host) = &said.disputes {
+                disputes.entry(host.clone()).or_default().push(*mac);
+            }
+        }
+        disputes
     }
 
     /// It is a host.
@@ -290,6 +314,32 @@ impl Enrolment {
 }
 
 impl Site {
+    /// Hosts that another machine says it is, which waits just now: in words, by the host's name.
+    pub(super) fn disputed(&self, now: Timestamp) -> BTreeMap<String, String> {
+        let mut disputes = self.enrolment.disputes();
+        if disputes.is_empty() {
+            return BTreeMap::new();
+        }
+        let waiting = self.discovery.waiting(now);
+        disputes.values_mut().for_each(|macs| {
+            macs.retain(|mac| waiting.contains(&MachineId::unlisted(*mac).0));
+            macs.sort_unstable();
+        });
+        disputes.retain(|_, macs| !macs.is_empty());
+        let words = |(host, macs): (String, Vec<MacAddr>)| {
+            let first = macs[0];
+            let more = match macs.len() - 1 {
+                0 => String::new(),
+                more => format!(" (as do {more} more)"),
+            };
+            let words = format!(
+                "{first} says that it is this host{more}, and is held: `bridgehead why {first}`"
+            );
+            (host, words)
+        };
+        disputes.into_iter().map(words).collect()
+    }
+
     /// What becomes of a machine now.
     pub fn verdict(&self, machine: &Discovered, now: Timestamp) -> Decision {
         let snapshot = self.snapshot();

@@ -264,6 +264,14 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
         add_near_miss(status, inventory, &mut unheard);
     }
     site.describe(&mut unknown, now);
+    let disputed = site.disputed(now);
+    for status in hosts.iter_mut().filter(|_| !disputed.is_empty()) {
+        let words = disputed.get(&status.host);
+        let between = if status.note.is_empty() { "" } else { "; " };
+        status
+            .note
+            .extend(words.map(|words| format!("{between}{words}")));
+    }
     for status in &mut unknown {
         let mac = MachineId(status.host.clone()).unlisted_mac();
         let said = mac.and_then(|mac| site.enrolment.said(mac));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Site, report};
 use crate::inventory::model::{Host, MacAddr, Network};
-use crate::policy::enrol::awaits;
+use crate::policy::enrol::{Because, Decision, awaits};
 use crate::policy::event::{AttemptId, BootEvent, MachineId, Stage, StageState};
 use crate::policy::hint::{Hint, hints};
 use crate::policy::moving::Moving;
@@ -158,6 +158,9 @@ pub fn why(site: &Site, id: &MachineId, words: &Words, now: Timestamp) -> Option
         cause = format!("{cause}; {}", report::DOUBLE);
         next.push("look for a second machine with its MAC (a copied virtual machine, a NIC that was moved): then the switch shows it on two ports; else somebody else has its address, and `log --all` of it shows what came".to_owned());
     }
+    if let Some(words) = site.disputed(now).remove(&id.0) {
+        cause = format!("{cause}; {words}");
+    }
     let hints = words.hints(&machine);
     let known = hints.iter().rev().map(|hint| hint.next.clone());
     let network = match (id.unlisted_mac(), host) {
@@ -235,18 +238,18 @@ fn stranger(site: &Site, machine: &Machine, mac: MacAddr, now: Timestamp) -> Rea
             vec![format!("ask for that host: `bridgehead why {name}`")],
         );
     }
-    let network = site.discovery.network_of(mac);
+    let outlook = site.outlook(mac, now);
     let cause = match machine
         .newest()
         .filter(|event| event.state == StageState::Ignored)
     {
-        Some(refused) => format!("{mac} is not in the inventory: {}", refused.message),
-        None if !inventory.unknown_on(network.as_deref()).policy.holds() => {
-            format!(
-                "{mac} is not in the inventory, and `unknown: {{policy: ignore}}` leaves such machines without an answer"
-            )
+        Some(refused) if !refused.message.is_empty() => {
+            format!("{mac} is not in the inventory: {}", refused.message)
         }
-        None => stands(machine, mac, now),
+        _ if is_ignored(site, mac) => format!(
+            "{mac} is not in the inventory, and `unknown: {{policy: ignore}}` leaves such machines without an answer"
+        ),
+        _ => becomes(outlook.as_ref(), mac).unwrap_or_else(|| stands(machine, mac, now)),
     };
     let near = near_misses(mac, &inventory.by_mac).into_iter();
     let mut next: Vec<_> = near
@@ -259,10 +262,45 @@ fn stranger(site: &Site, machine: &Machine, mac: MacAddr, now: Timestamp) -> Rea
         })
         .collect();
     next.extend(before_its_loader(machine, now).map(|likely| likely.next.to_owned()));
-    next.push(format!(
-        "list it: `bridgehead discover approve {mac} --name NAME --profile PROFILE`, or a line under `hosts`; it goes on by itself"
-    ));
+    next.push(listing(outlook.as_ref(), mac));
     (cause, next)
+}
+
+/// Whether machines that are not listed get no answer where it asks.
+fn is_ignored(site: &Site, mac: MacAddr) -> bool {
+    let network = site.discovery.network_of(mac);
+    let snapshot = site.snapshot();
+    let unknown = snapshot.inventory.unknown_on(network.as_deref());
+    !unknown.policy.holds()
+}
+
+/// What the policy makes of it, where it waits for that.
+fn becomes(outlook: Option<&Decision>, mac: MacAddr) -> Option<String> {
+    match outlook? {
+        // How far it came says more.
+        Decision::Wait(Because::NotHeld) => None,
+        Decision::Wait(because) => Some(format!("{mac} is not in the inventory: {because}")),
+        Decision::Enrol(enrol) => Some(format!("{mac} is not in the inventory yet: it {enrol}")),
+    }
+}
+
+/// How it comes to be listed: by somebody's hand, unless that would make one more host of the machine that a host is.
+fn listing(outlook: Option<&Decision>, mac: MacAddr) -> String {
+    let host = match outlook {
+        Some(Decision::Enrol(enrol)) => {
+            return format!("nothing: it becomes {} by itself", enrol.host.name);
+        }
+        Some(Decision::Wait(because)) => because.host(),
+        None => None,
+    };
+    match host {
+        Some(host) => format!(
+            "don't list it before it is known which of the two machines {host} is: look at both (`bridgehead why {host}`); where this one is to be {host}, `bridgehead hosts set {host} mac={mac}`"
+        ),
+        None => format!(
+            "list it: `bridgehead discover approve {mac} --name NAME --profile PROFILE`, or a line under `hosts`; it goes on by itself"
+        ),
+    }
 }
 
 /// Why it does not even come to wait, if it fell silent before.
@@ -305,7 +343,11 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
             Vec::new(),
         ),
         Standing::Running if event.state == StageState::Retry => (
-            format!("{} is tried again: {}", event.stage, event.message),
+            format!(
+                "{} is tried again: {}",
+                event.stage,
+                said_or(event, &likely)
+            ),
             vec![likely.next.to_owned()],
         ),
         Standing::Running if refused(attempt, event).is_some() => {
@@ -332,7 +374,7 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
             Vec::new(),
         ),
         Standing::Failed | Standing::Degraded => {
-            (event.message.clone(), vec![likely.next.to_owned()])
+            (said_or(event, &likely), vec![likely.next.to_owned()])
         }
         Standing::Stalled => {
             let mut next = vec![likely.next.to_owned()];
@@ -341,6 +383,14 @@ fn reason(site: &Site, host: Option<&Host>, machine: &Machine, now: Timestamp) -
             }
             (likely.cause.into_owned(), next)
         }
+    }
+}
+
+/// What came with an event, or what its silence tells: a report may have no words.
+fn said_or(event: &BootEvent, likely: &Likely) -> String {
+    match &*event.message {
+        "" => likely.cause.to_string(),
+        words => words.to_owned(),
     }
 }
 
@@ -360,11 +410,9 @@ fn rivals(site: &Site) -> Vec<String> {
 
 /// Of a host that no boot is known of: refused, mistyped, or never switched on.
 fn unheard(site: &Site, host: Option<&Host>, machine: &Machine) -> Reason {
-    let refused = machine
-        .strays
-        .iter()
-        .rev()
-        .find(|event| event.state == StageState::Ignored);
+    let mut strays = machine.strays.iter().rev();
+    let refused =
+        strays.find(|event| event.state == StageState::Ignored && !event.message.is_empty());
     if let Some(event) = refused {
         let next = "`bridgehead explain HOST` shows what it is answered, and which line of hosts.yaml says so";
         return (event.message.clone(), vec![next.to_owned()]);
@@ -411,9 +459,11 @@ fn mistyped(site: &Site, host: Option<&Host>) -> Vec<String> {
     let Some(host) = host else {
         return Vec::new();
     };
+    // Servers are bought together: what was heard of before it was listed is another host.
+    let unlisted = |id: &&MachineId| report::is_unlisted(&snapshot.inventory, id);
     let asking = site.timeline.read(|machines| {
-        let all = machines.keys();
-        let macs = all.filter_map(MachineId::unlisted_mac);
+        let macs = machines.keys().filter(unlisted);
+        let macs = macs.filter_map(MachineId::unlisted_mac);
         macs.collect::<Vec<_>>()
     });
     let miss = |mac: MacAddr| {
@@ -431,8 +481,12 @@ fn mistyped(site: &Site, host: Option<&Host>) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::explain::testing;
+    use std::sync::Arc;
+
     use crate::policy::client::Asker;
+    use crate::policy::discovered::{Discovered, Hardware, Identity};
     use crate::policy::event::Evidence;
+    use crate::site::ReloadState;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -479,6 +533,124 @@ mod tests {
             stranger.next
         );
         assert_eq!(told(&site, "kvm02", "", 10).next.len(), 3);
+    }
+
+    #[test]
+    fn a_listed_machine_is_nobodys_typing_mistake() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        // It asked before it was listed, as kvm02, which was bought with kvm01.
+        let asks = event("mac-525400000002", 5, Stage::Dhcp, StageState::Ignored);
+        site.timeline.record(asks);
+        let never = told(&site, "kvm01", "", 10);
+        assert!(
+            never.next[0].starts_with("switch it on"),
+            "{:?}",
+            never.next
+        );
+    }
+
+    #[test]
+    fn an_event_without_words_has_a_cause() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let asks = event("kvm01", 0, Stage::Dhcp, StageState::Ok);
+        site.timeline.record_asking(asks, Asker::PxeRom);
+        let mut failed = event("kvm01", 1, Stage::Root, StageState::Fail);
+        failed.message = String::new();
+        failed.evidence = Evidence::Reported;
+        site.timeline.record(failed);
+        let failed = told(&site, "kvm01", "", 2);
+        assert_eq!(failed.state, "failed");
+        assert!(
+            failed.cause.contains("the root's server"),
+            "{}",
+            failed.cause
+        );
+    }
+
+    #[test]
+    fn who_says_it_is_a_host_that_lives_is_not_to_be_approved() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let edit = |old: &str, new: &str| {
+            let edited = Arc::new(testing::edited(dir.path(), &site.snapshot(), old, new));
+            let outline = site.outline(Timestamp::now());
+            site.replace(
+                edited.clone(),
+                &outline.changes(&edited.inventory.outline()),
+            );
+        };
+        edit("0.199\n", "0.199\n    unknown: {policy: by-serial}\n");
+        edit(
+            "{mac: \"52:54:00:00:00:01\",",
+            "{mac: \"52:54:00:00:00:01\", serial: SN41,",
+        );
+        let now = Timestamp::now();
+        let mac: MacAddr = "3c:ec:ef:55:00:05".parse().unwrap();
+        let waits = |report: &str| {
+            let seen = Discovered::of_report(mac, Some("boot".into()), report, now);
+            let said = Identity::of_report(report);
+            site.discovery.found(seen, said, Hardware::default());
+            site.discovery.held(mac);
+            site.timeline.record(BootEvent {
+                at: now,
+                ..event("mac-3cecef550005", 0, Stage::Script, StageState::Ok)
+            });
+            why(
+                &site,
+                &MachineId("mac-3cecef550005".into()),
+                &Words::default(),
+                now,
+            )
+            .unwrap()
+        };
+        let stranger = waits("");
+        assert!(
+            stranger.cause.contains("has not said its serial number"),
+            "{}",
+            stranger.cause
+        );
+        assert!(
+            stranger.next[0].contains("discover approve"),
+            "{:?}",
+            stranger.next
+        );
+        let asks = BootEvent {
+            at: now,
+            ..event("kvm01", 0, Stage::Dhcp, StageState::Ok)
+        };
+        site.timeline.record_asking(asks, Asker::PxeRom);
+        let liar = waits("serial=SN41\n");
+        assert!(
+            liar.cause.contains("kvm01 is alive (last sign"),
+            "{}",
+            liar.cause
+        );
+        assert!(
+            liar.cause.contains("serial number SN41 is held"),
+            "{}",
+            liar.cause
+        );
+        let next = liar.next.join("\n");
+        assert!(
+            next.contains("why kvm01") && !next.contains("discover approve"),
+            "{next}"
+        );
+        // As the daemon notes it when it looks at the machine.
+        site.enrolment
+            .says(mac, "waits: kvm01 is alive", Some("kvm01"));
+        let host = || why(&site, &MachineId("kvm01".into()), &Words::default(), now).unwrap();
+        let words = "3c:ec:ef:55:00:05 says that it is this host, and is held";
+        assert!(host().cause.contains(words), "{}", host().cause);
+        let fleet = report::fleet(&site, &ReloadState::default(), now);
+        let notes: Vec<_> = fleet.hosts.iter().map(|host| host.note.as_str()).collect();
+        assert!(
+            notes[0].contains(words) && !notes[1].contains(words),
+            "{notes:?}"
+        );
+        site.enrolment.done(mac);
+        assert!(!host().cause.contains(words), "{}", host().cause);
     }
 
     #[test]

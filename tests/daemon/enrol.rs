@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::discover::{Stranger, discover};
-use crate::lab::{Site, io_error, until};
+use crate::lab::{Site, bridgehead, io_error, output, until};
 use crate::{fake, ok, site_with};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +34,14 @@ pub(crate) fn wait_list(site: &Site, words: &str, there: bool) -> String {
         )
     };
     ok(until(words, PATIENCE, look, context))
+}
+
+/// What the daemon says, in one line, however wide the screen is.
+fn ask(site: &Site, args: &[&str]) -> String {
+    let state = site.lab.dir().join("state").display().to_string();
+    let argv = [&[bridgehead()], args, &["--state", &state]].concat();
+    let said = String::from_utf8_lossy(&ok(output(&argv)).stdout).into_owned();
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Waits at its loader, as whom it says.
@@ -162,6 +170,11 @@ fn a_serial_number_makes_a_host_and_takes_none_that_is_alive() {
     let words = "3c:ec:ef:66:00:66 waits: kvm02 is alive";
     let said = || Ok(log().contains(words).then_some(()));
     ok(until(words, PATIENCE, said, log));
+    let held = "3c:ec:ef:66:00:66 says that it is this host";
+    assert!(ask(&site, &["why", "kvm02"]).contains(held));
+    let why = ask(&site, &["why", "3c:ec:ef:66:00:66"]);
+    assert!(why.contains("kvm02 is alive"), "{why}");
+    assert!(!why.contains("discover approve"), "{why}");
     waits(&liar, "?serial=To%20be%20filled%20by%20O.E.M.");
     wait_list(&site, "which is nobody's", true);
     assert_eq!(file(&site), inventory);

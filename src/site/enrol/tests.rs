@@ -224,7 +224,7 @@ fn who_came_first_is_looked_at_first_and_beyond_the_bound_the_oldest_go() {
 #[test]
 fn a_reason_is_said_when_it_changes() {
     let enrolment = Enrolment::default();
-    let says = |words| enrolment.says(mac(1), words);
+    let says = |words| enrolment.says(mac(1), words, None);
     assert!(says("waits: kvm01 is alive (last sign 20s ago): held"));
     assert!(!says("waits: kvm01 is alive (last sign 35s ago): held"));
     assert!(says("waits: no free host"));
@@ -236,7 +236,7 @@ fn a_reason_is_said_when_it_changes() {
     assert_eq!(enrolment.said(mac(1)), None);
     for n in 0..=u8::MAX {
         for m in 0..32 {
-            enrolment.says(MacAddr([m, 0, 0, 0, 0, n]), "waits");
+            enrolment.says(MacAddr([m, 0, 0, 0, 0, n]), "waits", None);
             enrolment.consider(MacAddr([m, 0, 0, 0, 0, n]));
         }
     }
