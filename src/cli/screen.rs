@@ -1,8 +1,10 @@
 //! What fits on the terminal that somebody looks at.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, stdout};
 
 use terminal_size::{Height, Width, terminal_size};
+use textwrap::{Options, WordSplitter};
 
 /// A last column that is narrower is not worth to wrap, characters.
 const LEAST: usize = 24;
@@ -138,27 +140,9 @@ pub(super) fn hanging(line: &str, width: usize, indent: usize) -> String {
     }
     // On a terminal of a few columns there is no room for order.
     let indent = if indent * 2 < width { indent } else { 0 };
-    let lead: String = line
-        .chars()
-        .take_while(|c| *c == ' ')
-        .take(indent)
-        .collect();
-    let body = &line[lead.len()..];
-    let short = indent - lead.len();
-    let mut lines = Vec::new();
-    // The first line holds the number of a list, which stands in the indentation of the others.
-    let number: String = body.chars().take(short).collect();
-    for (index, words) in wrap(&body[number.len()..], width - indent)
-        .into_iter()
-        .enumerate()
-    {
-        let before = match index {
-            0 => format!("{lead}{number}"),
-            _ => " ".repeat(indent),
-        };
-        lines.push(format!("{before}{words}\n"));
-    }
-    lines.concat()
+    let below = " ".repeat(indent);
+    let lines = textwrap::wrap(line, plain(width).subsequent_indent(&below));
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 fn length(text: &str) -> usize {
@@ -188,37 +172,13 @@ fn cut(text: &str, width: usize) -> String {
 
 /// Lines of at most `width` characters, at least one; longer words are broken.
 fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut room = width;
-    for word in text.split_inclusive(' ') {
-        for piece in pieces(word, width) {
-            let length = piece.trim_end().chars().count();
-            if length > room {
-                lines.push(String::new());
-                room = width;
-            }
-            if let Some(line) = lines.last_mut() {
-                line.push_str(&piece);
-            }
-            room = room.saturating_sub(piece.chars().count());
-        }
-    }
-    lines
-        .into_iter()
-        .map(|line| line.trim_end().to_owned())
-        .collect()
+    let lines = textwrap::wrap(text, plain(width));
+    lines.into_iter().map(Cow::into_owned).collect()
 }
 
-fn pieces(word: &str, width: usize) -> Vec<String> {
-    let letters: Vec<char> = word.chars().collect();
-    let most = width.max(1);
-    match word.trim_end().chars().count() > most {
-        true => letters
-            .chunks(most)
-            .map(|piece| piece.iter().collect())
-            .collect(),
-        false => vec![word.to_owned()],
-    }
+/// Names and addresses are not broken at their hyphens.
+fn plain(width: usize) -> Options<'static> {
+    Options::new(width.max(1)).word_splitter(WordSplitter::NoHyphenation)
 }
 
 #[cfg(test)]
