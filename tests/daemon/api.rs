@@ -8,12 +8,15 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
 use crate::broken::get;
+use crate::clients::{Program, lease};
 use crate::discover::{BARE, Stranger};
 use crate::fake::INVENTORY;
 use crate::host_files::{Booting, KVM01};
+use crate::inventory_boot::{REPORT, word};
 use crate::lab::{Site, io_error, output, repository, until};
 use crate::page::report;
 use crate::scribe::{PATIENCE, scribe};
+use crate::syslog::{TIMED_OUT, send, wait_for};
 use crate::{ok, site_with};
 
 /// What is there where there is reason alone.
@@ -33,6 +36,15 @@ const OPTIONAL: [&str; 13] = [
     "hint",
 ];
 
+/// Examples of what none of these tests makes.
+const NOT_MADE: [&str; 5] = [
+    "/v1/status.troubles",
+    "/v1/status.dhcp_servers",
+    "/v1/discovered.machines.relay",
+    "/v1/discovered.machines.port",
+    "/v1/inventory.offered",
+];
+
 /// The examples by what stands behind their `json`.
 fn examples() -> BTreeMap<String, Value> {
     let path = repository().join("docs/api.md");
@@ -47,50 +59,80 @@ fn examples() -> BTreeMap<String, Value> {
     blocks.map(example).collect()
 }
 
-/// Every key of these objects, with one value of it that says something.
-fn keys(objects: &[&Value]) -> BTreeMap<String, Value> {
-    let mut keys = BTreeMap::new();
-    for (key, value) in objects
-        .iter()
-        .filter_map(|object| object.as_object())
-        .flatten()
-    {
-        let empty = value.is_null() || *value == Value::Array(Vec::new());
-        if !empty || !keys.contains_key(key) {
-            keys.insert(key.clone(), value.clone());
-        }
+/// An example or an answer that says nothing of its shape.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.iter().all(is_empty),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
     }
-    keys
 }
 
-/// Objects in both have the same keys, at any depth; where one is empty there is nothing to compare.
-fn same_shape(place: &str, documented: &Value, real: &Value) {
-    let objects = |value: &'_ Value| match value {
-        Value::Array(items) => items.clone(),
-        Value::Object(members) if !members.is_empty() => vec![value.clone()],
-        _ => Vec::new(),
-    };
-    let (documented, real) = (objects(documented), objects(real));
-    if documented.is_empty() || real.is_empty() {
+/// What stands at one place, of all the items of the lists above it; an item of a list at it counts for itself.
+fn items<'v>(values: &[&'v Value]) -> Vec<&'v Value> {
+    let mut items = Vec::new();
+    for value in values.iter().filter(|value| !is_empty(value)) {
+        match value {
+            Value::Array(list) => items.extend(list.iter().filter(|item| !is_empty(item))),
+            value => items.push(*value),
+        }
+    }
+    items
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The values of objects by their key. In the inventory's answer names and keys are the file's own.
+fn members<'v>(place: &str, objects: &[&'v Value]) -> BTreeMap<String, Vec<&'v Value>> {
+    let mut members: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    let all = objects.iter().filter_map(|object| object.as_object());
+    for (key, value) in all.flatten() {
+        let key = match place.starts_with("/v1/inventory.") {
+            true => "*",
+            false => key,
+        };
+        members.entry(key.to_owned()).or_default().push(value);
+    }
+    members
+}
+
+/// Both have the same keys with values of the same kinds, at any depth. What is there has an example that is not
+/// empty, and what the example shows was there to compare, but for what no test here makes.
+fn same_shape(place: &str, documented: &[&Value], real: &[&Value]) {
+    let (documented, real) = (items(documented), items(real));
+    if let ([], [first, ..]) = (&documented[..], &real[..]) {
+        panic!("{place}: the example is empty, and there is {first}");
+    }
+    if real.is_empty() {
+        let compared = documented.is_empty() || NOT_MADE.contains(&place);
+        assert!(compared, "{place}: nothing of it came");
         return;
     }
-    let (documented, real) = (
-        keys(&documented.iter().collect::<Vec<_>>()),
-        keys(&real.iter().collect::<Vec<_>>()),
-    );
-    for (key, value) in &real {
+    for value in &real {
+        let known = documented.iter().any(|known| kind(known) == kind(value));
+        assert!(known, "{place}: {value} is not of the documented kind");
+    }
+    let (documented, real) = (members(place, &documented), members(place, &real));
+    for (key, values) in &real {
         let known = documented.get(key);
         let known = known.unwrap_or_else(|| panic!("{place}.{key} is not documented"));
-        same_shape(&format!("{place}.{key}"), known, value);
+        same_shape(&format!("{place}.{key}"), known, values);
     }
-    for key in documented
-        .keys()
-        .filter(|key| !OPTIONAL.contains(&key.as_str()))
-    {
-        assert!(
-            real.contains_key(key),
-            "{place}.{key} is documented, and not there"
-        );
+    let needed = |key: &&String| !OPTIONAL.contains(&key.as_str());
+    for key in documented.keys().filter(needed) {
+        let there = real.contains_key(key);
+        assert!(there, "{place}.{key} is documented, and not there");
     }
 }
 
@@ -149,20 +191,53 @@ fn live(site: &Site, work: impl FnOnce()) -> Value {
     serde_json::from_str(data.unwrap_or_default()).unwrap_or_else(|error| panic!("{error}: {said}"))
 }
 
+fn inventory() -> String {
+    let racks = INVENTORY.replace("kvm01: {", "kvm01: {rack: r1, unit: 3, ");
+    let inventory = racks.replace("{policy: hold}", "{policy: hold, inventory: kvm-host}");
+    format!("server: {{syslog: 514}}\n{inventory}")
+}
+
 #[test]
 fn the_documentations_examples_have_the_keys_that_answers_have() {
-    let text = INVENTORY.replace("kvm01: {", "kvm01: {rack: r1, unit: 3, ");
-    let Some(site) = site_with("api", &text) else {
+    let Some(site) = site_with("api", &inventory()) else {
         return;
     };
     let examples = examples();
     let stranger = Stranger::new(&site, "bare", BARE);
     stranger.dhcp();
-    stranger.script("");
+    let script = stranger.script("");
+    let shown = word(&script, "bridgehead.token");
+    let waits =
+        "stage=inventory\nstate=ok\nuptime_ms=8770\nmessage=not listed: waits for its name\n";
+    assert_eq!(stranger.post("events", shown, waits), "200");
+    assert_eq!(stranger.post("inventory", shown, REPORT), "204");
+    // A guest, and one digit off kvm02 and kvm03.
+    let near = Stranger::new(&site, "near", "52:54:00:00:00:09");
+    near.dhcp();
     let host = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
+    // An operating system's lease is outside of any boot.
+    ok(lease(
+        Program::Udhcpc,
+        &host.namespace,
+        site.lab.dir(),
+        None,
+    ));
+    ok(host
+        .namespace
+        .ip(&["addr", "replace", "10.77.0.11/24", "dev", "eth0"]));
     let boot = host.boot_token();
+    send(&host.namespace, &[TIMED_OUT.as_bytes()]);
+    wait_for("Connection timed out", || get(&site, "/v1/hosts/kvm01/why"));
     let token = host.config(&boot)("report_token");
     report(&host, &token, "root", "mounted");
+    let body = "stage=root\nstate=fail\nmessage=ls: stale file handle\nuptime_ms=1200\n";
+    let posted = host.get("/v1/boot/kvm01/events", &token, &["--data-binary", body]);
+    assert_eq!(posted, "200");
+    let last = ["--data-binary", "nfs: stale file handle\n"];
+    let posted = host.get("/v1/boot/kvm01/log", &token, &last);
+    assert!(posted.starts_with('2'), "{posted}");
+    let other = Booting::new(&site, "kvm02", "52:54:00:00:00:02", "10.77.0.12");
+    other.boot_token();
     let mut asked = 0;
     for (path, documented) in examples.iter().filter(|(path, _)| path.starts_with('/')) {
         asked += 1;
@@ -183,7 +258,7 @@ fn the_documentations_examples_have_the_keys_that_answers_have() {
             }
         };
         assert!(!real.is_null(), "{path}");
-        same_shape(path, documented, &real);
+        same_shape(path, &[documented], &[&real]);
     }
     assert_eq!(asked, 7);
 }
@@ -196,7 +271,7 @@ fn the_documented_answer_to_an_approval_is_the_one_that_comes() {
     Stranger::new(&site, "bare", BARE).dhcp();
     let body = r#"{"name": "kvm07", "profile": "kvm-host", "rack": "r1", "unit": 9}"#;
     let real = post(&site, &format!("/v1/discovered/{BARE}/approve"), body);
-    same_shape("POST", &examples()["POST"], &real);
+    same_shape("POST", &[&examples()["POST"]], &[&real]);
     assert_eq!(real["host"], "kvm07");
 }
 

@@ -12,7 +12,7 @@ use crate::relays::{far, stays};
 use crate::{fake, ok, site_with};
 
 const BARE: &str = "3c:ec:ef:00:00:07";
-const REPORT: &str = "machine=x86_64\nfirmware=uefi\nuuid=00112233-4455-6677-8899-AABBCCDDEEFF\nserial=JAB12\n\
+pub(crate) const REPORT: &str = "machine=x86_64\nfirmware=uefi\nuuid=00112233-4455-6677-8899-AABBCCDDEEFF\nserial=JAB12\n\
     manufacturer=Dell \"Inc.\"\nproduct=<b>R650\nmemory_kib=263842816\ncpus=64\ncpu_model=AMD EPYC 7543\n\
     nic=eth0\nmac=3c:ec:ef:00:00:07\ndriver=ixgbe\nlink=1\nspeed=10000\n\
     lldp=020704001ef7aabb800408054769312f302f33060200780a0573772d7231\n\
@@ -23,7 +23,7 @@ fn inventory() -> String {
 }
 
 /// The value of a word of the script's command line, or of a line of an answer.
-fn word<'t>(text: &'t str, key: &str) -> &'t str {
+pub(crate) fn word<'t>(text: &'t str, key: &str) -> &'t str {
     let found = text
         .split_whitespace()
         .find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
@@ -47,7 +47,7 @@ impl Stranger<'_> {
     }
 
     /// The status code.
-    fn post(&self, resource: &str, token: &str, body: &str) -> String {
+    pub(crate) fn post(&self, resource: &str, token: &str, body: &str) -> String {
         let name = format!("mac-{}", self.mac.replace(':', ""));
         self.post_as(&name, resource, token, body)
     }

@@ -9,7 +9,7 @@ use crate::lab::{APPLIANCE, Daemon, Lab, Namespace, Site, bridgehead, io_error, 
 use crate::{fake, ok, site, site_with};
 
 /// As iPXE says it: no time, and the host's name of DHCP.
-const TIMED_OUT: &str =
+pub(crate) const TIMED_OUT: &str =
     "<6>kvm01 ipxe: http://10.77.0.1/x... \x1b[31mConnection timed out (https://ipxe.org/4c126035)";
 
 /// It is off unless asked for.
@@ -19,7 +19,7 @@ fn hearing() -> String {
 
 const NOT_FOUND: &str = "<6>kvm01 ipxe: http://10.77.0.1/y... (https://ipxe.org/2d0c613b)";
 
-fn send(from: &Namespace, datagrams: &[&[u8]]) {
+pub(crate) fn send(from: &Namespace, datagrams: &[&[u8]]) {
     let work = || {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         for datagram in datagrams {
@@ -35,7 +35,7 @@ fn said(site: &Site, verb: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-fn wait_for(words: &str, told: impl Fn() -> String) {
+pub(crate) fn wait_for(words: &str, told: impl Fn() -> String) {
     let probe = || Ok(told().contains(words).then_some(()));
     ok(until(words, Duration::from_secs(10), probe, &told));
 }
