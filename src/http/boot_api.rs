@@ -56,6 +56,23 @@ pub(super) async fn ipxe_script(
     Ok(reply)
 }
 
+/// iPXE says what stopped it.
+pub(super) async fn ipxe_failed(
+    state: State<App>,
+    ends: Extension<Ends>,
+    Path(mac): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Reply {
+    let (peer, _) = network(*ends)?;
+    let mac: MacAddr = mac
+        .parse()
+        .map_err(|bad| (StatusCode::BAD_REQUEST, format!("{bad}\n")))?;
+    let said = query.unwrap_or_default();
+    let noted = state.site.loader_failed(mac, peer, &said);
+    noted.map_err(|denied| (status_of(&denied), format!("{denied}\n")))?;
+    Ok(text("noted\n".to_owned()))
+}
+
 /// What an entry of the machine's menu boots: that it asks is how we know what was chosen.
 pub(super) async fn ipxe_entry(
     state: State<App>,

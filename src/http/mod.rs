@@ -114,6 +114,7 @@ fn boot_routes() -> Router<App> {
             "/boot/{mac}/menu/{entry}/script.ipxe",
             get(boot_api::ipxe_entry),
         )
+        .route("/boot/{mac}/failed", get(boot_api::ipxe_failed))
         .route("/boot/{mac}/grub.cfg", get(boot_api::grub_config))
         .route("/v1/boot/{host}/config", get(boot_api::config))
         .route("/v1/boot/{host}/files", get(host_files::files))

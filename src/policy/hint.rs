@@ -181,6 +181,18 @@ fn ipxe_code(line: &str) -> Option<u32> {
         .flatten()
 }
 
+/// What iPXE's error means, and where more is said of it.
+pub fn ipxe_failure(code: u32) -> String {
+    let (means, _) = ipxe_error(code);
+    format!("{means} (https://ipxe.org/{code:08x})")
+}
+
+/// What to try after iPXE's error, where a message names one.
+pub fn after_ipxe_failure(message: &str) -> Option<&'static str> {
+    let (_, next) = ipxe_error(ipxe_code(message)?);
+    Some(next)
+}
+
 /// iPXE's numbers carry a POSIX error in their highest byte (`include/errno.h`).
 fn ipxe_error(code: u32) -> (&'static str, &'static str) {
     match code >> 24 {

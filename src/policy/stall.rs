@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::policy::client::Asker;
 use crate::policy::event::{BootEvent, Evidence, Stage, StageState};
+use crate::policy::hint::after_ipxe_failure;
 use crate::policy::moving::Moving;
 use crate::policy::progress::{Attempt, Machine, is_silent};
 use crate::policy::verdict::TOOK_ANOTHER;
@@ -80,6 +81,14 @@ pub fn stuck(machine: &Machine, now: Timestamp) -> Option<Likely> {
 pub fn stall(attempt: &Attempt, event: &BootEvent) -> Likely {
     if let Some(refused) = refused(attempt, event) {
         return after_refusal(refused);
+    }
+    // What a loader itself says of its failure.
+    if (event.evidence, event.state) == (Evidence::Unproven, StageState::Retry) {
+        let next = after_ipxe_failure(&event.message);
+        return Likely {
+            cause: Cow::Owned(event.message.clone()),
+            next: next.unwrap_or("look at the machine's screen"),
+        };
     }
     let halfway_there = |moving: &&Moving| moving.taken < moving.total;
     if let Some(moving) = attempt.moving.as_ref().filter(halfway_there) {

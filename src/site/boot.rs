@@ -125,6 +125,16 @@ impl Site {
         self.tell(peer, result)
     }
 
+    /// Whether `peer` is the machine's own address: a listed host's, or one that it was given while it waits.
+    pub(super) fn is_its_own(
+        &self,
+        host: Option<&Arc<Host>>,
+        mac: MacAddr,
+        peer: Ipv4Addr,
+    ) -> bool {
+        self.is_reserved(host, mac, peer) || self.holder(peer) == Some(mac)
+    }
+
     /// Whether `peer` is the address that the host with this MAC has for its own.
     ///
     /// Where another server gives the addresses, the MAC on the link decides; behind a relay there is none, and the

@@ -12,6 +12,7 @@ pub mod host_config;
 pub mod host_files;
 pub mod inventory_boot;
 mod links;
+mod loader_failed;
 mod measure;
 pub mod menu;
 mod naming;

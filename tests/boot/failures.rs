@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::image::{append, program};
 use super::lab::{
-    Firmware, Result, ServerSpec, Site, VirtualServer, io_error, kernel, require_boot_files, run,
-    until, with_kernel,
+    Firmware, LabError, Result, ServerSpec, Site, VirtualServer, io_error, kernel,
+    require_boot_files, run, until, with_kernel,
 };
 use super::{AGENT, INVENTORY, SWITCH, data_dir, said, scenario, site};
 
@@ -121,6 +121,40 @@ fn check_told(site: &Site, next: &str) -> Result<()> {
         "{kernel}"
     );
     Ok(())
+}
+
+/// A kernel that is none: iPXE says so by HTTP, and goes on to its next try.
+#[test]
+fn t15_what_stops_ipxe_is_in_its_own_words() {
+    scenario("t15-refused", |lab, logs| {
+        let data = data_with_an_empty_root(&logs)?;
+        let image = data.join(format!("kernels/{}/vmlinuz", kernel()));
+        fs::remove_file(&image).map_err(io_error("remove", &image))?;
+        // Less than conventional memory a BIOS iPXE takes for a boot program, and runs it.
+        let text = "<html>This is the page of a proxy, and no kernel.</html>\n".repeat(40_000);
+        fs::write(&image, text).map_err(io_error("write", &image))?;
+        let site = Site::start(lab, &with_kernel(INVENTORY), &data, &logs)?;
+        let mut server = kvm01().power_on(&site.lab, &logs)?;
+        let why = || {
+            let output = site.daemon.verb("why", &["kvm01"])?;
+            Ok::<_, LabError>(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let words = "iPXE could not load the kernel: the file is not for this firmware";
+        // The second word of it is from the second try: the first did not stop the script.
+        let probe = || {
+            server.check_alive()?;
+            let told = said(&site, "kvm01")?.matches(words).count();
+            Ok((told > 1 && why()?.contains(words)).then_some(()))
+        };
+        until("iPXE's words", SWITCH, probe, || why().unwrap_or_default())?;
+        let why = why()?;
+        assert!(why.contains("https://ipxe.org/2e"), "{why}");
+        assert!(
+            why.contains("1. `bridgehead explain HOST` shows which loader"),
+            "{why}"
+        );
+        Ok(())
+    });
 }
 
 #[test]

@@ -290,3 +290,48 @@ fn a_hosts_last_words_are_said_in_plain_ones() {
     let why = said("why");
     assert!(!why.contains("Its console says"), "{why}");
 }
+
+#[test]
+fn what_stops_ipxe_is_told_by_ipxe_alone_and_until_the_host_speaks() {
+    let Some(site) = site("ipxefails") else {
+        return;
+    };
+    let host = Booting::new(&site, "kvm01", KVM01, "10.77.0.11");
+    boots(&host.namespace);
+    let token = host.boot_token();
+    let failed = format!("/boot/{KVM01}/failed?step=kernel&errno=0x2e008081");
+    let said = |verb: &str, args: &[&str]| {
+        let done = ok(site.daemon.verb(verb, &[&["kvm01"], args].concat()));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let other = Booting::new(&site, "kvm02", "52:54:00:00:00:02", "10.77.0.12");
+    assert_eq!(other.get(&failed, "", &[]), "403", "{}", other.text());
+    let told = "iPXE could not load the kernel: the file is not for this firmware";
+    assert!(!said("log", &[]).contains(told));
+
+    assert_eq!(host.get(&failed, "", &[]), "200", "{}", host.text());
+    let status = said("status", &[]);
+    assert!(
+        status.contains(told) && status.contains("unproven"),
+        "{status}"
+    );
+    let why = said("why", &[]);
+    for words in [
+        told,
+        "https://ipxe.org/2e008081",
+        "1. `bridgehead explain HOST` shows which loader",
+    ] {
+        assert!(why.contains(words), "no `{words}` in:\n{why}");
+    }
+    // Of a flood a few are kept.
+    for _ in 0..20 {
+        assert_eq!(host.get(&failed, "", &[]), "200");
+    }
+    assert_eq!(said("log", &[]).matches(told).count(), 12);
+    // Once the host speaks for itself, what anybody at its address says of its loader is nothing.
+    let report = host.config(&token)("report_token");
+    crate::page::report(&host, &report, "root", "mounted");
+    assert_eq!(host.get(&failed.replace("kernel", "boot"), "", &[]), "200");
+    let log = said("log", &[]);
+    assert!(!log.contains("could not start"), "{log}");
+}
