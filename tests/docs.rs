@@ -300,12 +300,11 @@ fn every_key_that_a_hint_names_is_one() {
             let part: Value = serde_saphyr::from_str(&part.replace("\\\"", "\""))
                 .unwrap_or_else(|error| panic!("{file}: `{span}`: {error}"));
             // It says what, and not where: a network, a profile or a host may have it.
-            let places = ["networks", "profiles", "hosts"];
-            let within = places.map(|place| serde_json::json!({place: {"one": part}}));
-            let known = within
-                .iter()
-                .chain([&part])
-                .any(|part| slips(part).is_empty());
+            let sections = ["networks", "profiles", "hosts"];
+            let within = sections.map(|section| serde_json::json!({section: {"one": part}}));
+            let met = serde_json::json!({"unknown": part});
+            let mut places = within.iter().chain([&part, &met]);
+            let known = places.any(|part| slips(part).is_empty());
             assert!(known, "{file}: `{span}` is refused: {:?}", slips(&part));
         }
     }

@@ -177,9 +177,10 @@ fn text(told: &Explanation) -> String {
         text += "\nWhere it is written:\n";
         let rows: Vec<_> = told.values.iter().flat_map(written).collect();
         text += &screen::rows(&rows, screen::width());
-        text += "\nATTEMPT and TOKEN are made anew for each boot. No packet was sent.\n";
     }
-    if !told.listed {
+    if told.cmdline.is_some() {
+        text += "\nATTEMPT and TOKEN are made anew for each boot. No packet was sent.\n";
+    } else if !told.listed {
         text += "\nNo packet was sent. The address is the one that it would get if nobody had a lease.\n";
     }
     text
@@ -196,7 +197,7 @@ fn written(value: &Value) -> Vec<Vec<String>> {
             true => format!("  not {}", old.value),
             false => format!("  not {}: {}", old.key, old.value),
         };
-        let text = crate::timeline::clean(&text, 200);
+        let text = crate::wire::text::clean(&text, 200);
         vec![String::new(), text, old.place.clone(), old.layer.clone()]
     }));
     rows

@@ -136,7 +136,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     let (snapshot, warnings) = Snapshot::load(&options.paths, None)
         .map_err(|found| ServeError::Inventory(Box::new(found)))?;
     if !warnings.is_empty() {
-        tracing::warn!("\n{}", warnings.to_text(false));
+        reload::warn(&warnings);
     }
     let interfaces = interfaces::choose(&options.interfaces, &snapshot.inventory)?;
     let lock = state::prepare(&options.state)?;

@@ -12,6 +12,8 @@ use crate::http::{Ends, Trouble};
 use crate::metrics::{TftpAnswer, TftpResult};
 use crate::nfs;
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
+use crate::policy::progress::Machine;
+use crate::policy::stall::ASKED_SIZE;
 use crate::site::Site;
 use crate::site::boot::Denied;
 use crate::span::transfer;
@@ -150,11 +152,13 @@ impl Observer for Desk {
             return;
         };
         let (name, state) = match &event.what {
-            What::Finished { name, outcome }
-                if Config::named(name).is_some() || outcome.is_size_probe() =>
-            {
+            What::Finished { name, .. } if Config::named(name).is_some() => {
                 tracing::debug!("TFTP to {peer}: {}", event.what);
                 return;
+            }
+            What::Finished { name, outcome } if outcome.is_size_probe() => {
+                tracing::debug!("TFTP to {peer}: {}", event.what);
+                return self.note_probe(v4(peer), name, outcome.size);
             }
             What::Finished { name, outcome } => (name.clone(), ended(outcome)),
             What::Refused { name, .. } if is_sought_in_passing(name) => {
@@ -202,6 +206,25 @@ impl Desk {
             What::Moving { .. } | What::Trouble { .. } => return,
         };
         counted.requests.of(answer).inc();
+    }
+
+    /// A ROM asks for the size ahead of each file, and some let that be all: once in a boot for each file, as nothing that
+    /// moves the boot on.
+    fn note_probe(&self, peer: Ipv4Addr, name: &str, size: u64) {
+        let found = self.site.machine_at(peer);
+        let machine = found.map_or_else(MachineId::wire, |found| found.id);
+        let words = format!("{ASKED_SIZE} {name} is ({size} bytes), and did not fetch it then");
+        let told = self.site.timeline.read(|machines| {
+            let attempt = machines.get(&machine).and_then(Machine::attempt);
+            attempt.is_none_or(|attempt| attempt.events.iter().any(|known| known.message == words))
+        });
+        if !told {
+            let (now, state) = (Timestamp::now(), StageState::Info);
+            let mut event = BootEvent::sent(now, machine, stage_of(name), state, words);
+            // It refused what was answered, and so had it.
+            event.evidence = Evidence::Acknowledged;
+            self.site.timeline.record(event);
+        }
     }
 
     fn note_transfer(&self, peer: Ipv4Addr, stage: Stage, state: StageState, what: &What) {
@@ -263,5 +286,69 @@ fn ended(outcome: &Outcome) -> StageState {
         StageState::Ok
     } else {
         StageState::Retry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::explain::testing;
+    use crate::policy::client::Asker;
+
+    #[test]
+    fn a_file_that_was_asked_for_and_not_fetched_is_told_once_in_a_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = Arc::new(testing::site(dir.path()));
+        let desk = Desk::new(&site);
+        let probe = |ended: Ended, bytes_acked| {
+            let outcome = Outcome {
+                ended,
+                size: 7,
+                bytes_acked,
+                elapsed: Duration::from_millis(3),
+                retransmissions: 0,
+                strays: 0,
+                asked_size: true,
+            };
+            let name = "snponly.efi".into();
+            desk.observe(TransferEvent {
+                peer: Some("10.77.0.11:2070".parse().unwrap()),
+                local: None,
+                what: What::Finished { name, outcome },
+            });
+        };
+        let id = MachineId("kvm01".into());
+        let told = || -> Vec<_> {
+            let attempt = site
+                .timeline
+                .machine(&id)
+                .and_then(|known| known.attempt().cloned());
+            let events = attempt.into_iter().flat_map(|attempt| attempt.events);
+            events
+                .map(|event| (event.state.name(), event.message))
+                .collect()
+        };
+        let first = |at| {
+            let words = "offered".to_owned();
+            let offer = BootEvent::sent(at, id.clone(), Stage::Dhcp, StageState::Ok, words);
+            site.timeline.record_asking(offer, Asker::PxeRom);
+        };
+        // Outside a boot it tells nothing.
+        probe(Ended::Unreachable, 0);
+        assert!(site.timeline.machine(&id).is_none());
+        first(Timestamp::now());
+        probe(Ended::Unreachable, 0);
+        let refused = Ended::ClientError {
+            code: ErrorCode::OptionsRefused,
+            message: String::new(),
+        };
+        probe(refused, 0);
+        let words = "asked how large snponly.efi is (7 bytes), and did not fetch it then";
+        assert_eq!(told()[1..], [("info", words.to_owned())]);
+        probe(Ended::Done, 7);
+        assert_eq!(told().len(), 3, "{:?}", told());
+        assert_eq!(told()[2].0, "ok");
     }
 }

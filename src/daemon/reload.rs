@@ -15,6 +15,7 @@ use super::own;
 use super::roots::Roots;
 use super::state;
 use crate::assets::Fingerprint;
+use crate::diagnostic::Diagnostics;
 use crate::http::App;
 use crate::inventory::model::{Host, Inventory};
 use crate::inventory::outline::Changes;
@@ -47,6 +48,8 @@ pub(super) struct Reloader {
     bound: Bound,
     /// `None` only while they are read.
     roots: Option<Roots>,
+    /// Warnings of the inventory that the log has; each edit has those that nobody minds again.
+    warned: Vec<String>,
 }
 
 impl Reloader {
@@ -58,6 +61,7 @@ impl Reloader {
             app,
             bound,
             roots: Some(roots),
+            warned: Vec::new(),
         }
     }
 
@@ -99,6 +103,17 @@ impl Reloader {
         self.app.site.snapshot().fingerprints_now(&self.paths)
     }
 
+    fn warn_of_new(&mut self, warnings: &Diagnostics) {
+        let messages: Vec<_> = warnings.iter().map(|one| one.message.clone()).collect();
+        if messages
+            .iter()
+            .any(|message| !self.warned.contains(message))
+        {
+            warn(warnings);
+        }
+        self.warned = messages;
+    }
+
     fn refuse(&self, why: String) {
         if self.app.reload.refused().as_ref() != Some(&why) {
             tracing::error!("reload refused, the last good inventory goes on serving:\n{why}");
@@ -114,9 +129,7 @@ impl Reloader {
                 .await;
         let snapshot = match loaded {
             Ok(Ok((snapshot, warnings))) => {
-                if !warnings.is_empty() {
-                    tracing::warn!("\n{}", warnings.to_text(false));
-                }
+                self.warn_of_new(&warnings);
                 snapshot
             }
             Ok(Err(found)) => {
@@ -194,6 +207,12 @@ impl Reloader {
         self.roots = Some(roots);
         outcome.map_err(|why| format!("a root can't be exported: {why}"))
     }
+}
+
+/// The inventory is served all the same.
+pub(super) fn warn(warnings: &Diagnostics) {
+    let (summary, text) = (warnings.summary(), warnings.to_text(false));
+    tracing::warn!("the inventory is served, with {summary}:\n{text}");
 }
 
 /// The hosts told of whose MAC is gone.

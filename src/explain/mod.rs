@@ -106,6 +106,13 @@ pub enum Step {
     Config(ConfigStep),
 }
 
+impl Step {
+    /// Whether DHCP answers.
+    fn is_offer(&self) -> bool {
+        matches!(self, Self::Dhcp(step) if step.answer.is_some())
+    }
+}
+
 /// What DHCP says.
 #[derive(Debug, Serialize)]
 pub struct DhcpStep {
@@ -354,6 +361,13 @@ impl Play<'_> {
             Some(_) => Vec::new(),
             None => near_misses(mac, &inventory.by_mac),
         };
+        let mut values = booted
+            .as_deref()
+            .map(|host| provenance::of(inventory, host, mac))
+            .unwrap_or_default();
+        if self.steps.iter().any(Step::is_offer) {
+            values.extend(provenance::of_network(inventory, &self.server.network));
+        }
         Explanation {
             schema: SCHEMA,
             machine,
@@ -365,10 +379,7 @@ impl Play<'_> {
                 .is_none()
                 .then(|| promise(inventory, &self.server.network)),
             cmdline,
-            values: booted
-                .as_deref()
-                .map(|host| provenance::of(inventory, host, mac))
-                .unwrap_or_default(),
+            values,
             server: self.server,
             steps: self.steps,
         }

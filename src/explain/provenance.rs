@@ -3,14 +3,15 @@
 use serde::Serialize;
 
 use crate::inventory::model::{
-    Host, ImagePool, Inventory, Loader, MacAddr, Origin, PoolKind, RootSource, Setting, Sourced,
+    DhcpMode, Host, ImagePool, Inventory, Loader, MacAddr, Origin, PoolKind, RootSource, Setting,
+    Sourced,
 };
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Value {
     /// Its key in the inventory.
-    pub key: &'static str,
+    pub key: String,
     /// The value.
     pub value: String,
     /// `hosts.yaml:12`; `None` for a default of ours.
@@ -50,9 +51,9 @@ impl Superseded {
 }
 
 impl Value {
-    fn new(key: &'static str, value: impl Into<String>, origin: Option<&Origin>) -> Self {
+    fn new(key: &str, value: impl Into<String>, origin: Option<&Origin>) -> Self {
         Self {
-            key,
+            key: key.to_owned(),
             value: value.into(),
             place: origin.map(|origin| format!("{}:{}", origin.file, origin.line)),
             layer: origin.map_or_else(|| "default".to_owned(), |origin| origin.layer.to_string()),
@@ -60,7 +61,7 @@ impl Value {
         }
     }
 
-    fn of<T>(key: &'static str, value: impl Into<String>, sourced: &Sourced<T>) -> Self {
+    fn of<T>(key: &str, value: impl Into<String>, sourced: &Sourced<T>) -> Self {
         Self::new(key, value, sourced.origin.as_ref())
     }
 }
@@ -69,14 +70,56 @@ impl Value {
 pub(super) fn of(inventory: &Inventory, host: &Host, mac: MacAddr) -> Vec<Value> {
     let mut values = holding(host, mac);
     for written in inventory.values_of(host) {
-        let top = written.key.split('.').next().unwrap_or_default();
-        let Some(value) = values.iter_mut().find(|value| value.key == top) else {
+        let top = top_key(&written.key);
+        let Some(last) = values.iter().rposition(|value| top_key(&value.key) == top) else {
             continue;
         };
         let old = written.superseded.iter().map(Superseded::new);
-        value.superseded.extend(old);
+        let shows = |value: &&mut Value| {
+            value.key == written.key || value.key == top && value.value.contains(&written.value)
+        };
+        match values.iter_mut().find(shows) {
+            Some(value) => value.superseded.extend(old),
+            // Beside what its key shows in short: `root.overlay`.
+            None => {
+                let mut value = Value::new(&written.key, &*written.value, written.origin.as_ref());
+                value.superseded.extend(old);
+                values.insert(last + 1, value);
+            }
+        }
     }
     values
+}
+
+fn top_key(key: &str) -> &str {
+    key.split('.').next().unwrap_or_default()
+}
+
+/// Keys of a network that clients are told.
+const TOLD: &[&str] = &[
+    "subnet",
+    "router",
+    "dns",
+    "domain",
+    "search",
+    "ntp",
+    "mtu",
+    "lease_time",
+    "routes",
+    "options",
+];
+
+/// What the network's clients are told, where its DHCP is ours.
+pub(super) fn of_network(inventory: &Inventory, name: &str) -> Vec<Value> {
+    let network = inventory.networks.get(name);
+    if network.is_none_or(|network| network.dhcp != DhcpMode::Server) {
+        return Vec::new();
+    }
+    let written = inventory.written.networks.get(name).into_iter();
+    let settings = written.flat_map(|layer| layer.iter());
+    let told = settings.filter(|setting| TOLD.contains(&top_key(&setting.key)));
+    told.map(|setting| Value::new(&setting.key, &*setting.value, Some(&setting.origin)))
+        .collect()
 }
 
 fn holding(host: &Host, mac: MacAddr) -> Vec<Value> {
@@ -123,5 +166,67 @@ fn image_pool(pool: &ImagePool) -> String {
             master, subfolder, ..
         } => format!("moosefs {master}:{subfolder}"),
         PoolKind::Nfs { server, path, .. } => format!("nfs {server}:{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INVENTORY: &str = r#"
+networks:
+  boot:
+    subnet: 10.77.0.0/24
+    router: 10.77.0.1
+    pool: 10.77.0.100-10.77.0.199
+    options: {150: 10.77.0.5}
+  other: {subnet: 10.66.0.0/24, dhcp: proxy, domain: lab.org}
+profiles:
+  base: {kernel: debian, initrd: default, root: {nfs: "/roots/kvm", overlay: 512M}}
+  kvm: {extends: base, root: {overlay: 4G}}
+hosts:
+  kvm01: {mac: "52:54:00:00:00:01", ip: 10.77.0.11, profile: kvm, root: {overlay: 6G}}
+"#;
+
+    fn rows(values: &[Value]) -> Vec<String> {
+        let row = |value: &Value| {
+            let place = value.place.as_deref().unwrap_or("-");
+            let old = value.superseded.iter();
+            let old: String = old
+                .map(|old| format!(", not {} {}", old.value, old.place))
+                .collect();
+            format!("{} {} {place}{old}", value.key, value.value)
+        };
+        values.iter().map(row).collect()
+    }
+
+    #[test]
+    fn what_holds_is_there_with_what_it_superseded() {
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", INVENTORY).unwrap();
+        let host = &inventory.hosts["kvm01"];
+        let rows = rows(&of(&inventory, host, host.first_mac().unwrap()));
+        let root: Vec<_> = rows.iter().filter(|row| row.starts_with("root")).collect();
+        assert_eq!(
+            root,
+            [
+                "root nfs /roots/kvm hosts.yaml:10",
+                "root.overlay 6G hosts.yaml:13, not 4G hosts.yaml:11, not 512M hosts.yaml:10"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_network_tells_has_its_line() {
+        let (inventory, _) = crate::inventory::parse("hosts.yaml", INVENTORY).unwrap();
+        assert_eq!(
+            rows(&of_network(&inventory, "boot")),
+            [
+                "subnet 10.77.0.0/24 hosts.yaml:4",
+                "router 10.77.0.1 hosts.yaml:5",
+                "options.150 10.77.0.5 hosts.yaml:7"
+            ]
+        );
+        // Another server tells them there.
+        assert_eq!(of_network(&inventory, "other"), []);
     }
 }

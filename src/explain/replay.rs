@@ -25,9 +25,10 @@ use crate::policy::dhcp::{Port, Received};
 use crate::policy::event::MachineId;
 use crate::site::{Neighbours, Site, Snapshot};
 use crate::tftp::{self, Source};
-use crate::timeline::{Timeline, TimelineError, clean};
+use crate::timeline::{Timeline, TimelineError};
 use crate::wire::dhcp::Request;
 use crate::wire::offer::{self, Offer};
+use crate::wire::text::clean;
 use crate::wire::tftp::Packet;
 
 /// Names of files in requests are cut to this, characters.

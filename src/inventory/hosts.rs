@@ -12,7 +12,7 @@ use super::hardware::{PlugKey, serial_key};
 use super::hostlist::{self, Seed};
 use super::layers::Layer;
 use super::menu_settings::Base;
-use super::model::{Home, Host, MacAddr, Network, Plug, Profile, Sourced};
+use super::model::{Home, Host, MacAddr, Network, Plug, Profile, Sourced, UnknownPolicy};
 use super::networks::{Networks, Placed, unusable};
 use super::nics::{self, Named};
 use super::profiles::{Profiles, Resolved, keys};
@@ -38,6 +38,10 @@ impl Hosts {
         let mut unfilled: HashMap<&str, &Host> = HashMap::new();
         for host in self.by_name.values() {
             let policy = host.network.unknown.policy;
+            // Somebody says there which machine it is.
+            if policy == UnknownPolicy::Approve {
+                continue;
+            }
             if host.waits_for_hardware() && !host.is_filled_by(policy) {
                 unfilled.entry(&host.key).or_insert(host);
             }
@@ -64,7 +68,7 @@ impl Hosts {
     }
 }
 
-/// What would let a machine become the host.
+/// What would make a machine the host.
 fn filled_by(host: &Host) -> String {
     let policy = match (&host.serial, &host.plug) {
         (Some(_), _) => "by-serial",
@@ -72,7 +76,10 @@ fn filled_by(host: &Host) -> String {
         (None, None) => "next-free",
     };
     let network = &host.network.name;
-    format!("add its `mac`, or say `unknown: {{policy: {policy}}}` in network {network}")
+    let name = &host.name;
+    format!(
+        "add its `mac`, approve a machine that waits (`bridgehead discover approve MAC --name {name}`), or say `unknown: {{policy: {policy}}}` in network {network}"
+    )
 }
 
 /// Who has taken what so far.

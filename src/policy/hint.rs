@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::text::is_shown;
+use crate::wire::text::clean;
 
 /// Hints of one text; more would bury the first.
 const MOST: usize = 3;
@@ -145,10 +145,7 @@ pub fn hints(text: &str) -> Vec<Hint> {
 }
 
 fn hint(line: &str) -> Option<Hint> {
-    let said = || {
-        let plain = line.chars().filter(|c| is_shown(*c));
-        plain.take(MAX_LINE).collect()
-    };
+    let said = || clean(line, MAX_LINE);
     if let Some(code) = ipxe_code(line) {
         let (means, next) = ipxe_error(code);
         let page = format!("{next}; https://ipxe.org/{code:08x} says more");

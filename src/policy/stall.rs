@@ -11,6 +11,9 @@ use crate::policy::moving::Moving;
 use crate::policy::progress::{Attempt, Machine, is_silent};
 use crate::policy::verdict::TOOK_ANOTHER;
 
+/// What is told of a client that asked for a file's size by TFTP and let that be all.
+pub const ASKED_SIZE: &str = "asked how large";
+
 /// The most likely reason of a silence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Likely {
@@ -151,6 +154,14 @@ fn dhcp(attempt: &Attempt, event: &BootEvent) -> Likely {
             "look for a firewall that drops HTTP (TCP 80, or `server: {http: …}`); put network boot first in the firmware's boot order",
         );
     }
+    let asked = attempt.events.iter().rev();
+    let mut asked = asked.filter(|known| known.stage == Stage::Loader);
+    if let Some(asked) = asked
+        .next()
+        .filter(|known| heard && known.state == StageState::Info)
+    {
+        return unfetched(asked);
+    }
     match (loaded, heard) {
         (false, false) => likely(
             "address offered, and the client did not take it: it did not hear the offer, or took another server's",
@@ -168,6 +179,23 @@ fn dhcp(attempt: &Attempt, event: &BootEvent) -> Likely {
             "the loader has its address and asks for no script",
             "look for a firewall that drops HTTP (iPXE: TCP 80, or `server: {http: …}`) or UDP 69 (GRUB, PXELINUX), and at the machine's screen",
         ),
+    }
+}
+
+/// A loader that was asked for, and did not go out: the way to the daemon is open.
+fn unfetched(asked: &BootEvent) -> Likely {
+    if asked.message.contains(ASKED_SIZE) {
+        return likely(
+            "address given, and the firmware asked how large the loader is, and did not fetch it: it has no room for one so large, or what it sent then was lost",
+            "look for a firewall that drops UDP between high ports; try a smaller loader (`loaders: {uefi-x64: ipxe.efi}` of the host)",
+        );
+    }
+    Likely {
+        cause: Cow::Owned(format!(
+            "address given, and the loader that it asked for was refused ({})",
+            asked.message
+        )),
+        next: "`bridgehead explain HOST` shows the name that it was told; another DHCP server may have named this one (`bridgehead check --live`)",
     }
 }
 
@@ -288,6 +316,45 @@ mod tests {
         assert!(likely(&machine).cause.contains("no loader asked for"));
         machine.fold(event(3, Stage::Dhcp, StageState::Ignored, Evidence::Sent));
         assert!(likely(&machine).next.contains("explain HOST"));
+    }
+
+    #[test]
+    fn a_loader_that_was_asked_for_and_not_fetched_was_asked_for() {
+        let mut machine = Machine::default();
+        let mut offer = event(0, Stage::Dhcp, StageState::Ok, Evidence::Sent);
+        offer.begins = Some(AttemptId("a".into()));
+        machine.fold(offer);
+        let told = |machine: &Machine| stuck(machine, Timestamp::from_second(90).unwrap()).unwrap();
+        let given = event(1, Stage::Dhcp, StageState::Ok, Evidence::Acknowledged);
+        machine.fold(given);
+        assert!(told(&machine).cause.contains("no loader asked for"));
+        let mut asked = event(2, Stage::Loader, StageState::Info, Evidence::Acknowledged);
+        asked.message = format!("{ASKED_SIZE} snponly.efi is");
+        machine.fold(asked.clone());
+        let likely = told(&machine);
+        assert!(
+            likely.cause.contains("did not fetch it"),
+            "{}",
+            likely.cause
+        );
+        assert!(!likely.next.contains("UDP 69"), "{}", likely.next);
+        // It is no stage of its own, and nothing to wait for.
+        let current = machine.attempt().and_then(Attempt::current).unwrap();
+        assert_eq!(current.stage, Stage::Dhcp);
+        asked.message = "TFTP: refused pxelinux.0: file not found".into();
+        machine.fold(asked);
+        let cause = told(&machine).cause;
+        assert!(
+            cause.contains("was refused (TFTP: refused pxelinux.0"),
+            "{cause}"
+        );
+        machine.fold(event(
+            4,
+            Stage::Loader,
+            StageState::Ok,
+            Evidence::Acknowledged,
+        ));
+        assert!(told(&machine).cause.contains("no script asked for"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::policy::event::{BootEvent, Evidence, MachineId, Stage, StageState};
-use crate::timeline::clean;
+use crate::wire::text::clean;
 
 /// A message from a host is cut to this, characters.
 const MAX_MESSAGE: usize = 600;
@@ -144,8 +144,8 @@ mod tests {
             Err(BadReport::Stage("dhcp".into()))
         );
         assert_eq!(
-            read("stage=root\nstate=\x1b[2J"),
-            Err(BadReport::State("[2J".into()))
+            read("stage=root\nstate=\x1b[2Jfine"),
+            Err(BadReport::State("fine".into()))
         );
         assert_eq!(
             parse(b"\xff", &MachineId::wire(), Timestamp::UNIX_EPOCH),

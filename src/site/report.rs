@@ -451,29 +451,35 @@ fn note(standing: Standing, machine: &Machine, now: Timestamp) -> String {
     }
 }
 
-/// The last event of each stage that moved the boot on.
+/// Each stage by its last event that moved the boot on, at the time when it was first done: a later iPXE asks for an
+/// address again, and a message may come twice.
 fn stages(attempt: &Attempt) -> Vec<StageStatus> {
-    let mut stages: BTreeMap<Stage, &BootEvent> = BTreeMap::new();
-    for event in &attempt.events {
-        if !matches!(
+    let mut stages: BTreeMap<Stage, (Timestamp, &BootEvent)> = BTreeMap::new();
+    let moves = |event: &&BootEvent| {
+        !matches!(
             event.state,
             StageState::Ignored | StageState::Info | StageState::Start
-        ) {
-            stages.insert(event.stage, event);
-        }
+        )
+    };
+    for event in attempt.events.iter().filter(moves) {
+        let done = stages
+            .get(&event.stage)
+            .filter(|(_, known)| known.state == StageState::Ok);
+        let at = done.map_or_else(|| attempt.time_of(event), |(at, _)| *at);
+        stages.insert(event.stage, (at, event));
     }
-    let status = |event: &BootEvent| StageStatus {
+    let status = |(at, event): (Timestamp, &BootEvent)| StageStatus {
         stage: event.stage.to_string(),
         state: event.state.name().to_owned(),
-        at: attempt.time_of(event),
-        ms: (attempt.time_of(event).as_millisecond() - attempt.began.as_millisecond()).max(0),
+        at,
+        ms: (at.as_millisecond() - attempt.began.as_millisecond()).max(0),
         took_ms: 0,
         uptime_ms: event.uptime_ms,
         evidence: event.evidence.name().to_owned(),
         message: event.message.clone(),
     };
     let mut stages: Vec<_> = stages.into_values().map(status).collect();
-    // iPXE asks for an address after it was loaded.
+    // Of several at one time the ladder's order is kept.
     stages.sort_by_key(|stage| stage.ms);
     let mut before = 0;
     for stage in &mut stages {
@@ -481,4 +487,48 @@ fn stages(attempt: &Attempt) -> Vec<StageStatus> {
         before = stage.ms;
     }
     stages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::event::Evidence;
+
+    #[test]
+    fn a_stage_stands_where_it_was_first_done() {
+        let mut machine = Machine::default();
+        let mut tell = |second: i64, stage, state, words: &str| {
+            let at = Timestamp::from_second(second).unwrap();
+            let id = MachineId("kvm01".into());
+            let mut event = BootEvent::sent(at, id, stage, state, words.to_owned());
+            event.begins = (second == 0).then(|| AttemptId("a".into()));
+            event.evidence = Evidence::Acknowledged;
+            machine.fold(event);
+        };
+        for (second, stage, words) in [
+            (0, Stage::Dhcp, "offered to PXE"),
+            (1, Stage::Dhcp, "gave to PXE"),
+            (3, Stage::Loader, "snponly.efi"),
+            (7, Stage::Dhcp, "gave to iPXE"),
+            (9, Stage::Script, "script"),
+        ] {
+            tell(second, stage, StageState::Ok, words);
+        }
+        tell(10, Stage::Kernel, StageState::Retry, "broke off");
+        tell(15, Stage::Kernel, StageState::Ok, "kernel");
+        let stages = stages(machine.attempt().unwrap());
+        let rows: Vec<_> = stages
+            .iter()
+            .map(|stage| (&*stage.stage, stage.ms, stage.took_ms, &*stage.message))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                ("dhcp", 0, 0, "gave to iPXE"),
+                ("loader", 3000, 3000, "snponly.efi"),
+                ("script", 9000, 6000, "script"),
+                ("kernel", 15000, 6000, "kernel"),
+            ]
+        );
+    }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::event::{AttemptId, MachineId};
-use crate::wire::text::is_shown;
+use crate::wire::text::one_line;
 
 /// Of all hosts together, bytes.
 const MOST: u64 = 256 << 20;
@@ -198,13 +198,14 @@ fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     fs::rename(&beside, file)
 }
 
-/// Without control characters; empty if it can't be read.
+/// Without what a terminal would take for commands; empty if it can't be read.
 fn readable(file: &Path) -> String {
     let bytes = fs::read(file).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    text.chars()
-        .filter(|c| matches!(c, '\n' | '\t') || is_shown(*c))
-        .collect()
+    let lines = text
+        .split('\n')
+        .map(|line| one_line(line).collect::<String>());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Whole lines of the beginning and the end, and a word about those between.
@@ -264,7 +265,7 @@ mod tests {
                 .unwrap();
             consoles.say(&host, &attempt, &line("ipxe: x")).unwrap();
         }
-        assert_eq!(consoles.last(&host), "said [2J this\n");
+        assert_eq!(consoles.last(&host), "said  this\n");
         for extension in [LOG, SYSLOG] {
             let kept = files(&dir.path().join("console/kvm01"), extension);
             assert_eq!(kept.len(), KEPT);

@@ -21,7 +21,7 @@ use crate::policy::client::Asker;
 use crate::policy::event::{AttemptId, BootEvent, Evidence, MachineId, Stage, StageState};
 use crate::policy::moving::Moving;
 use crate::policy::progress::{Attempt, Machine};
-use crate::wire::text::is_shown;
+use crate::wire::text::clean;
 
 use clock::WallClock;
 pub use consoles::{Consoles, SyslogLine};
@@ -394,12 +394,6 @@ impl Timeline {
     pub fn follow(&self) -> broadcast::Receiver<BootEvent> {
         self.followers.subscribe()
     }
-}
-
-/// Without characters that are not shown, and not longer than `most` characters.
-pub fn clean(text: &str, most: usize) -> String {
-    let printable = text.chars().filter(|c| is_shown(*c));
-    printable.take(most).collect()
 }
 
 fn new_attempt(at: Timestamp) -> AttemptId {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::text::is_shown;
+use super::text::clean;
 
 /// Longer text is cut, characters; iPXE's lines have at most 128.
 const MAX_TEXT: usize = 500;
@@ -33,10 +33,10 @@ impl Message {
             Some(rest) => structured(rest).unwrap_or(("", rest)),
             None => bsd(rest),
         };
-        let text = clean(text, MAX_TEXT);
+        let text = clean(text, MAX_TEXT).trim().to_owned();
         (!text.is_empty()).then(|| Self {
             severity: priority % 8,
-            tag: clean(tag, MAX_TAG),
+            tag: clean(tag, MAX_TAG).trim().to_owned(),
             text,
         })
     }
@@ -139,34 +139,6 @@ fn behind_time(text: &str) -> Option<&str> {
     time.parse::<jiff::Timestamp>().ok().map(|_| rest)
 }
 
-/// One line: tabs and line ends become blanks, control characters and escape sequences go.
-fn clean(text: &str, most: usize) -> String {
-    let mut cleaned = String::new();
-    let mut left = most;
-    let mut characters = text.chars().peekable();
-    while let Some(c) = characters.next() {
-        match c {
-            '\u{1b}' if characters.next_if_eq(&'[').is_some() => {
-                // ECMA-48 §5.4: parameters, then one letter.
-                while characters
-                    .next_if(|c| ('\u{20}'..='\u{3f}').contains(c))
-                    .is_some()
-                {}
-                characters.next_if(|c| ('\u{40}'..='\u{7e}').contains(c));
-                continue;
-            }
-            '\t' | '\n' => cleaned.push(' '),
-            _ if !is_shown(c) => continue,
-            _ => cleaned.push(c),
-        }
-        left -= 1;
-        if left == 0 {
-            break;
-        }
-    }
-    cleaned.trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,7 +199,7 @@ mod tests {
         let message =
             Message::parse(b"<6>ipxe: \x1b[2J\x1b[1;31mred\x1b[0m \x07\xc2\x9b31m\tend\nmore")
                 .unwrap();
-        assert_eq!(message.text, "red 31m end more");
+        assert_eq!(message.text, "red  end more");
         let long = format!("<6>ipxe: {}", "x".repeat(9000));
         assert_eq!(
             Message::parse(long.as_bytes()).unwrap().text.len(),

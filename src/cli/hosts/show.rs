@@ -109,7 +109,7 @@ fn row(key: &str, value: &str, origin: Option<&Origin>) -> Vec<String> {
     let place = origin.map(|origin| format!("{}:{}", origin.file, origin.line));
     vec![
         key.to_owned(),
-        crate::timeline::clean(value, 200),
+        crate::wire::text::clean(value, 200),
         layer.to_owned(),
         place.unwrap_or_default(),
     ]

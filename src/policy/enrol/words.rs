@@ -23,6 +23,10 @@ pub fn awaits(host: &Host) -> String {
                 network.name
             )
         }
+        (UnknownPolicy::Approve | UnknownPolicy::Hold, ..) => format!(
+            "`bridgehead discover approve MAC --name {}` makes a machine that waits this host (`bridgehead discover list` shows them), or add its `mac`",
+            host.name
+        ),
         _ => format!(
             "add its `mac`; with the policy `{policy}` of network {} no machine becomes it by itself",
             network.name
