@@ -36,6 +36,8 @@ pub(super) struct Decided {
     pub(super) request: Request,
     pub(super) envelope: Envelope,
     pub(super) verdict: Verdict,
+    /// Whether it was sent to us alone.
+    is_unicast: bool,
     /// The same boot goes on, from the local disk.
     leaves_for_disk: bool,
     /// An address that is offered and that nothing is known of.
@@ -136,6 +138,7 @@ impl Desk {
             port: envelope.port,
         };
         let own = self.site.own();
+        let is_unicast = received.is_unicast(&snapshot.inventory, &own);
         let verdict = decide(&received, snapshot, &own, leases, now, leaves_for_disk);
         let unproven = verdict.offered.filter(|address| {
             verdict.because == Because::Pool
@@ -150,6 +153,7 @@ impl Desk {
             request,
             envelope,
             verdict,
+            is_unicast,
             leaves_for_disk,
             unproven,
         }
@@ -258,8 +262,7 @@ pub(super) fn record(decided: &Decided, local: Ipv4Addr, site: &Site) {
         let relay = (!request.giaddr.is_unspecified()).then_some(request.giaddr);
         let link = relay.and(request.link_selection());
         let place = decided.verdict.offered.or(link).or(relay);
-        let is_unicast = site.own().all.contains(&decided.envelope.to);
-        let port = SwitchPort::heard(request, is_unicast);
+        let port = SwitchPort::heard(request, decided.is_unicast);
         site.discover(request, &Client::of(request), place.unwrap_or(local), port);
     }
 }

@@ -84,8 +84,8 @@ async fn where_a_machine_is_plugged_in_is_there_again_also_after_a_journal_was_w
         circuit_id: Some(circuit.into()),
         remote_id: Some("sw \"r1\"".into()),
     };
-    let known = PluggedIn::after(None, Some(at("Gi1/0/3")), Timestamp::UNIX_EPOCH);
-    let known = PluggedIn::after(known.as_ref(), Some(at("Gi1/0/4")), expires).unwrap();
+    let known = PluggedIn::after(None, Some(at("Gi1/0/3")), 1, Timestamp::UNIX_EPOCH);
+    let known = PluggedIn::after(known.as_ref(), Some(at("Gi1/0/4")), 2, expires).unwrap();
     let mac = *mac;
     *port = Some(Box::new(known.clone()));
     Journal::open(dir.path())

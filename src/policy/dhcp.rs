@@ -311,7 +311,7 @@ impl<'a> Question<'a> {
         }
         let known = self.world.leases.plugged_in(self.client.mac, self.now);
         let heard = SwitchPort::heard(self.request(), self.is_unicast());
-        PluggedIn::after(known, heard, self.now)
+        PluggedIn::after(known, heard, self.request().xid, self.now)
     }
 
     fn nak(&self, network: &Network, wanted: Ipv4Addr, right: Ipv4Addr) -> Verdict {

@@ -120,10 +120,10 @@ impl Discovered {
         self.remote_id.clone_from(&port.remote_id);
     }
 
-    /// Takes over where it is by its lease, which goes before any DISCOVER in its name; `now` is by the leases' clock.
-    pub fn is_plugged_in(&mut self, known: &PluggedIn, now: Timestamp) {
-        self.plug_in(known.now_at(now));
-        self.elsewhere = known.disputed_by(now).map(SwitchPort::name);
+    /// Takes over where it is by its lease, which goes before any DISCOVER in its name.
+    pub fn is_plugged_in(&mut self, known: &PluggedIn) {
+        self.plug_in(&known.at);
+        self.elsewhere = known.disputed_by().map(SwitchPort::name);
     }
 
     /// Of what its inventory boot says, where its DISCOVER was heard by a daemon that ran before.

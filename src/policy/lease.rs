@@ -529,7 +529,7 @@ mod tests {
     #[test]
     fn where_a_machine_is_plugged_in_is_known_as_long_as_it_holds_its_lease() {
         let address = Ipv4Addr::new(10, 0, 0, 10);
-        let known = PluggedIn::after(None, Some(SwitchPort::default()), at(0)).unwrap();
+        let known = PluggedIn::after(None, Some(SwitchPort::default()), 1, at(0)).unwrap();
         let held = || {
             let mut table = LeaseTable::default();
             table.apply(&LeaseChange::Bind {

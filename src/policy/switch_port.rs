@@ -11,8 +11,11 @@ use crate::wire::dhcp::Request;
 
 /// An identifier that is no text is shown in hexadecimal up to here, octets.
 const LONGEST_HEX: usize = 16;
-/// After so long at another port, with nothing from the one before, a machine that holds its lease was moved, seconds.
+/// When a machine that holds its lease asks by another port again after so long, and never by the one before, it was
+/// moved, seconds.
 const MOVED_AFTER_S: i64 = 600;
+/// Two relays, or a relay and the link itself, bring one packet within so long, seconds.
+const COPIES_WITHIN_S: i64 = 5;
 
 /// What a relay or switch adds to a packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,12 +75,15 @@ impl SwitchPort {
 /// Where the holder of a lease is plugged in; kept with the lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluggedIn {
-    /// The port by which it got the lease.
+    /// The port by which it got the lease, or to which it was moved since.
     #[serde(flatten)]
     pub at: SwitchPort,
     /// The other port that packets in its name came by since, if none came by the first one again.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub elsewhere: Option<Elsewhere>,
+    /// The last packet that came by either of them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub asked: Option<Asked>,
 }
 
 /// Another port than that by which a machine got its lease.
@@ -89,44 +95,71 @@ pub struct Elsewhere {
     pub since: Timestamp,
 }
 
+/// A packet by which a machine asked, to know its copies by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Its transaction.
+    pub xid: u32,
+    /// When it came.
+    pub at: Timestamp,
+}
+
 impl PluggedIn {
-    /// What is known after a packet that came by `heard`, where `known` is of a lease that the machine holds.
+    /// What is known after a packet of transaction `xid` that came by `heard`, where `known` is of a lease that the
+    /// machine holds.
     ///
-    /// Anybody can send a packet in another's name; so one by another port changes nothing yet.
-    pub fn after(known: Option<&Self>, heard: Option<SwitchPort>, now: Timestamp) -> Option<Self> {
+    /// Anybody can send a packet in another's name; so one by another port changes nothing yet, and no time that
+    /// passes after it does: who was moved asks by the new port again.
+    pub fn after(
+        known: Option<&Self>,
+        heard: Option<SwitchPort>,
+        xid: u32,
+        now: Timestamp,
+    ) -> Option<Self> {
         let Some(heard) = heard else {
             return known.cloned();
         };
-        let here = known.map(|known| known.now_at(now));
-        let at = here.filter(|here| !here.is_same(&heard));
-        let at = at.unwrap_or(&heard).clone();
-        let before = known.and_then(|known| known.elsewhere.as_ref());
-        let since = before.filter(|before| before.port.is_same(&heard));
-        let elsewhere = (!at.is_same(&heard)).then(|| Elsewhere {
-            port: heard,
-            since: since.map_or(now, |before| before.since),
-        });
-        Some(Self { at, elsewhere })
-    }
-
-    /// Where it is by now.
-    pub fn now_at(&self, now: Timestamp) -> &SwitchPort {
-        match &self.elsewhere {
-            Some(other) if other.counts(now) => &other.port,
-            _ => &self.at,
+        let asked = Some(Asked { xid, at: now });
+        let is_at = |at, elsewhere| {
+            Some(Self {
+                at,
+                elsewhere,
+                asked,
+            })
+        };
+        let Some(known) = known.filter(|known| !known.at.is_same(&heard)) else {
+            return is_at(heard, None);
+        };
+        if known.has_copy(&heard, xid, now) {
+            // Of one packet by the link itself and by a relay, the relay's says more.
+            return match known.elsewhere.is_none() && known.at.words().is_none() {
+                true => is_at(heard, None),
+                false => Some(known.clone()),
+            };
         }
+        let before = known.elsewhere.as_ref();
+        let since = before.filter(|before| before.port.is_same(&heard));
+        let since = since.map_or(now, |before| before.since);
+        if now.as_second() - since.as_second() >= MOVED_AFTER_S {
+            return is_at(heard, None);
+        }
+        is_at(known.at.clone(), Some(Elsewhere { port: heard, since }))
     }
 
     /// Another port where it may be, or somebody who says so.
-    pub fn disputed_by(&self, now: Timestamp) -> Option<&SwitchPort> {
-        let other = self.elsewhere.as_ref()?;
-        (!other.counts(now)).then_some(&other.port)
+    pub fn disputed_by(&self) -> Option<&SwitchPort> {
+        self.elsewhere.as_ref().map(|other| &other.port)
     }
-}
 
-impl Elsewhere {
-    fn counts(&self, now: Timestamp) -> bool {
-        now.as_second() - self.since.as_second() >= MOVED_AFTER_S
+    /// Whether the packet came already, by another relay or none: both of a pair of routers relay what a machine asks.
+    /// What came by the same relay from another port is none: who hears a question on the wire can send its `xid`.
+    fn has_copy(&self, heard: &SwitchPort, xid: u32, now: Timestamp) -> bool {
+        let last = self.disputed_by().unwrap_or(&self.at);
+        let is_recent = |asked: Asked| {
+            let age_s = now.as_second() - asked.at.as_second();
+            asked.xid == xid && (0..=COPIES_WITHIN_S).contains(&age_s)
+        };
+        last.relay != heard.relay && self.asked.is_some_and(is_recent)
     }
 }
 
@@ -172,47 +205,109 @@ mod tests {
         }
     }
 
-    /// What is known after packets by these ports, each at its second; none: one that says nothing.
-    fn known(packets: &[(i64, Option<SwitchPort>)]) -> Option<PluggedIn> {
+    /// What is known after packets by these ports, each at its second and a transaction of its own; none: one that
+    /// says nothing.
+    fn known(packets: &[(i64, Option<&SwitchPort>)]) -> Option<PluggedIn> {
+        let mut xid = 0;
         packets.iter().fold(None, |known, (second, heard)| {
-            PluggedIn::after(known.as_ref(), heard.clone(), at(*second))
+            xid += 1;
+            PluggedIn::after(known.as_ref(), heard.cloned(), xid, at(*second))
         })
+    }
+
+    /// At which port it is, and which disputes that.
+    fn stands(known: Option<PluggedIn>) -> (SwitchPort, Option<SwitchPort>) {
+        let known = known.unwrap();
+        (known.at.clone(), known.disputed_by().cloned())
     }
 
     #[test]
     fn a_renewal_that_no_relay_saw_leaves_what_a_relay_said() {
         let one = port(254, "Gi1/0/1", "sw-r1");
         assert_eq!(known(&[(0, None)]), None);
-        let renewed = known(&[(0, Some(one.clone())), (60, None), (120, None)]).unwrap();
-        assert_eq!(renewed.now_at(at(9999)), &one);
-        assert_eq!(renewed.elsewhere, None);
+        let renewed = known(&[(0, Some(&one)), (60, None), (9999, None)]);
+        assert_eq!(stands(renewed), (one, None));
     }
 
     #[test]
-    fn another_port_counts_when_it_alone_was_heard_for_ten_minutes() {
+    fn another_port_counts_when_it_asks_again_after_ten_minutes_and_the_first_was_silent() {
         let (one, two) = (port(254, "Gi1/0/1", "sw-r1"), port(254, "Gi1/0/2", "sw-r1"));
-        let moved = known(&[(0, Some(one.clone())), (100, Some(two.clone()))]).unwrap();
-        for second in [100, 699] {
-            assert_eq!(moved.now_at(at(second)), &one);
-            assert_eq!(moved.disputed_by(at(second)), Some(&two));
-        }
-        assert_eq!(moved.now_at(at(700)), &two);
-        assert_eq!(moved.disputed_by(at(700)), None);
-        // It asks on from there, and the time runs from the first.
-        let asks = [(0, &one), (100, &two), (600, &two)].map(|(at, port)| (at, Some(port.clone())));
-        assert_eq!(known(&asks).unwrap().now_at(at(700)), &two);
-        let asks = [(0, &one), (100, &two), (700, &two)].map(|(at, port)| (at, Some(port.clone())));
-        let settled = known(&asks).unwrap();
-        assert_eq!((settled.at, settled.elsewhere), (two.clone(), None));
+        let asks = |packets: &[(i64, &SwitchPort)]| {
+            let packets: Vec<_> = packets
+                .iter()
+                .map(|(at, port)| (*at, Some(*port)))
+                .collect();
+            stands(known(&packets))
+        };
+        let disputed = (one.clone(), Some(two.clone()));
+        assert_eq!(asks(&[(0, &one), (100, &two)]), disputed);
+        // The time runs from its first packet.
+        assert_eq!(
+            asks(&[(0, &one), (100, &two), (600, &two), (699, &two)]),
+            disputed
+        );
+        let moved = (two.clone(), None);
+        assert_eq!(
+            asks(&[(0, &one), (100, &two), (600, &two), (700, &two)]),
+            moved
+        );
         // The first one speaks up; the other begins anew.
-        let asks = [(0, &one), (100, &two), (600, &one), (650, &two)];
-        let both = known(&asks.map(|(at, port)| (at, Some(port.clone())))).unwrap();
-        assert_eq!(both.now_at(at(1249)), &one);
-        assert_eq!(both.now_at(at(1250)), &two);
-        // And back, after it was moved.
-        let back = PluggedIn::after(Some(&both), Some(one.clone()), at(1300)).unwrap();
-        assert_eq!(back.now_at(at(1899)), &two);
-        assert_eq!(back.now_at(at(1900)), &one);
+        let both = [
+            (0, &one),
+            (100, &two),
+            (600, &one),
+            (650, &two),
+            (1249, &two),
+        ];
+        assert_eq!(asks(&both[..3]), (one.clone(), None));
+        assert_eq!(asks(&both), disputed);
+    }
+
+    #[test]
+    fn one_packet_in_a_machines_name_moves_it_never_however_long_it_is_silent() {
+        let (one, two) = (port(254, "Gi1/0/1", "sw-r1"), port(254, "Gi1/0/2", "sw-r1"));
+        // It renews meanwhile, past the relay.
+        let forged = [
+            (0, Some(&one)),
+            (100, Some(&two)),
+            (700, None),
+            (9999, None),
+        ];
+        assert_eq!(stands(known(&forged)), (one.clone(), Some(two.clone())));
+        let mut asked = forged.to_vec();
+        asked.push((10_000, Some(&one)));
+        assert_eq!(stands(known(&asked)), (one.clone(), None));
+        asked.push((10_001, Some(&two)));
+        assert_eq!(stands(known(&asked)), (one, Some(two)));
+    }
+
+    #[test]
+    fn a_copy_by_another_relay_disputes_nothing() {
+        let (a, b) = (port(253, "Vl10", "rt-a"), port(254, "Vl10", "rt-b"));
+        let (link, guest) = (SwitchPort::default(), port(253, "Gi7", "sw"));
+        let after = |packets: &[(i64, u32, &SwitchPort)]| {
+            let known = packets
+                .iter()
+                .fold(None, |known: Option<PluggedIn>, (second, xid, by)| {
+                    PluggedIn::after(known.as_ref(), Some((*by).clone()), *xid, at(*second))
+                });
+            stands(known)
+        };
+        assert_eq!(after(&[(0, 7, &a), (5, 7, &b)]), (a.clone(), None));
+        // Of one that came directly too, the relay's names the port, whichever came first.
+        assert_eq!(after(&[(0, 7, &link), (0, 7, &a)]), (a.clone(), None));
+        assert_eq!(after(&[(0, 7, &a), (0, 7, &link)]), (a.clone(), None));
+        // Another question, the same too late, and another port of the same relay.
+        let by_b = (a.clone(), Some(b.clone()));
+        assert_eq!(after(&[(0, 7, &a), (0, 8, &b)]), by_b);
+        assert_eq!(after(&[(0, 7, &a), (6, 7, &b)]), by_b);
+        let disputed = (a.clone(), Some(guest.clone()));
+        assert_eq!(after(&[(0, 7, &a), (0, 7, &guest)]), disputed);
+        // Copies by the new place change nothing of since when it was heard there; one by the first ends the dispute.
+        let moved = [(0, 7, &a), (9, 8, &guest), (9, 8, &b), (609, 9, &guest)];
+        assert_eq!(after(&moved[..3]), disputed);
+        assert_eq!(after(&moved), (guest.clone(), None));
+        assert_eq!(after(&[(0, 7, &a), (9, 8, &b), (9, 8, &a)]), (a, None));
     }
 
     #[test]

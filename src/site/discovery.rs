@@ -250,13 +250,21 @@ impl Site {
         Some(once.filter(disputes).unwrap_or(now_waits))
     }
 
+    /// Whether somebody asked in the machine's name by another port than its own.
+    pub(super) fn is_disputed(&self, mac: MacAddr) -> bool {
+        let now = self.journal.clock().now();
+        let leases = self.leases();
+        let known = leases.plugged_in(mac, now);
+        known.is_some_and(|known| known.disputed_by().is_some())
+    }
+
     /// Where they are plugged in, of those that hold a lease: that is kept with it, also over a restart.
     fn plug_in(&self, machines: &mut [Discovered]) {
         let now = self.journal.clock().now();
         let leases = self.leases();
         for machine in machines {
             if let Some(known) = leases.plugged_in(machine.mac, now) {
-                machine.is_plugged_in(known, now);
+                machine.is_plugged_in(known);
             }
         }
     }

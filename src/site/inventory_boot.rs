@@ -29,6 +29,9 @@ pub enum Next {
     Wait {
         /// Whether what it is made of is known here.
         known: bool,
+        /// Whether it is to ask for its lease by broadcast, as somebody did in its name by another port: its renewals
+        /// go past the relay, and never contradict.
+        asks: bool,
     },
     /// It is this host.
     Go {
@@ -52,9 +55,10 @@ impl Next {
     /// As the initrd reads it.
     pub fn to_text(&self) -> String {
         match self {
-            Self::Wait { known } => {
+            Self::Wait { known, asks } => {
                 let unknown = if *known { "" } else { "hardware=unknown\n" };
-                format!("next=wait\n{unknown}")
+                let asks = if *asks { "lease=ask\n" } else { "" };
+                format!("next=wait\n{asks}{unknown}")
             }
             Self::Go { host, here } => {
                 let here = here.as_ref().map(|here| {
@@ -250,6 +254,7 @@ impl Site {
         self.enrolment.consider(mac);
         Next::Wait {
             known: self.discovery.knows_hardware(mac),
+            asks: self.is_disputed(mac),
         }
     }
 

@@ -348,6 +348,16 @@ fn what_is_sent_in_a_machines_name_by_another_port_names_nobody() {
     let log = log_of(&site, "mac-3cecef000007");
     let words = "It asks by Gi1/0/2 of sw-r1, and got its lease by Gi1/0/1 of sw-r1";
     assert!(log.contains(words), "{log}");
+    // Its renewals go past the relay: it is told to ask by broadcast, until it did.
+    let next = || bare.next(&token);
+    assert!(next().starts_with("next=wait\nlease=ask\n"), "{}", next());
+    assert_eq!(bare.dhcp_with(&["-x", &one]), address);
+    assert!(!next().contains("lease=ask"), "{}", next());
+    {
+        let other = Stranger::new(&site, "again", BARE);
+        assert_eq!(other.dhcp_with(&["-x", &two]), address);
+    }
+    wait_list(&site, "asked by Gi1/0/2 of sw-r1 since", true);
 
     let namespace = bare.namespace;
     killed(&mut site, "by-port");

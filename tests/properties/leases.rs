@@ -122,7 +122,7 @@ fn plugged_in(by: u8) -> Option<PluggedIn> {
     };
     let heard = [by, by.rotate_left(1)].map(|by| (by & 64 > 0).then(|| port(by)));
     heard.into_iter().fold(None, |known, heard| {
-        PluggedIn::after(known.as_ref(), heard, at(by))
+        PluggedIn::after(known.as_ref(), heard, by.into(), at(by))
     })
 }
 

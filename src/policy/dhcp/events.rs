@@ -75,7 +75,7 @@ impl Question<'_> {
         else {
             return String::new();
         };
-        port.disputed_by(self.now).map_or_else(String::new, |other| {
+        port.disputed_by().map_or_else(String::new, |other| {
             format!(
                 ". It asks by {}, and got its lease by {}: it was moved, or two machines have its MAC",
                 other.name(),

@@ -3,9 +3,25 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::{Port, Question};
-use crate::inventory::model::{DhcpMode, Network};
+use super::{OwnAddresses, Port, Question, Received, World};
+use crate::inventory::model::{DhcpMode, Inventory, Network};
 use crate::policy::verdict::Because;
+
+impl Received<'_> {
+    /// Whether this was sent to one of our addresses, and not to everybody. The address may be
+    /// another interface's: a router chooses the way of a client that renews.
+    pub fn is_unicast(&self, inventory: &Inventory, own: &OwnAddresses) -> bool {
+        let to = self.to;
+        let mut networks = inventory.networks.values();
+        let mut to_all = || {
+            to.is_broadcast()
+                || to.is_unspecified()
+                || networks.any(|network| network.subnet.broadcast() == to)
+        };
+        let is_ours = self.locals.contains(&to) || own.all.contains(&to);
+        self.port == Port::Pxe || is_ours || !to_all()
+    }
+}
 
 impl<'a> Question<'a> {
     /// The network that the client is to be served in (RFC 2131 §4.3.1, RFC 3527, RFC 3011).
@@ -73,17 +89,10 @@ impl<'a> Question<'a> {
             .copied()
     }
 
-    /// Whether this was sent to one of our addresses, and not to everybody. The address may be
-    /// another interface's: a router chooses the way of a client that renews.
+    /// Whether this was sent to one of our addresses, and not to everybody.
     pub(super) fn is_unicast(&self) -> bool {
-        let to = self.received.to;
-        let mut networks = self.world.inventory.networks.values();
-        let mut to_all = || {
-            to.is_broadcast()
-                || to.is_unspecified()
-                || networks.any(|network| network.subnet.broadcast() == to)
-        };
-        self.received.port == Port::Pxe || self.is_ours(to) || !to_all()
+        let World { inventory, own, .. } = self.world;
+        self.received.is_unicast(inventory, own)
     }
 
     /// The address of ours that answers come from: the one that was asked, on whatever interface

@@ -231,7 +231,7 @@ fn where_a_stranger_is_plugged_in_is_kept_with_its_lease() {
     let at = |leases: &LeaseTable, second| {
         let now = Timestamp::from_second(second).unwrap();
         let known = leases.plugged_in(mac(9), now).expect("a port");
-        (known.now_at(now).name(), known.disputed_by(now).is_some())
+        (known.at.name(), known.disputed_by().is_some())
     };
     let said = |verdict: &Verdict| verdict.events[0].message.clone();
     // Neither loader nor firmware: any client's REQUEST tells.
@@ -260,6 +260,31 @@ fn where_a_stranger_is_plugged_in_is_kept_with_its_lease() {
     let listed = request(Kind::Request, 1, &[(50, &[10, 77, 0, 11]), (82, &one[..])]);
     port_after(&mut leases, &listed, Ipv4Addr::BROADCAST, 0);
     assert_eq!(leases.last_plugged_in(mac(1)), None);
+}
+
+#[test]
+fn what_was_sent_to_us_alone_is_told_from_what_was_sent_to_everybody() {
+    let (inventory, request) = (inventory(), request(Kind::Request, 9, &[]));
+    let own = OwnAddresses {
+        all: vec![Ipv4Addr::new(192, 0, 2, 1)],
+        ..OwnAddresses::default()
+    };
+    let is_unicast = |to, port| {
+        let received = Received {
+            to,
+            port,
+            ..received(&request)
+        };
+        received.is_unicast(&inventory, &own)
+    };
+    for to in [Ipv4Addr::BROADCAST, Ipv4Addr::UNSPECIFIED, ip(255)] {
+        assert!(!is_unicast(to, Port::Dhcp), "{to}");
+    }
+    for to in [ip(1), Ipv4Addr::new(192, 0, 2, 1)] {
+        assert!(is_unicast(to, Port::Dhcp), "{to}");
+    }
+    // Nobody relays what goes to port 4011.
+    assert!(is_unicast(Ipv4Addr::BROADCAST, Port::Pxe));
 }
 
 #[test]
