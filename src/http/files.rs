@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, Method, Response, StatusCode};
 
 use super::body::{Sent, Served};
 use super::conditions::{Wanted, wanted};
-use super::leaving::Leaving;
+use super::leaving::{Leaving, TOLD_EVERY};
 use super::outlet::InHand;
 use super::turns::{Before, LARGE, Place};
 use super::{App, Ends};
@@ -186,7 +186,7 @@ struct Transfer {
 
 impl Transfer {
     /// Takes what the connection has sent, which had sent `before` when this began.
-    fn moves(&self, before: u64) -> impl Fn(u64) + Send + use<> {
+    fn moves(&self, before: u64) -> impl Fn(u64) + Send + Sync + use<> {
         let (site, peer, path) = (self.site.clone(), self.peer, self.path.clone());
         let (began, total) = (self.began, self.total as u64);
         move |taken| {
@@ -222,6 +222,12 @@ impl Transfer {
             let message = format!("{path} by HTTP, {whole}{waited}");
             (StageState::Ok, message)
         } else {
+            // A part of it, and whole.
+            let total = self.total as u64;
+            if self.began.elapsed() >= TOLD_EVERY {
+                let elapsed = self.began.elapsed();
+                self.site.fetches(self.peer, path, elapsed, (total, total));
+            }
             return;
         };
         self.site.note(self.peer, stage_of(path), state, message);

@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::policy::moving::TOLD_EVERY_S;
-
 /// Takes whether all that was handed over has left.
 type Told = Box<dyn FnOnce(bool) + Send>;
 /// Takes how many bytes of the connection the kernel has taken.
-type Moves = Box<dyn Fn(u64) + Send>;
+type Moves = Arc<dyn Fn(u64) + Send + Sync>;
 
-const TOLD_EVERY: Duration = Duration::from_secs(TOLD_EVERY_S);
+/// Whoever wants to know how far a body is.
+pub(super) const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// What leaves by one connection. Clones are the same.
 #[derive(Clone, Default)]
@@ -47,20 +46,29 @@ impl Leaving {
     /// The kernel took so many bytes more.
     pub(super) fn add(&self, bytes: usize) {
         self.0.taken.fetch_add(bytes as u64, Ordering::Relaxed);
-        let mut moving = self.moving();
-        let due = |moving: &&mut Moving| moving.told.elapsed() >= TOLD_EVERY;
-        if let Some(moving) = moving.as_mut().filter(due) {
-            moving.told = Instant::now();
-            (moving.moves)(self.taken());
+        // Called without the lock, too.
+        if let Some(moves) = self.moves_now() {
+            moves(self.taken());
         }
+    }
+
+    /// Who is to be told now.
+    fn moves_now(&self) -> Option<Moves> {
+        let mut moving = self.moving();
+        let moving = moving.as_mut()?;
+        if moving.told.elapsed() < TOLD_EVERY {
+            return None;
+        }
+        moving.told = Instant::now();
+        Some(moving.moves.clone())
     }
 
     /// From now on `moves` is told now and then, while something leaves, how many bytes the kernel has taken since the
     /// connection began.
-    pub(super) fn tell_moves(&self, moves: impl Fn(u64) + Send + 'static) {
+    pub(super) fn tell_moves(&self, moves: impl Fn(u64) + Send + Sync + 'static) {
         *self.moving() = Some(Moving {
             told: Instant::now(),
-            moves: Box::new(moves),
+            moves: Arc::new(moves),
         });
     }
 

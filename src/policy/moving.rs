@@ -5,8 +5,6 @@ use serde::Serialize;
 
 use crate::policy::event::Stage;
 
-/// Whoever sends a file tells how far it is, seconds.
-pub const TOLD_EVERY_S: u64 = 5;
 /// A client that takes nothing for so long is stuck, seconds.
 pub const PATIENCE_S: i64 = 60;
 

@@ -56,6 +56,8 @@ const ASKS_ON_S: i64 = 2 * Stage::Dhcp.patience_s();
 /// A boot of which nothing is heard for so long was switched off, whatever its stage, seconds: the longest patience of
 /// one is four minutes, and who waits at a menu gets a new script when somebody chooses.
 const DEAD_S: i64 = 3600;
+/// A file takes no longer, seconds: whoever has a host's address and reads for ever is no boot of it.
+const LONGEST_FILE_S: i64 = 3600;
 
 /// After so many boots that ended alike one is stuck, and was not just switched off.
 const LOOP: usize = 2;
@@ -155,7 +157,7 @@ impl Machine {
 
     /// A report of the attempt before proves that the machine was not switched off: the
     /// newest one was never real.
-    fn drop_disproved(&mut self, reported: &AttemptId) {
+    pub fn drop_disproved(&mut self, reported: &AttemptId) {
         let disproved = self.attempt().is_some_and(|newest| newest.id != *reported)
             && self
                 .believable()
@@ -168,9 +170,11 @@ impl Machine {
 
     /// Tells what happened by the time that the clock was set to: how long a stage has been silent is not what a jump of
     /// the clock makes of it.
-    pub fn clock_set(&mut self, set: &ClockSet) {
-        self.attempts
-            .iter_mut()
+    /// Attempts up to the one of this number know it already.
+    pub fn clock_set(&mut self, set: &ClockSet, known: u64) {
+        let attempts = self.attempts.iter_mut();
+        attempts
+            .filter(|attempt| attempt.order > known)
             .for_each(|attempt| attempt.clock_set(set));
         self.strays
             .iter_mut()
@@ -229,7 +233,11 @@ impl Machine {
     /// Takes in how far a file is that it fetches. What a running host fetches is no part of its boot.
     pub fn fetches(&mut self, moving: Moving) {
         let newest = self.attempts.back_mut();
-        if let Some(attempt) = newest.filter(|attempt| !attempt.claimed) {
+        let loads = |attempt: &&mut Attempt| {
+            let event = attempt.current().map_or(attempt.began, |event| event.at);
+            !attempt.claimed && moving.at.as_second() - event.as_second() <= LONGEST_FILE_S
+        };
+        if let Some(attempt) = newest.filter(loads) {
             attempt.moving = Some(moving);
         }
     }

@@ -365,17 +365,13 @@ pub(super) fn machine_status(name: &str, machine: &Machine, now: Timestamp) -> M
     let moving = moving.filter(|_| standing == Standing::Running);
     let since = match (standing, attempt.and_then(|attempt| attempt.joined)) {
         (Standing::Done, Some(joined)) => Some(joined),
-        _ => moving
-            .map(|moving| moving.began)
-            .or_else(|| Some(since(attempt, current?)))
+        _ => current
+            .map(|event| since(attempt, event))
             .or_else(|| Some(machine.refusal()?.at)),
     };
     MachineStatus {
         host: name.to_owned(),
-        stage: moving
-            .map(|moving| moving.stage)
-            .or_else(|| Some(current?.stage))
-            .map(|stage| stage.to_string()),
+        stage: current.map(|event| event.stage.to_string()),
         state: standing.name().to_owned(),
         since,
         for_s: since.map(|since| (now.as_second() - since.as_second()).max(0)),

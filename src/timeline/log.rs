@@ -10,6 +10,17 @@ use crate::policy::event::BootEvent;
 /// When the newer file has grown to this, it becomes the older one, bytes.
 const ROTATE_AT: u64 = 16 << 20;
 
+/// Where an event was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Among what was kept when the older file became that: by then all was known that stands there.
+    Kept,
+    /// In the older file.
+    Old,
+    /// In the newer one.
+    Newer,
+}
+
 /// `events.jsonl`, before it `events.old.jsonl`, and before that `events.kept.jsonl`: what must not be forgotten of
 /// hosts whose events are in neither, written anew each time the newer file becomes the older one.
 ///
@@ -32,10 +43,19 @@ impl EventLog {
     ///
     /// # Errors
     /// [`TimelineError`] if the files can't be read or written.
-    pub fn open(state: &Path, mut each: impl FnMut(BootEvent)) -> Result<Self, TimelineError> {
+    pub fn open(
+        state: &Path,
+        mut each: impl FnMut(Source, BootEvent),
+    ) -> Result<Self, TimelineError> {
         let (path, old) = (state.join("events.jsonl"), state.join("events.old.jsonl"));
         let kept = state.join("events.kept.jsonl");
-        for file in [&kept, &old, &path] {
+        let files = [
+            (&kept, Source::Kept),
+            (&old, Source::Old),
+            (&path, Source::Newer),
+        ];
+        for (file, source) in files {
+            let mut each = |event| each(source, event);
             let unreadable = replay(file, &mut each).map_err(|source| TimelineError {
                 operation: "read the event log",
                 path: file.clone(),
@@ -197,21 +217,21 @@ mod tests {
 
     fn read(state: &Path) -> Vec<i64> {
         let mut seconds = Vec::new();
-        EventLog::open(state, |event| seconds.push(event.at.as_second())).unwrap();
+        EventLog::open(state, |_, event| seconds.push(event.at.as_second())).unwrap();
         seconds
     }
 
     #[test]
     fn a_cut_line_costs_itself_alone() {
         let dir = tempfile::tempdir().unwrap();
-        EventLog::open(dir.path(), |_| {})
+        EventLog::open(dir.path(), |_, _| {})
             .unwrap()
             .append(&event(1), Vec::new);
         let path = dir.path().join("events.jsonl");
         let mut bytes = fs::read(&path).unwrap();
         bytes.extend_from_slice(b"{\"at\":");
         fs::write(&path, bytes).unwrap();
-        EventLog::open(dir.path(), |_| {})
+        EventLog::open(dir.path(), |_, _| {})
             .unwrap()
             .append(&event(2), Vec::new);
         assert_eq!(read(dir.path()), [1, 2]);
@@ -220,7 +240,7 @@ mod tests {
     #[test]
     fn what_a_full_disk_left_of_a_line_costs_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = EventLog::open(dir.path(), |_| {}).unwrap();
+        let mut log = EventLog::open(dir.path(), |_, _| {}).unwrap();
         log.append(&event(1), Vec::new);
         log.file.write_all(b"{\"at\":").unwrap();
         log.broken = true;
@@ -231,7 +251,7 @@ mod tests {
     #[test]
     fn a_log_that_was_renamed_and_not_opened_goes_on() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = EventLog::open(dir.path(), |_| {}).unwrap();
+        let mut log = EventLog::open(dir.path(), |_, _| {}).unwrap();
         log.append(&event(1), Vec::new);
         fs::rename(&log.path, &log.old).unwrap();
         log.rotate_at = log.length;
@@ -242,7 +262,7 @@ mod tests {
     #[test]
     fn two_files_and_what_is_kept_bound_the_disk() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = EventLog::open(dir.path(), |_| {}).unwrap();
+        let mut log = EventLog::open(dir.path(), |_, _| {}).unwrap();
         log.rotate_at = 1000;
         for second in 0..100 {
             log.append(&event(second), || vec![event(-1)]);

@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use crate::policy::event::{BootEvent, Evidence, MachineId, UNLISTED_PREFIX};
 use crate::policy::progress::Machine;
 
-/// Machines that are not listed, remembered at most; the wire can name any number of MACs. Half of it is for those that
-/// have told something with a boot's token, however many others are heard of: who waits in its inventory boot goes on
-/// by that token.
-const UNLISTED: usize = 8192;
+use super::log::Source;
+
+/// Machines that are not listed, remembered at most; the wire can name any number of MACs. Two thirds of it are for
+/// those that have told something with a boot's token, however many others are heard of: who waits in its inventory boot
+/// goes on by that token.
+const UNLISTED: usize = 6144;
 /// The part of them that is forgotten together: to look for the oldest takes as long as to look at all.
 const STEP: usize = 16;
 
@@ -25,21 +27,43 @@ pub(super) fn essence(machines: &BTreeMap<MachineId, Machine>) -> Vec<BootEvent>
     boots.into_iter().flat_map(|(_, events)| events).collect()
 }
 
-/// `begun` counts the attempts, in the order in which they began.
-pub(super) fn fold(machines: &mut BTreeMap<MachineId, Machine>, begun: &mut u64, event: BootEvent) {
+/// Counts the attempts, in the order in which they began.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    last: u64,
+    /// Those up to this one were kept with their times mended, for all steps of the clock that stand in the older file.
+    kept: Option<u64>,
+}
+
+impl Begun {
+    /// What is folded from now on comes from there.
+    pub(super) fn reads(&mut self, source: Source) {
+        self.kept = match source {
+            Source::Kept => None,
+            Source::Old => self.kept.or(Some(self.last)),
+            Source::Newer => Some(0),
+        };
+    }
+}
+
+pub(super) fn fold(
+    machines: &mut BTreeMap<MachineId, Machine>,
+    begun: &mut Begun,
+    event: BootEvent,
+) {
     if !machines.contains_key(&event.machine) && event.machine.unlisted_mac().is_some() {
         make_room(machines, UNLISTED);
     }
     if let Some(set) = &event.clock {
         let all = machines.values_mut();
-        all.for_each(|machine| machine.clock_set(set));
+        all.for_each(|machine| machine.clock_set(set, begun.kept.unwrap_or(0)));
     }
     let begins = event.begins.is_some();
     let machine = machines.entry(event.machine.clone()).or_default();
     machine.fold(event);
     if let Some(attempt) = machine.attempts.back_mut().filter(|_| begins) {
-        *begun += 1;
-        attempt.order = *begun;
+        begun.last += 1;
+        attempt.order = begun.last;
     }
 }
 
@@ -56,7 +80,7 @@ fn make_room(machines: &mut BTreeMap<MachineId, Machine>, most: usize) {
     // A listed host may have such a name, too.
     let unlisted = unlisted().filter(|(id, _)| id.unlisted_mac().is_some());
     let (proven, others): (Vec<_>, Vec<_>) = unlisted.partition(|(_, machine)| is_proven(machine));
-    let mut going = match proven.len() > most / 2 {
+    let mut going = match proven.len() > most / 3 * 2 {
         true => proven,
         false => others,
     };
@@ -75,9 +99,9 @@ fn last_seen(machine: &Machine) -> Option<Timestamp> {
     Some(last.at)
 }
 
-/// Whether it has told something in its newest boot with that boot's token.
+/// Whether it has told something with the token of a boot that counts. Anybody can send a DISCOVER in its name since.
 fn is_proven(machine: &Machine) -> bool {
-    let mut events = machine.attempt().into_iter().flat_map(|at| &at.events);
+    let mut events = machine.believable().flat_map(|boot| &boot.events);
     events.any(|event| event.evidence == Evidence::Reported)
 }
 
@@ -100,12 +124,12 @@ mod tests {
         let at = Timestamp::from_second(i64::from(index)).unwrap();
         let mut event = BootEvent::sent(at, id(index), Stage::Dhcp, StageState::Ok, String::new());
         event.begins = Some(AttemptId(index.to_string()));
-        fold(machines, &mut 0, event);
+        fold(machines, &mut Begun::default(), event);
         let (stage, said) = (Stage::Inventory, String::new());
         let mut event = BootEvent::sent(at, id(index), stage, StageState::Ok, said);
         event.attempt = Some(AttemptId(index.to_string()));
         event.evidence = evidence;
-        fold(machines, &mut 0, event);
+        fold(machines, &mut Begun::default(), event);
     }
 
     #[test]
@@ -114,6 +138,16 @@ mod tests {
         for index in 0..20 {
             heard(&mut machines, index, Evidence::Reported);
         }
+        // Somebody sends a DISCOVER in the name of one that waits.
+        let mut forged = BootEvent::sent(
+            Timestamp::from_second(20).unwrap(),
+            id(3),
+            Stage::Dhcp,
+            StageState::Ok,
+            String::new(),
+        );
+        forged.begins = Some(AttemptId("forged".into()));
+        fold(&mut machines, &mut Begun::default(), forged);
         for index in 20..300 {
             heard(&mut machines, index, Evidence::Acknowledged);
             assert!(machines.len() <= MOST && machines.contains_key(&id(index)));
@@ -134,7 +168,11 @@ mod tests {
             heard(&mut machines, index, Evidence::Sent);
         }
         let waited = (0..100).filter(|index| machines.contains_key(&id(*index)));
-        assert_eq!(waited.count(), MOST / 2);
+        let waited = waited.count();
+        assert!(
+            (MOST / 3 * 2 - MOST / STEP..=MOST / 3 * 2).contains(&waited),
+            "{waited}"
+        );
     }
 
     #[test]
@@ -144,7 +182,7 @@ mod tests {
         heard(&mut machines, 2, Evidence::Acknowledged);
         let mut again = BTreeMap::new();
         for event in essence(&machines) {
-            fold(&mut again, &mut 0, event);
+            fold(&mut again, &mut Begun::default(), event);
         }
         assert!(again.contains_key(&id(1)) && !again.contains_key(&id(2)));
         assert_eq!(essence(&again), essence(&machines));

@@ -26,8 +26,8 @@ use crate::wire::text::clean;
 use clock::WallClock;
 pub use consoles::{Consoles, SyslogLine};
 use limits::Second;
-pub use log::EventLog;
-use machines::{essence, fold};
+pub use log::{EventLog, Source};
+use machines::{Begun, essence, fold};
 pub use tokens::{TokenKind, Tokens};
 
 /// A message is cut to this, characters.
@@ -68,7 +68,7 @@ pub enum Refusal {
 struct Inner {
     machines: BTreeMap<MachineId, Machine>,
     /// Attempts that ever began.
-    begun: u64,
+    begun: Begun,
     log: EventLog,
     second: Second,
     suppressed: u64,
@@ -108,8 +108,12 @@ impl Timeline {
     /// [`TimelineError`] if the log or the token key can't be read or written.
     pub fn open(state: &Path) -> Result<Self, TimelineError> {
         let tokens = Tokens::open(state)?;
-        let (mut machines, mut begun) = (BTreeMap::new(), 0);
-        let log = EventLog::open(state, |event| fold(&mut machines, &mut begun, event))?;
+        let (mut machines, mut begun) = (BTreeMap::new(), Begun::default());
+        let log = EventLog::open(state, |source, event| {
+            begun.reads(source);
+            fold(&mut machines, &mut begun, event);
+        })?;
+        begun.reads(Source::Newer);
         let inner = Inner {
             machines,
             begun,
@@ -139,7 +143,9 @@ impl Timeline {
             let event = clock::event(set, Timestamp::now());
             tracing::warn!("{}", event.message);
             self.keep(&mut inner, &event);
-            inner.fold(event);
+            inner.fold(event.clone());
+            // Nobody may be following.
+            let _ = self.followers.send(event);
         }
         inner
     }
@@ -169,6 +175,13 @@ impl Timeline {
     pub fn fetches(&self, machine: &MachineId, moving: Moving) {
         if let Some(machine) = self.lock().machines.get_mut(machine) {
             machine.fetches(moving);
+        }
+    }
+
+    /// The machine has shown the token of this boot: a newer one in its name was never real.
+    pub fn proves(&self, machine: &MachineId, attempt: &AttemptId) {
+        if let Some(machine) = self.lock().machines.get_mut(machine) {
+            machine.drop_disproved(attempt);
         }
     }
 
@@ -545,6 +558,43 @@ mod tests {
         check(&timeline);
         drop(timeline);
         check(&Timeline::open(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn a_step_of_the_clock_counts_once_though_the_log_goes_round() {
+        let dir = tempfile::tempdir().unwrap();
+        let timeline = Timeline::open(dir.path()).unwrap();
+        timeline.record_asking(event(5_000, Stage::Dhcp), Asker::PxeRom);
+        timeline.record(event(5_030, Stage::Loader));
+        let mut other = event(5_035, Stage::Root);
+        other.machine = MachineId("kvm02".into());
+        let goes_round = |at: i64| {
+            let mut inner = timeline.lock();
+            let full = inner.log.rotate_at;
+            inner.log.rotate_at = 0;
+            drop(inner);
+            let mut other = other.clone();
+            other.at = Timestamp::from_second(at).unwrap();
+            timeline.record(other);
+            timeline.lock().log.rotate_at = full;
+        };
+        goes_round(5_036);
+        // Further back than where it is told from, so that a second time would move it again.
+        let set = ClockSet {
+            since: at(1_000),
+            until: at(5_040),
+            ms: -600_000,
+        };
+        timeline.record(clock::event(set, at(4_440)));
+        let began = |timeline: &Timeline| {
+            let machine = timeline.machine(&host()).unwrap();
+            machine.attempt().unwrap().began
+        };
+        assert_eq!(began(&timeline), at(4_400));
+        goes_round(4_441);
+        assert_eq!(began(&timeline), at(4_400));
+        drop(timeline);
+        assert_eq!(began(&Timeline::open(dir.path()).unwrap()), at(4_400));
     }
 
     #[test]
