@@ -271,10 +271,7 @@ mod tests {
             assert_eq!(kept.len(), KEPT);
         }
         assert_eq!(consoles.last(&MachineId("none".into())), "");
-        assert_eq!(
-            consoles.of(&host, &AttemptId("8".into())),
-            "said [2J this\n"
-        );
+        assert_eq!(consoles.of(&host, &AttemptId("8".into())), "said  this\n");
         assert_eq!(consoles.of(&host, &AttemptId("new".into())), "");
         assert!(consoles.said(&host, &AttemptId("new".into())).is_empty());
     }
