@@ -19,7 +19,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-struct Page {
+pub(crate) struct Page {
     path: PathBuf,
     text: String,
 }
@@ -28,13 +28,13 @@ struct Page {
 const HASH: &str = "$6$documentation$Gho2ih7Z3jMFPIAGjKVF/nJEyhpON2ntr5dCkN3.B5HZ6Zl/e4hEmfiwGJx7P1dcJxB.riDTf/CvUGDCUNW621";
 
 /// A fenced block: the words behind its fence, and what stands in it.
-struct Block {
-    place: String,
-    info: Vec<String>,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) place: String,
+    pub(crate) info: Vec<String>,
+    pub(crate) text: String,
 }
 
-fn pages() -> Vec<Page> {
+pub(crate) fn pages() -> Vec<Page> {
     let docs = fs::read_dir(root().join("docs")).unwrap();
     let mut paths: Vec<_> = docs.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|end| end == "md"));
@@ -51,12 +51,12 @@ fn pages() -> Vec<Page> {
 }
 
 impl Page {
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let path = self.path.strip_prefix(root()).unwrap();
         path.display().to_string()
     }
 
-    fn blocks(&self) -> Vec<Block> {
+    pub(crate) fn blocks(&self) -> Vec<Block> {
         let mut blocks = Vec::new();
         let mut open: Option<Block> = None;
         // In a list a block is indented.
@@ -94,7 +94,7 @@ impl Page {
     }
 
     /// What stands in backticks outside of blocks.
-    fn spans(&self) -> Vec<String> {
+    pub(crate) fn spans(&self) -> Vec<String> {
         let prose = self.prose();
         let spans = prose
             .lines()
@@ -312,7 +312,7 @@ fn every_key_that_a_hint_names_is_one() {
 }
 
 /// The words of a command line up to what the shell does with it.
-fn words(line: &str) -> Option<Vec<String>> {
+pub(crate) fn words(line: &str) -> Option<Vec<String>> {
     let line = line.trim().trim_start_matches("$ ");
     let line = line.trim_start_matches("sudo ");
     let line = line.trim_start_matches("target/release/");
@@ -325,7 +325,7 @@ fn words(line: &str) -> Option<Vec<String>> {
 }
 
 /// What the command line's definition has against it.
-fn refused(words: &[String]) -> Option<clap::Error> {
+pub(crate) fn refused(words: &[String]) -> Option<clap::Error> {
     let error = command().try_get_matches_from(words).err()?;
     let help = matches!(
         error.kind(),
@@ -365,7 +365,7 @@ fn every_command_in_the_documentation_is_one() {
 }
 
 /// Every verb for people with its path: `bridgehead hosts add`.
-fn verbs(command: &Command, path: &str, into: &mut Vec<(String, Command)>) {
+pub(crate) fn verbs(command: &Command, path: &str, into: &mut Vec<(String, Command)>) {
     let path = format!("{path}{}", command.get_name());
     into.push((path.clone(), command.clone()));
     let verbs_of_it = command.get_subcommands();

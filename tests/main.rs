@@ -4,6 +4,7 @@
 mod architecture;
 mod bench_rig;
 mod docs;
+mod docs_run;
 mod ear;
 mod golden;
 mod initrd_builder;
@@ -12,6 +13,9 @@ mod inventory;
 mod kernel_configs;
 mod metrics;
 
+#[path = "daemon/fake.rs"]
+#[allow(dead_code)]
+mod fake;
 mod lab;
 mod openmetrics;
 #[path = "../benches/rig/mod.rs"]
