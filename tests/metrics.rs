@@ -106,9 +106,9 @@ fn label_values_are_there_before_anything_happens() {
         "bridgehead_boots_total{result=\"failed\"}",
         "bridgehead_leases{state=\"active\"}",
         "bridgehead_boot_stage_duration_seconds_count{stage=\"bridge\"}",
-        "bridgehead_dhcp_received_total{type=\"discover\"}",
+        "bridgehead_dhcp_packets_total{direction=\"received\",type=\"discover\"}",
         "bridgehead_dhcp_ignored_total{reason=\"pool_full\"}",
-        "bridgehead_http_requests_total{route=\"files\"}",
+        "bridgehead_http_requests_total{route=\"files\",code=\"4xx\"}",
         "bridgehead_nfs_refused_total{reason=\"connections\"}",
         "bridgehead_tftp_requests_total{answer=\"refused\"}",
         "bridgehead_tftp_transfers_running",
@@ -123,6 +123,43 @@ fn label_values_are_there_before_anything_happens() {
     );
     assert_eq!(read.value(&version), Some(1.0));
     assert!(read.value("process_resident_memory_bytes") > Some(100_000.0));
+}
+
+/// The names that the project's research settled on are there, each with these labels and no others.
+#[test]
+fn the_names_that_were_agreed_are_there_with_their_labels() {
+    let read = scrape(&Metrics::new());
+    for (name, labels) in [
+        ("dhcp_packets_total", &["direction", "type"][..]),
+        ("dhcp_ignored_total", &["reason"]),
+        ("tftp_transfers_total", &["result"]),
+        ("sent_bytes_total", &["protocol"]),
+        ("http_requests_total", &["route", "code"]),
+        ("boots_total", &["result"]),
+        ("boot_duration_seconds_count", &[]),
+        ("boot_stage_duration_seconds_count", &["stage"]),
+        ("hosts", &["stage"]),
+        ("leases", &["state"]),
+        ("inventory_reload_success", &[]),
+        ("inventory_reload_timestamp_seconds", &[]),
+        ("build_info", &["version"]),
+    ] {
+        let name = format!("bridgehead_{name}");
+        let samples = read.families.values().flat_map(|f| f.samples.keys());
+        let labels_of = |sample: &String| {
+            let rest = sample.strip_prefix(&name)?;
+            let inside = rest.strip_prefix('{')?.strip_suffix('}')?;
+            let label = |pair: &str| Some(pair.split_once('=')?.0.to_owned());
+            inside.split(',').map(label).collect::<Option<Vec<_>>>()
+        };
+        if labels.is_empty() {
+            assert!(read.value(&name).is_some(), "{name}");
+            continue;
+        }
+        let found: BTreeSet<_> = samples.filter_map(labels_of).collect();
+        let wanted = labels.iter().map(|label| (*label).to_owned()).collect();
+        assert_eq!(found, BTreeSet::from([wanted]), "{name}");
+    }
 }
 
 #[test]

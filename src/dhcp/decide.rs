@@ -11,7 +11,7 @@ use super::limit::{Cut, Limits, Spent};
 use super::socket::{Envelope, Inbox};
 use super::{Desk, event, others};
 use crate::leases::{JournalError, Pending};
-use crate::metrics::PacketResult;
+use crate::metrics::{Direction, RequestResult};
 use crate::policy::Verdict;
 use crate::policy::client::Client;
 use crate::policy::dhcp::{self, OwnAddresses, Received, World};
@@ -177,8 +177,9 @@ impl Desk {
         if others::is_own_probe(request.mac, request.xid) {
             return Ok(None);
         }
-        let received = &self.site.metrics.dhcp.received;
-        received.of(request.message_type.into()).inc();
+        let packets = &self.site.metrics.dhcp.packets;
+        let kind = request.message_type.into();
+        packets.of(Direction::Received, kind).inc();
         match limits.admit(&request, arrived) {
             Ok(()) => Ok(Some(request)),
             Err(cut) => self
@@ -189,8 +190,8 @@ impl Desk {
 
     /// Said for the first packet over the budget, counted for the rest.
     fn cut(&self, request: &Request, cut: Cut) -> Option<BootEvent> {
-        let packets = &self.site.metrics.dhcp.packets;
-        packets.of(PacketResult::Limited).inc();
+        let counted = &self.site.metrics.dhcp.requests;
+        counted.of(RequestResult::Limited).inc();
         if !cut.first {
             return None;
         }

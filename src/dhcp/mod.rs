@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::inventory::model::MacAddr;
 use crate::leases::JournalError;
-use crate::metrics::{PacketResult, ProbeResult};
+use crate::metrics::{Direction, ProbeResult, RequestResult};
 use crate::policy::Because;
 use crate::policy::Transmit;
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
@@ -254,8 +254,8 @@ impl Desk {
     /// full disk makes every machine ask again and again.
     fn withhold(&self, error: &JournalError, requests: usize) {
         let requests = u64::try_from(requests).unwrap_or(u64::MAX);
-        let packets = &self.site.metrics.dhcp.packets;
-        packets.of(PacketResult::Unwritten).inc_by(requests);
+        let counted = &self.site.metrics.dhcp.requests;
+        counted.of(RequestResult::Unwritten).inc_by(requests);
         if self.unwritten.fetch_add(requests, Ordering::Relaxed) == 0 {
             let message = format!("no answer to requests for a lease: {error}");
             self.tell(MachineId::wire(), StageState::Degraded, message);
@@ -282,7 +282,7 @@ impl Desk {
             }
             let ignored = &self.site.metrics.dhcp.ignored;
             ignored.of((&decided.verdict.because).into()).inc();
-            return self.count(PacketResult::Silent);
+            return self.count(RequestResult::Silent);
         };
         let held = (!transmit.delay.is_zero())
             .then(|| self.held.clone().try_acquire_owned().ok())
@@ -298,8 +298,8 @@ impl Desk {
         });
     }
 
-    fn count(&self, result: PacketResult) {
-        self.site.metrics.dhcp.packets.of(result).inc();
+    fn count(&self, result: RequestResult) {
+        self.site.metrics.dhcp.requests.of(result).inc();
     }
 
     fn send(&self, decided: &Decided, transmit: &Transmit) {
@@ -309,7 +309,7 @@ impl Desk {
         };
         let port = decided.envelope.port;
         if let Err(error) = self.socket.send(&bytes, transmit, port) {
-            self.count(PacketResult::Unsent);
+            self.count(RequestResult::Unsent);
             let message = format!(
                 "cannot send {:?} by {}: {error}",
                 transmit.reply.message_type, self.socket.interface.name
@@ -318,9 +318,10 @@ impl Desk {
             let machine = events.map_or_else(MachineId::wire, |event| event.machine.clone());
             return self.tell(machine, StageState::Retry, message);
         }
-        let sent = &self.site.metrics.dhcp.sent;
-        sent.of(transmit.reply.message_type.into()).inc();
-        self.count(PacketResult::Answered);
+        let packets = &self.site.metrics.dhcp.packets;
+        let kind = transmit.reply.message_type.into();
+        packets.of(Direction::Sent, kind).inc();
+        self.count(RequestResult::Answered);
         if transmit.ends_ipv6_wait {
             // Without it the boot takes its 16 s longer, and nothing else is lost.
             let _ = self.socket.send_no_router(decided.request.mac);

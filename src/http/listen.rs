@@ -279,10 +279,7 @@ impl Server {
         let (router, metrics) = (self.router, self.metrics);
         let closing = Closing(self.shutdown.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
-            metrics
-                .requests
-                .of(HttpRoute::of(request.uri().path()))
-                .inc();
+            let route = HttpRoute::of(request.uri().path());
             request.extensions_mut().insert(ends);
             request.extensions_mut().insert(in_hand.clone());
             request.extensions_mut().insert(closing.clone());
@@ -290,7 +287,8 @@ impl Server {
             let metrics = metrics.clone();
             async move {
                 let answer = answer_in_time(answer).await?;
-                metrics.responses.of(StatusClass::of(answer.status())).inc();
+                let class = StatusClass::of(answer.status());
+                metrics.requests.of(route, class).inc();
                 Ok::<_, std::convert::Infallible>(answer)
             }
         });

@@ -1,6 +1,6 @@
 //! DHCP.
 
-use super::{Counter, Each, Gauge, Label, Registry};
+use super::{Counter, Each, EachPair, Gauge, Label, Registry};
 use crate::policy::verdict::Because;
 use crate::wire::dhcp::MessageType;
 
@@ -68,6 +68,27 @@ impl Label for DhcpMessage {
             Self::Release => "release",
             Self::Inform => "inform",
             Self::Other => "other",
+        }
+    }
+}
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// To us.
+    Received,
+    /// From us.
+    Sent,
+}
+
+impl Label for Direction {
+    const NAME: &'static str = "direction";
+    const ALL: &'static [Self] = &[Self::Received, Self::Sent];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Sent => "sent",
         }
     }
 }
@@ -140,9 +161,9 @@ silences! {
     Because::NotForServers(_) | Because::NotForPxe(_) | Because::NoAddressWanted => NotForServers = "not_for_servers";
 }
 
-/// What became of a packet.
+/// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PacketResult {
+pub enum RequestResult {
     /// Answered.
     Answered,
     /// Nothing to answer, or nothing that may be: the event says why.
@@ -155,7 +176,7 @@ pub enum PacketResult {
     Unsent,
 }
 
-impl Label for PacketResult {
+impl Label for RequestResult {
     const NAME: &'static str = "result";
     const ALL: &'static [Self] = &[
         Self::Answered,
@@ -224,14 +245,12 @@ impl Label for OtherServer {
 /// What DHCP counts.
 #[derive(Debug, Clone, Default)]
 pub struct DhcpMetrics {
-    /// Well-formed requests, by type.
-    pub received: Each<DhcpMessage, Counter>,
-    /// Replies, by type.
-    pub sent: Each<DhcpMessage, Counter>,
+    /// Well-formed requests and replies, by type.
+    pub packets: EachPair<Direction, DhcpMessage, Counter>,
     /// Requests without an answer, by why.
     pub ignored: Each<Silence, Counter>,
     /// Well-formed requests, by what became of them.
-    pub packets: Each<PacketResult, Counter>,
+    pub requests: Each<RequestResult, Counter>,
     /// Probes of the pools' addresses.
     pub probes: Each<ProbeResult, Counter>,
     /// Other servers that answer now.
@@ -240,14 +259,12 @@ pub struct DhcpMetrics {
 
 impl DhcpMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let received = "DHCP messages received, by type";
-        registry.register("dhcp_received", received, self.received.clone());
-        let sent = "DHCP messages sent, by type";
-        registry.register("dhcp_sent", sent, self.sent.clone());
+        let packets = "DHCP messages received and sent, by type";
+        registry.register("dhcp_packets", packets, self.packets.clone());
         let ignored = "DHCP requests that got no answer, by why";
         registry.register("dhcp_ignored", ignored, self.ignored.clone());
-        let packets = "DHCP requests by what became of them";
-        registry.register("dhcp_packets", packets, self.packets.clone());
+        let requests = "DHCP requests by what became of them";
+        registry.register("dhcp_requests", requests, self.requests.clone());
         let probes = "ARP probes of pool addresses";
         registry.register("dhcp_address_probes", probes, self.probes.clone());
         let others = "Other DHCP servers that answer on the networks served";

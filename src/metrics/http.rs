@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 
-use super::{Counter, Each, Gauge, Label, Registry};
+use super::{Counter, EachPair, Gauge, Label, Registry};
 
 /// The first digit of a response's status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,10 +111,8 @@ impl Label for HttpRoute {
 /// Connections, answers, transfers.
 #[derive(Debug, Clone, Default)]
 pub struct HttpMetrics {
-    /// Requests by what they are for.
-    pub requests: Each<HttpRoute, Counter>,
-    /// Answers by status.
-    pub responses: Each<StatusClass, Counter>,
+    /// Requests that were answered, by what they are for and by status.
+    pub requests: EachPair<HttpRoute, StatusClass, Counter>,
     /// Bytes of boot files that were handed to connections.
     pub sent_bytes: Counter,
     /// Boot files that clients did not take whole.
@@ -133,12 +131,9 @@ pub struct HttpMetrics {
 
 impl HttpMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let requests = "Requests by HTTP by what they are for";
+        let requests =
+            "Requests by HTTP that were answered, by what they are for and the class of the status";
         registry.register("http_requests", requests, self.requests.clone());
-        let responses = "Answers by HTTP by the class of their status";
-        registry.register("http_responses", responses, self.responses.clone());
-        let sent = "Bytes of boot files sent by HTTP";
-        registry.register("http_sent_bytes", sent, self.sent_bytes.clone());
         let cut_off = "Boot files by HTTP that clients did not take whole";
         registry.register("http_cut_off", cut_off, self.cut_off.clone());
         let connections = "Open HTTP connections";

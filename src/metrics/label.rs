@@ -1,4 +1,4 @@
-//! Metrics with one label, whose values are all known when the program is written.
+//! Metrics with one label or two, whose values are all known when the program is written.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -28,6 +28,14 @@ impl<L: Label, M> Each<L, M> {
     pub fn new(mut make: impl FnMut() -> M) -> Self {
         Self {
             metrics: L::ALL.iter().map(|_| make()).collect(),
+            label: PhantomData,
+        }
+    }
+
+    /// Takes each metric from somewhere that counts already.
+    pub fn by(make: impl FnMut(L) -> M) -> Self {
+        Self {
+            metrics: L::ALL.iter().copied().map(make).collect(),
             label: PhantomData,
         }
     }
@@ -77,6 +85,50 @@ impl<L: Label, M: EncodeMetric + TypedMetric> EncodeMetric for Each<L, M> {
         for (label, metric) in self.iter() {
             let labels = [(L::NAME, label.value())];
             metric.encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        M::TYPE
+    }
+}
+
+/// A metric for each pair of values of two labels, all there from the start.
+pub struct EachPair<A, B, M>(Each<A, Each<B, M>>);
+
+impl<A: Label, B: Label, M> EachPair<A, B, M> {
+    /// The one for both values.
+    pub fn of(&self, first: A, second: B) -> &M {
+        self.0.of(first).of(second)
+    }
+}
+
+impl<A: Label, B: Label, M: Default> Default for EachPair<A, B, M> {
+    fn default() -> Self {
+        Self(Each::default())
+    }
+}
+
+impl<A, B, M: Clone> Clone for EachPair<A, B, M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<A: Label, B: Label, M: fmt::Debug> fmt::Debug for EachPair<A, B, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<A: Label, B: Label, M: EncodeMetric + TypedMetric> EncodeMetric for EachPair<A, B, M> {
+    fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
+        for (first, metrics) in self.0.iter() {
+            for (second, metric) in metrics.iter() {
+                let labels = [(A::NAME, first.value()), (B::NAME, second.value())];
+                metric.encode(encoder.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }

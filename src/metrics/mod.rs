@@ -3,7 +3,7 @@
 //! Every room has a plain struct of counters here, in a file of its own, and holds a clone of it: counting is one
 //! atomic addition, and no room needs to know HTTP or the registry for it. To add a metric:
 //!
-//! 1. a field in the room's struct: [`Counter`], [`Gauge`], [`Histogram`], or [`Each`] for one with a label;
+//! 1. a field in the room's struct: [`Counter`], [`Gauge`], [`Histogram`], or [`Each`] for one with a label ([`EachPair`] with two);
 //! 2. a line in its `register`, which gives the name without `bridgehead_` and `_total`, and the help;
 //! 3. the name in the table of docs/operations.md (`tests/metrics.rs` holds the two against each other).
 //!
@@ -19,16 +19,19 @@ mod label;
 mod leases;
 mod nfs;
 mod process;
+mod sent;
 mod syslog;
 mod tftp;
 mod timeline;
 mod udp;
 
-pub use dhcp::{DhcpMessage, DhcpMetrics, OtherServer, PacketResult, ProbeResult, Silence};
+pub use dhcp::{
+    DhcpMessage, DhcpMetrics, Direction, OtherServer, ProbeResult, RequestResult, Silence,
+};
 pub use enrol::{EnrolMetrics, EnrolResult};
 pub use fleet::FleetMetrics;
 pub use http::{HttpMetrics, HttpRoute, StatusClass};
-pub use label::{Each, Label};
+pub use label::{Each, EachPair, Label};
 pub use leases::{LeaseMetrics, LeaseState};
 pub use nfs::{NfsMetrics, NfsRefusal};
 pub use syslog::{SyslogFate, SyslogMetrics};
@@ -95,6 +98,7 @@ impl Metrics {
         syslog.register(own);
         leases.register(own);
         nfs.register(own);
+        sent::register(own, &http, &nfs, &tftp);
         timeline.register(own);
         own.register_collector(Box::new(sockets.clone()));
         Self {

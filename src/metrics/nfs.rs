@@ -56,9 +56,6 @@ impl NfsMetrics {
         let connections = "Open NFS connections";
         registry.register("nfs_connections", connections, self.connections.clone());
         registry.register("nfs_mounts", "Roots mounted by NFS", self.mounts.clone());
-        let unit = prometheus_client::registry::Unit::Bytes;
-        let sent = "Bytes of NFS replies";
-        registry.register_with_unit("nfs_sent", sent, unit, self.sent.clone());
         let refused = "NFS clients turned away, by why";
         registry.register("nfs_refused", refused, self.refused.clone());
     }

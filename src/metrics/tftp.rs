@@ -100,9 +100,6 @@ impl TftpMetrics {
         registry.register("tftp_transfers_running", running, self.running.clone());
         let finished = "TFTP transfers that ended, by how";
         registry.register("tftp_transfers", finished, self.finished.clone());
-        let bytes = "Bytes that TFTP clients acknowledged";
-        let unit = prometheus_client::registry::Unit::Bytes;
-        registry.register_with_unit("tftp_acknowledged", bytes, unit, self.bytes.clone());
         let again = "TFTP datagrams that were sent again";
         registry.register("tftp_retransmissions", again, self.retransmissions.clone());
     }

@@ -66,14 +66,18 @@ fn a_lease_and_its_events_are_counted() {
     let age = jiff::Timestamp::now().as_second() as f64
         - value("bridgehead_inventory_reload_timestamp_seconds");
     assert!((0.0..600.0).contains(&age), "{age} s");
-    for (metric, kind) in [
+    for (direction, kind) in [
         ("received", "discover"),
         ("received", "request"),
         ("sent", "ack"),
     ] {
-        let sample = format!("bridgehead_dhcp_{metric}_total{{type=\"{kind}\"}}");
+        let sample =
+            format!("bridgehead_dhcp_packets_total{{direction=\"{direction}\",type=\"{kind}\"}}");
         assert!(value(&sample) >= 1.0, "{sample}");
     }
-    assert_eq!(value("bridgehead_http_requests_total{route=\"api\"}"), 1.0);
+    // A request is counted with its answer: the first scrape is seen by the second.
+    let asked = "bridgehead_http_requests_total{route=\"api\",code=\"2xx\"}";
+    assert_eq!(value(asked), 0.0);
+    assert_eq!(scrape(&client).value(asked), Some(1.0));
     assert!(value("process_open_fds") < value("process_max_fds"));
 }
