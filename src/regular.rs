@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -15,24 +16,32 @@ use nix::fcntl::OFlag;
 /// # Errors
 /// What the system says; that it is a directory; that it is no regular file.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    // Of what it is, nothing is opened yet. To open it with O_NONBLOCK would be simpler, but fails with EAGAIN where
+    // Samba or knfsd have given out a lease of the file (fcntl(2)).
+    let place = regular(with(path, OFlag::O_PATH)?)?;
+    match File::open(format!("/proc/self/fd/{}", place.as_raw_fd())) {
+        // In a chroot without /proc.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => without_proc(path),
+        opened => opened,
+    }
+}
+
+fn without_proc(path: &Path) -> io::Result<File> {
+    regular(with(path, OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?)
+}
+
+fn with(path: &Path, flags: OFlag) -> io::Result<File> {
     let mut options = File::options();
-    let file = options.read(true).custom_flags(flags.bits()).open(path);
-    // A socket can't be opened at all (ENXIO), nor a device that is not there.
-    let file = file.map_err(|error| match error.raw_os_error() {
-        Some(nix::libc::ENXIO) => odd(),
-        _ => error,
-    })?;
+    options.read(true).custom_flags(flags.bits()).open(path)
+}
+
+fn regular(file: File) -> io::Result<File> {
     let kind = file.metadata()?.file_type();
     match (kind.is_file(), kind.is_dir()) {
         (true, _) => Ok(file),
         (false, true) => Err(io::ErrorKind::IsADirectory.into()),
-        (false, false) => Err(odd()),
+        (false, false) => Err(io::Error::other("it is no regular file")),
     }
-}
-
-fn odd() -> io::Error {
-    io::Error::other("it is no regular file")
 }
 
 /// The text of a regular file of at most so many bytes.
@@ -85,5 +94,16 @@ mod tests {
             text(&at("file"), 8).unwrap_err().to_string(),
             "it has more than 8 bytes"
         );
+    }
+    #[test]
+    fn without_proc_a_file_is_read_and_a_pipe_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        mkfifo(&at("pipe"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let refused = without_proc(&at("pipe")).unwrap_err().to_string();
+        assert_eq!(refused, "it is no regular file");
+        std::fs::write(at("file"), "text").unwrap();
+        let text = io::read_to_string(without_proc(&at("file")).unwrap());
+        assert_eq!(text.unwrap(), "text");
     }
 }

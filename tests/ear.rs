@@ -116,6 +116,7 @@ fn the_ear_knows_who_is_at_the_other_end_for_as_long_as_that_holds() {
     // It has no addresses, and takes no membership.
     let tun = ["tuntap", "add", "dev", "tun0", "mode", "tun"];
     host.ip(&tun).expect("a tun device");
+    host.ip(&["link", "set", "tun0", "up"]).expect("it goes up");
     let folder = tempfile::tempdir().expect("a directory");
     let nics = ["gone", "tun0", "eth0", "eth1"];
     let mut ear = Ear::start(&host, folder.path().join("lldp"), &nics);
@@ -135,8 +136,8 @@ fn the_ear_knows_who_is_at_the_other_end_for_as_long_as_that_holds() {
     // What interrupts its calls does not end it.
     ear.signal(Signal::SIGSTOP);
     ear.signal(Signal::SIGCONT);
-    says("p1", &pdu("9", 2));
-    ear.hears("eth1", &pdu("9", 2));
+    let brief = pdu("9", 2);
+    ear.hears_if("eth1", &brief, || says("p1", &brief));
     ear.until("eth1", "nothing, as the time is over", str::is_empty);
     assert_eq!(ear.hears("eth0", &ios), changes);
 
@@ -166,4 +167,30 @@ fn the_ear_knows_who_is_at_the_other_end_for_as_long_as_that_holds() {
     ear.child.kill().expect("it runs");
     ear.child.wait().expect("it ends");
     assert!(!groups().contains("0180c2"), "{}", groups());
+}
+
+#[test]
+fn a_nic_that_is_down_is_said_to_be_and_heard_as_soon_as_it_is_up() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "needs root");
+        eprintln!("skipped: network namespaces need root; run it with sudo");
+        return;
+    }
+    let namespace = |role| Namespace::new("down", role).expect("a namespace");
+    let (host, switch) = (namespace("host"), namespace("switch"));
+    cable(&host, "eth0", &switch, "p0");
+    let set = |state| host.ip(&["link", "set", "eth0", state]).expect("a link");
+    set("down");
+    let folder = tempfile::tempdir().expect("a directory");
+    let ear = Ear::start(&host, folder.path().join("lldp"), &["eth0"]);
+    let frame = pdu("4", 120);
+    for _ in 0..2 {
+        ear.until("eth0", "down", |line| line.starts_with("! ENETDOWN"));
+        set("up");
+        ear.hears_if("eth0", &frame, || {
+            say_lldp(&switch, "p0", &frame).expect("it is sent");
+        });
+        set("down");
+    }
+    ear.until("eth0", "down", |line| line.starts_with("! ENETDOWN"));
 }

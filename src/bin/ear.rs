@@ -152,10 +152,22 @@ impl Nic {
         let known = index.map(|index| (index, changes.trim().to_owned()));
         if self.ear.is_err() || self.known != known.clone().ok() {
             self.heard = None;
-            self.ear = known.clone().and_then(|(index, _)| open(index));
+            let up = known.clone().and_then(|known| self.is_up().map(|()| known));
+            self.ear = up.and_then(|(index, _)| open(index));
             self.known = known.ok();
         }
         self.heard.take_if(|heard| heard.until <= now);
+    }
+
+    /// On a NIC that is down a socket is opened all the same, and has an error only for who reads it.
+    fn is_up(&self) -> Result<(), Errno> {
+        let path = format!("/sys/class/net/{}/flags", self.name);
+        let flags = fs::read_to_string(path).map_err(|_| Errno::ENODEV)?;
+        let flags = flags.trim().trim_start_matches("0x");
+        match i32::from_str_radix(flags, 16) {
+            Ok(flags) if flags & libc::IFF_UP == 0 => Err(Errno::ENETDOWN),
+            _ => Ok(()),
+        }
     }
 
     fn take(&mut self) {

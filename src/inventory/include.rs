@@ -98,6 +98,7 @@ impl Texts {
     /// Reads a file and all that it includes; what can't be read is reported.
     pub(super) fn read(
         path: &Path,
+        open: fn(&Path) -> io::Result<File>,
         instead: Option<(PathBuf, String)>,
         faults: &mut Faults,
     ) -> Self {
@@ -106,7 +107,7 @@ impl Texts {
             ..Self::default()
         };
         let name: Arc<str> = Arc::from(path.display().to_string());
-        match texts.bytes_of(path) {
+        match open(path).and_then(|file| texts.bytes_of(path, file)) {
             Ok(bytes) => texts.file(path, name, bytes, None, None, faults),
             Err(error) => {
                 let message = format!("can't read {name}: {}", words(path, &error));
@@ -129,11 +130,7 @@ impl Texts {
     }
 
     /// One byte more than allowed is enough to know that it is too large.
-    fn bytes_of(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = match is_handed_over(path) {
-            true => File::open(path)?,
-            false => regular::open(path)?,
-        };
+    fn bytes_of(&mut self, path: &Path, file: File) -> io::Result<Vec<u8>> {
         let metadata = file.metadata()?;
         self.seen.push(Seen {
             path: path.to_owned(),
@@ -233,7 +230,7 @@ impl Texts {
     }
 
     fn read_included(&mut self, path: &Path, span: Span, place: &Place<'_>, faults: &mut Faults) {
-        match self.bytes_of(path) {
+        match regular::open(path).and_then(|file| self.bytes_of(path, file)) {
             Ok(bytes) => {
                 let name = Arc::from(path.display().to_string());
                 self.file(path, name, bytes, Some(span), Some(place), faults);
@@ -346,8 +343,12 @@ fn words(path: &Path, error: &io::Error) -> String {
 }
 
 /// What a shell gives a command to read (`check --inventory <(git show HEAD:hosts.yaml)`) may be a pipe: it is open.
-fn is_handed_over(path: &Path) -> bool {
-    path.starts_with("/dev/fd") || path == Path::new("/dev/stdin")
+pub(super) fn open_handed_over(path: &Path) -> io::Result<File> {
+    let of = |directory| path.parent() == Some(Path::new(directory));
+    if of("/dev/fd") || of("/proc/self/fd") || path == Path::new("/dev/stdin") {
+        return File::open(path);
+    }
+    regular::open(path)
 }
 
 /// The values of a key of the first level, each with its place; what is no text is left out.
@@ -390,6 +391,9 @@ fn not_utf8(file: &Arc<str>, error: &std::string::FromUtf8Error) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
 
@@ -427,6 +431,34 @@ mod tests {
                 .to_string();
             let words = format!("{said}{}: it is no regular file", at(pipe).display());
             assert!(found.contains(&words), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_is_handed_over_is_read_as_the_first_file_and_once() {
+        let text = "networks:\n  lab:\n    subnet: 10.77.0.0/24\n";
+        let handed_over = |text: &str| {
+            let (reader, mut writer) = io::pipe().unwrap();
+            writer.write_all(text.as_bytes()).unwrap();
+            reader
+        };
+        let load = super::super::load::load;
+        for directory in ["/dev/fd", "/proc/self/fd"] {
+            let pipe = handed_over(text);
+            let path = PathBuf::from(format!("{directory}/{}", pipe.as_raw_fd()));
+            // Who reads it again waits, for as long as somebody has it open to write.
+            let again = super::super::load::load_again(&path).unwrap_err();
+            let edited = super::super::load::load_edited(&path, &path, text).unwrap_err();
+            for found in [again, edited] {
+                let found = found.to_string();
+                assert!(found.contains("it is no regular file"), "{found}");
+            }
+            let including = handed_over(&format!("include: {}\n", path.display()));
+            let first = PathBuf::from(format!("/dev/fd/{}", including.as_raw_fd()));
+            let found = load(&first).unwrap_err().to_string();
+            let words = format!("can't include {}: it is no regular file", path.display());
+            assert!(found.contains(&words), "{found}");
+            assert!(load(&path).unwrap().inventory.networks.contains_key("lab"));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::faults::Faults;
-use super::include::{Seen, Texts};
+use super::include::{Seen, Texts, open_handed_over};
 use super::layers::{Layer, Layers};
 use super::merge::merge;
 use super::model::{Inventory, Sourced};
@@ -15,6 +15,7 @@ use super::tree::At;
 use super::written::{self, Written};
 use super::{hosts, networks, profiles, tree};
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
+use crate::regular;
 
 /// A larger one is no inventory (10,000 hosts are 1 MiB); all files together.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -32,13 +33,23 @@ pub struct Loaded {
     pub seen: Vec<Seen>,
 }
 
-/// Reads and checks an inventory file and those that it includes.
+/// Reads and checks an inventory file and those that it includes. The first may be a pipe that a shell hands over.
 ///
 /// # Errors
 /// All faults found, sorted by place, with the texts they point into: at least one error.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
     let mut faults = Faults::default();
-    let texts = Texts::read(path, None, &mut faults);
+    let texts = Texts::read(path, open_handed_over, None, &mut faults);
+    finish(texts, faults)
+}
+
+/// As [`load`], where it may have been read before: a pipe that was handed over would be waited for without end.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_again(path: &Path) -> Result<Loaded, Diagnostics> {
+    let mut faults = Faults::default();
+    let texts = Texts::read(path, regular::open, None, &mut faults);
     finish(texts, faults)
 }
 
@@ -47,7 +58,7 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
 pub(super) fn load_edited(path: &Path, edited: &Path, text: &str) -> Result<Loaded, Diagnostics> {
     let mut faults = Faults::default();
     let instead = Some((edited.to_owned(), text.to_owned()));
-    let texts = Texts::read(path, instead, &mut faults);
+    let texts = Texts::read(path, regular::open, instead, &mut faults);
     finish(texts, faults)
 }
 

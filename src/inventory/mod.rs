@@ -58,5 +58,5 @@ mod unknown;
 mod written;
 
 pub use include::Seen;
-pub use load::{Loaded, MAX_BYTES, load, parse};
+pub use load::{Loaded, MAX_BYTES, load, load_again, parse};
 pub use pci::{BadPciId, PciId};

@@ -103,7 +103,10 @@ impl Snapshot {
     ) -> Result<(Self, Diagnostics), Diagnostics> {
         // Before the files are read: a change while they are read is then seen as one.
         let mut fingerprints = watched(paths);
-        let loaded = inventory::load(&paths.inventory)?;
+        let loaded = match previous {
+            None => inventory::load(&paths.inventory)?,
+            Some(_) => inventory::load_again(&paths.inventory)?,
+        };
         let sources = loaded.seen.iter().map(|seen| seen.path.clone());
         let sources = sources.chain([paths.inventory.clone()]).collect();
         let seen = loaded.seen.iter();

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::load::{Loaded, load, load_edited};
+use super::load::{Loaded, load_again, load_edited};
 use super::model::{Host, Inventory, Origin};
 use super::outline::Changes;
 use super::suggest::did_you_mean;
@@ -228,7 +228,7 @@ pub fn edit_with(
     dry_run: bool,
 ) -> Result<Edited, EditError> {
     let _turn = Turn::take(inventory)?;
-    let loaded = load(inventory).map_err(EditError::Faulty)?;
+    let loaded = load_again(inventory).map_err(EditError::Faulty)?;
     let old = loaded.inventory;
     let values = values(&old)?;
     let (target, values) = target(&old, inventory, verb, host, values)?;
