@@ -1,4 +1,4 @@
-//! The documentation's commands run, and print what it shows: those that need no daemon and no root.
+//! The documentation's commands run, and print what it shows. Those that ask a daemon need root for its network.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its tests do")]
 
@@ -10,6 +10,7 @@ use bridgehead::cli::command;
 
 use crate::docs::{Block, Page, pages, refused, verbs, words};
 use crate::fake::data_dir;
+use crate::lab::{Lab, Namespace, Site, bridgehead, output};
 
 /// Hosts that the examples name, beside those of the source tree's `hosts.yaml`.
 fn inventory(words: &[String]) -> String {
@@ -150,4 +151,111 @@ fn outputs_of(page: &Page) -> usize {
 fn outputs_in_the_documentation_are_what_is_printed() {
     let seen: usize = pages().iter().map(outputs_of).sum();
     assert!(seen > 0);
+}
+
+const RACKED: &str = "52:54:00:00:01:07";
+const BARE: &str = "3c:ec:ef:00:00:07";
+
+/// Hosts that the examples ask about; those that `discover approve` is to make are listed where they are asked about.
+fn fleet(approves: bool) -> String {
+    let host = |number: u32| {
+        format!(
+            "  kvm{number:02}: {{mac: \"52:54:00:00:01:{number:02}\", ip: 10.77.0.{}, profile: kvm-host, rack: r1, unit: {number}}}\n",
+            10 + number
+        )
+    };
+    let hosts: String = (1..=16)
+        .filter(|n| !approves || *n != 7)
+        .map(host)
+        .collect();
+    let awaited = "  kvm31: {ip: 10.77.0.41, profile: kvm-host}\n";
+    crate::fake::INVENTORY
+        .lines()
+        .filter(|line| !line.starts_with("  kvm0"))
+        .map(|line| match line {
+            "hosts:" => format!("hosts:\n{hosts}{awaited}"),
+            line => format!("{line}\n"),
+        })
+        .collect()
+}
+
+fn booted(lab: &Lab, name: &str, mac: &str) -> Namespace {
+    let client = lab.client(name, mac).unwrap();
+    let asks = "busybox udhcpc -i eth0 -f -q -n -t 5 -s /bin/true -x 0x5d:0007 -V PXEClient:Arch:00007:UNDI:003016";
+    client.run(&asks.split(' ').collect::<Vec<_>>()).unwrap();
+    client
+}
+
+/// As a person would who gives up after a moment; how it ended, and what it said.
+fn asks(site: &Site, words: &[String]) -> (Option<i32>, String) {
+    let mut argv: Vec<String> = ["timeout", "3", bridgehead()].map(String::from).to_vec();
+    argv.extend_from_slice(&words[1..]);
+    let has = |word: &str| words.iter().any(|known| known == word);
+    let value_of = |argv: &mut Vec<String>, option: &str, value: String| match argv
+        .iter()
+        .position(|word| word == option)
+    {
+        Some(at) => argv[at + 1] = value,
+        None => argv.extend([option.to_owned(), value]),
+    };
+    let state = site.lab.dir().join("state").display().to_string();
+    value_of(&mut argv, "--state", state);
+    if has("--wait") {
+        value_of(&mut argv, "--timeout", "1s".into());
+    }
+    if has("approve") {
+        argv.push("--dry-run".into());
+    }
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let done = output(&argv).unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    (
+        done.status.code(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+#[test]
+fn the_documentations_questions_are_answered_by_a_daemon() {
+    let mut seen = 0;
+    for approves in [true, false] {
+        let Some(lab) = Lab::for_test("docs") else {
+            return;
+        };
+        let data = data_dir(lab.dir()).unwrap();
+        let logs = lab.dir().join("logs");
+        let site = Site::start(lab, &fleet(approves), &data, &logs).unwrap();
+        let mut clients = vec![booted(&site.lab, "bare", BARE)];
+        if !approves {
+            clients.push(booted(&site.lab, "racked", RACKED));
+        }
+        let concrete = |words: &[String]| {
+            words
+                .iter()
+                .all(|word| !["HOST", "MAC", "NAME"].contains(&word.as_str()))
+        };
+        let mut asked = commands();
+        asked.retain(|(_, words)| {
+            let verb = words[1].as_str();
+            ["status", "log", "why", "discover"].contains(&verb)
+                && words.iter().any(|word| word == "approve") == approves
+                && concrete(words)
+        });
+        asked.sort_by(|a, b| a.1.cmp(&b.1));
+        asked.dedup_by(|a, b| a.1 == b.1);
+        for (place, words) in asked {
+            seen += 1;
+            let (code, said) = asks(&site, &words);
+            let has = |word: &str| words.iter().any(|known| known == word);
+            let wanted = match () {
+                // Nobody is going to join.
+                () if has("--wait") => 5,
+                () if has("--watch") || has("--follow") => 124,
+                () => 0,
+            };
+            assert_eq!(code, Some(wanted), "{place}: {words:?}\n{said}");
+            assert!(!said.trim().is_empty(), "{place}: {words:?}");
+        }
+    }
+    assert!(seen > 12, "{seen}");
 }
