@@ -157,15 +157,21 @@ impl Machine {
 
     /// A report of the attempt before proves that the machine was not switched off: the
     /// newest one was never real.
-    pub fn drop_disproved(&mut self, reported: &AttemptId) {
-        let disproved = self.attempt().is_some_and(|newest| newest.id != *reported)
-            && self
-                .believable()
-                .nth(1)
-                .is_some_and(|before| before.id == *reported);
-        if disproved {
+    fn drop_disproved(&mut self, reported: &AttemptId) {
+        if self.is_disproved_by(reported) {
             self.attempts.pop_back();
         }
+    }
+
+    /// Whether the newest attempt was never real, if this one goes on.
+    pub fn is_disproved_by(&self, reported: &AttemptId) -> bool {
+        let mut newest_first = self.believable();
+        newest_first
+            .next()
+            .is_some_and(|newest| newest.id != *reported)
+            && newest_first
+                .next()
+                .is_some_and(|before| before.id == *reported)
     }
 
     /// Tells what happened by the time that the clock was set to: how long a stage has been silent is not what a jump of

@@ -239,7 +239,8 @@ impl Site {
     fn waiting(&self, mac: MacAddr, peer: Ipv4Addr, token: &str) -> Result<AttemptId, Denied> {
         let authorized = self.timeline.authorize(&MachineId::unlisted(mac), token);
         let (attempt, _) = authorized.map_err(|why| Denied::NotProven { peer, mac, why })?;
-        self.timeline.proves(&MachineId::unlisted(mac), &attempt);
+        let id = MachineId::unlisted(mac);
+        self.timeline.proves(&id, &attempt, Timestamp::now());
         Ok(attempt)
     }
 

@@ -178,10 +178,17 @@ impl Timeline {
         }
     }
 
-    /// The machine has shown the token of this boot: a newer one in its name was never real.
-    pub fn proves(&self, machine: &MachineId, attempt: &AttemptId) {
-        if let Some(machine) = self.lock().machines.get_mut(machine) {
-            machine.drop_disproved(attempt);
+    /// The machine has shown the token of this boot: a newer one in its name was never real, after a restart neither.
+    pub fn proves(&self, machine: &MachineId, attempt: &AttemptId, now: Timestamp) {
+        let newer = |known: &Machine| known.is_disproved_by(attempt);
+        let disproves = self.lock().machines.get(machine).is_some_and(newer);
+        if disproves {
+            let (stage, state) = (Stage::Inventory, StageState::Info);
+            let message = "it waits on: a DISCOVER in its name was not its own".to_owned();
+            let mut event = BootEvent::sent(now, machine.clone(), stage, state, message);
+            event.attempt = Some(attempt.clone());
+            event.evidence = Evidence::Reported;
+            self.record(event);
         }
     }
 
