@@ -1,0 +1,112 @@
+//! A machine that is not listed: what became of it, and how it comes to be a host.
+
+use jiff::Timestamp;
+
+use super::Reason;
+use crate::inventory::model::MacAddr;
+use crate::policy::enrol::{Because, Decision};
+use crate::policy::event::{Stage, StageState};
+use crate::policy::near::near_misses;
+use crate::policy::progress::{Attempt, Machine, Standing};
+use crate::policy::stall::{Likely, stuck};
+use crate::site::Site;
+
+/// Of a machine that is not listed, or was not when it asked.
+pub(super) fn stranger(site: &Site, machine: &Machine, mac: MacAddr, now: Timestamp) -> Reason {
+    let snapshot = site.snapshot();
+    let inventory = &snapshot.inventory;
+    if let Some(host) = inventory.by_mac.get(&mac) {
+        let name = &host.name;
+        return (
+            format!("{mac} is listed as {name} since then"),
+            vec![format!("ask for that host: `bridgehead why {name}`")],
+        );
+    }
+    let outlook = site.outlook(mac, now);
+    let cause = match machine
+        .newest()
+        .filter(|event| event.state == StageState::Ignored)
+    {
+        Some(refused) if !refused.message.is_empty() => {
+            format!("{mac} is not in the inventory: {}", refused.message)
+        }
+        _ if is_ignored(site, mac) => format!(
+            "{mac} is not in the inventory, and `unknown: {{policy: ignore}}` leaves such machines without an answer"
+        ),
+        _ => becomes(outlook.as_ref(), mac).unwrap_or_else(|| stands(machine, mac, now)),
+    };
+    let near = near_misses(mac, &inventory.by_mac).into_iter();
+    let mut next: Vec<_> = near
+        .filter(|near| site.timeline.read(|machines| near.is_awaited(machines)))
+        .map(|near| {
+            format!(
+                "it is {near}: if it is {}, correct that host's `mac`",
+                near.host
+            )
+        })
+        .collect();
+    next.extend(before_its_loader(machine, now).map(|likely| likely.next.to_owned()));
+    next.push(listing(outlook.as_ref(), mac));
+    (cause, next)
+}
+
+/// Whether machines that are not listed get no answer where it asks.
+fn is_ignored(site: &Site, mac: MacAddr) -> bool {
+    let network = site.discovery.network_of(mac);
+    let snapshot = site.snapshot();
+    let unknown = snapshot.inventory.unknown_on(network.as_deref());
+    !unknown.policy.holds()
+}
+
+/// What the policy makes of it, where it waits for that.
+fn becomes(outlook: Option<&Decision>, mac: MacAddr) -> Option<String> {
+    match outlook? {
+        // How far it came says more.
+        Decision::Wait(Because::NotHeld) => None,
+        Decision::Wait(because) => Some(format!("{mac} is not in the inventory: {because}")),
+        Decision::Enrol(enrol) => Some(format!("{mac} is not in the inventory yet: it {enrol}")),
+    }
+}
+
+/// How it comes to be listed: by somebody's hand, unless that would make one more host of the machine that a host is.
+fn listing(outlook: Option<&Decision>, mac: MacAddr) -> String {
+    let host = match outlook {
+        Some(Decision::Enrol(enrol)) => {
+            return format!("nothing: it becomes {} by itself", enrol.host.name);
+        }
+        Some(Decision::Wait(because)) => because.host(),
+        None => None,
+    };
+    match host {
+        Some(host) => format!(
+            "don't list it before it is known which of the two machines {host} is: look at both (`bridgehead why {host}`); where this one is to be {host}, `bridgehead hosts set {host} mac={mac}`"
+        ),
+        None => format!(
+            "list it: `bridgehead discover approve {mac} --name NAME --profile PROFILE`, or a line under `hosts`; it goes on by itself"
+        ),
+    }
+}
+
+/// Why it does not even come to wait, if it fell silent before.
+fn before_its_loader(machine: &Machine, now: Timestamp) -> Option<Likely> {
+    stuck(machine, now).filter(|_| machine.standing(now) == Standing::Stalled)
+}
+
+/// How far a machine came that is not listed.
+fn stands(machine: &Machine, mac: MacAddr, now: Timestamp) -> String {
+    let held = machine.attempt().and_then(Attempt::current);
+    let held = held.is_some_and(|event| event.stage >= Stage::Script);
+    match before_its_loader(machine, now) {
+        Some(_) if held => {
+            format!("{mac} is not in the inventory; it waited at its loader, and fell silent")
+        }
+        Some(likely) => format!(
+            "{mac} is not in the inventory, and it did not come to its loader: {}",
+            likely.cause
+        ),
+        None if held => format!("{mac} is not in the inventory, so it waits at its loader"),
+        None => format!(
+            "{mac} is not in the inventory: it gets an address of the pool, and will wait at its loader"
+        ),
+    }
+}
