@@ -18,6 +18,7 @@ pub mod near;
 pub mod options;
 pub mod progress;
 pub mod stall;
+mod standing;
 pub mod switch_port;
 pub mod verdict;
 

@@ -11,6 +11,7 @@ use crate::policy::event::{AttemptId, BootEvent, ClockSet, MachineId, Stage, Sta
 use crate::policy::moving::Moving;
 
 pub use crate::policy::attempt::Attempt;
+pub use crate::policy::standing::Standing;
 
 /// How much is remembered of a machine.
 struct Memory {
@@ -50,67 +51,8 @@ const CHAINLOAD_PATIENCE_S: i64 = 300;
 /// order, seconds: EDK2 tries PXE by IPv6 for two minutes before it comes to HTTP boot.
 const BOOT_ORDER_S: i64 = 300;
 
-/// So long a machine may ask for addresses before it comes for something else, seconds.
-const ASKS_ON_S: i64 = 2 * Stage::Dhcp.patience_s();
-
-/// A boot of which nothing is heard for so long was switched off, whatever its stage, seconds: the longest patience of
-/// one is four minutes, and who waits at a menu gets a new script when somebody chooses.
-const DEAD_S: i64 = 3600;
 /// A file takes no longer, seconds: whoever has a host's address and reads for ever is no boot of it.
 const LONGEST_FILE_S: i64 = 3600;
-
-/// After so many boots that ended alike one is stuck, and was not just switched off.
-const LOOP: usize = 2;
-
-/// How an attempt stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Standing {
-    /// Nothing is known yet.
-    Unseen,
-    /// It asked, and got no answer.
-    Refused,
-    /// On its way.
-    Running,
-    /// Joined.
-    Done,
-    /// It runs what does not report: its local disk, or a memory test.
-    Away,
-    /// Joined, but something is not as it should be.
-    Degraded,
-    /// A stage failed for good.
-    Failed,
-    /// Silent for longer than its stage may take.
-    Stalled,
-}
-
-impl Standing {
-    /// Every one.
-    pub const ALL: &[Self] = &[
-        Self::Unseen,
-        Self::Refused,
-        Self::Running,
-        Self::Done,
-        Self::Away,
-        Self::Degraded,
-        Self::Failed,
-        Self::Stalled,
-    ];
-
-    /// The word in `status`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unseen => "unseen",
-            Self::Refused => "refused",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Away => "away",
-            Self::Degraded => "degraded",
-            Self::Failed => "failed",
-            Self::Stalled => "stalled",
-        }
-    }
-}
 
 /// Everything known of one machine.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -274,60 +216,6 @@ impl Machine {
         self.attempt().is_none_or(over)
     }
 
-    /// How the machine stands at `now`.
-    pub fn standing(&self, now: Timestamp) -> Standing {
-        let Some(attempt) = self.attempt() else {
-            return match self.refusal() {
-                Some(_) => Standing::Refused,
-                None => Standing::Unseen,
-            };
-        };
-        match attempt.current() {
-            Some(event) if event.state == StageState::Fail => Standing::Failed,
-            Some(event) if event.state == StageState::Degraded => Standing::Degraded,
-            _ if attempt.joined.is_some() => Standing::Done,
-            _ if attempt.is_away() => Standing::Away,
-            _ if attempt.fetches(now).is_some() => Standing::Running,
-            Some(event) if is_silent(event, now) => Standing::Stalled,
-            _ if asks_on(attempt, now) || self.fruitless() >= LOOP => Standing::Stalled,
-            _ => Standing::Running,
-        }
-    }
-
-    /// Attempts that go on, whose machine keeps what it began with: the newest, or one that a forged DISCOVER hides.
-    /// What failed, or joined, is over for this: it tries on with what the operator has mended. So is what is dead.
-    pub fn under_way(&self, now: Timestamp) -> impl Iterator<Item = &Attempt> {
-        let goes_on = matches!(self.standing(now), Standing::Running | Standing::Stalled);
-        let open = move |attempt: &&Attempt| {
-            let dead = now.as_second() - attempt.went_on().as_second() > DEAD_S;
-            goes_on && attempt.joined.is_none() && !attempt.failed && !dead
-        };
-        self.believable().filter(open)
-    }
-
-    /// How many boots in a row, the newest not counted, ended without a word where the newest is, or later: each began
-    /// anew before its stage's time was up, and so none was ever silent for long.
-    pub fn fruitless(&self) -> usize {
-        let mut newest_first = self.attempts.iter().rev();
-        let stage = |attempt: &Attempt| {
-            let current = attempt.current()?;
-            let waits = current.stage.patience_s() == 0;
-            let silent = !attempt.claimed && !attempt.failed && attempt.reports() && !waits;
-            (silent && current.state != StageState::Fail).then_some(current.stage)
-        };
-        let Some(now) = newest_first.next().and_then(stage) else {
-            return 0;
-        };
-        let mut before = newest_first.map(stage);
-        let Some(Some(end)) = before.next() else {
-            return 0;
-        };
-        if now > end {
-            return 0;
-        }
-        1 + before.take_while(|stage| *stage == Some(end)).count()
-    }
-
     /// Seconds to hold before a reboot: 60, doubled with each failure in a row, at most
     /// 600; and up to half of that on top, which is the machine's own, so that a rack that
     /// fails together does not come back together.
@@ -404,23 +292,8 @@ fn push_bounded(events: &mut VecDeque<BootEvent>, event: BootEvent, most: usize)
     events.push_back(event);
 }
 
-/// Whether it asks for an address again and again and comes no further: firmware begins anew before its silence is long.
-fn asks_on(attempt: &Attempt, now: Timestamp) -> bool {
-    let newest = attempt.events.iter().rev();
-    let asked = newest.filter(|event| event.state != StageState::Info);
-    let first = asked.take_while(|event| event.stage == Stage::Dhcp).last();
-    first
-        .is_some_and(|first| now.as_second() - first.at.as_second() > ASKS_ON_S && !attempt.claimed)
-}
-
 fn age(attempt: &Attempt, now: Timestamp) -> i64 {
     now.as_second() - attempt.began.as_second()
-}
-
-/// Whether nothing came for longer than the event's stage may take; the clock may have jumped.
-pub(super) fn is_silent(event: &BootEvent, now: Timestamp) -> bool {
-    let patience = event.stage.patience_s();
-    patience > 0 && now.as_second() - event.at.as_second() > patience
 }
 
 #[cfg(test)]

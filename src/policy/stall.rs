@@ -8,7 +8,8 @@ use crate::policy::client::Asker;
 use crate::policy::event::{BootEvent, Evidence, Stage, StageState};
 use crate::policy::hint::after_ipxe_failure;
 use crate::policy::moving::Moving;
-use crate::policy::progress::{Attempt, Machine, is_silent};
+use crate::policy::progress::{Attempt, Machine};
+use crate::policy::standing::is_silent;
 use crate::policy::verdict::TOOK_ANOTHER;
 
 /// What is told of a client that asked for a file's size by TFTP and let that be all.

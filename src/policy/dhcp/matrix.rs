@@ -1,6 +1,10 @@
 //! Who gets an answer of which network, from where and to where: every row of RFC 2131 §4.1,
 //! relays, several networks on a link, and a server beside another.
 
+mod another;
+mod beside;
+mod packet;
+
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -12,6 +16,8 @@ use crate::policy::architecture::Architecture;
 use crate::policy::lease::{LeaseChange, LeaseTable};
 use crate::policy::verdict::{Because, Destination, Transmit, Verdict};
 use crate::wire::dhcp::{Hardware, MessageType as Kind, Request};
+
+use packet::{Packet, ip, leased, mac, packet, unicast};
 
 const INVENTORY: &str = "
 networks:
@@ -41,151 +47,6 @@ const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 180);
 /// Ours too, where nothing is served.
 const MANAGEMENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const RELAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 254);
-
-/// A packet, with what the tables change.
-#[derive(Clone)]
-struct Packet {
-    request: Request,
-    locals: Vec<Ipv4Addr>,
-    own: OwnAddresses,
-    to: Ipv4Addr,
-    source: SocketAddrV4,
-    port: Port,
-}
-
-fn packet(kind: Kind, who: u8) -> Packet {
-    Packet {
-        request: Request {
-            message_type: kind,
-            xid: 7,
-            secs: 0,
-            broadcast: false,
-            ciaddr: ANY,
-            giaddr: ANY,
-            hardware: Hardware::ethernet(mac(who)),
-            mac: mac(who),
-            options: [].into(),
-        },
-        locals: vec![US, US_TOO],
-        own: OwnAddresses {
-            all: vec![US, US_TOO, ELSEWHERE, MANAGEMENT],
-            syslog: vec![US],
-            served: vec![US, US_TOO, ELSEWHERE],
-        },
-        to: ALL,
-        source: SocketAddrV4::new(ANY, 68),
-        port: Port::Dhcp,
-    }
-}
-
-impl Packet {
-    fn option(mut self, code: u8, data: &[u8]) -> Self {
-        self.request.options.insert(code, data.to_vec());
-        self
-    }
-
-    /// From a link that has no MACs (RFC 4390: IP over InfiniBand).
-    fn without_mac(mut self) -> Self {
-        self.request.hardware = Hardware::read(32, 0, &[0; 16]).unwrap();
-        self
-    }
-
-    fn broadcast(mut self) -> Self {
-        self.request.broadcast = true;
-        self
-    }
-
-    /// From a client that has an address, to one of ours or to all.
-    fn from(mut self, client: Ipv4Addr, port: u16, to: Ipv4Addr) -> Self {
-        self.request.ciaddr = client;
-        self.source = SocketAddrV4::new(client, port);
-        self.to = to;
-        self
-    }
-
-    fn relayed(mut self, relay: Ipv4Addr) -> Self {
-        self.request.giaddr = relay;
-        self.source = SocketAddrV4::new(relay, 67);
-        self.to = US;
-        self
-    }
-
-    fn at(mut self, local: Ipv4Addr) -> Self {
-        self.locals = vec![local];
-        self
-    }
-
-    fn wants(self, address: Ipv4Addr) -> Self {
-        self.option(50, &address.octets())
-    }
-
-    fn firmware(self, arch: u8) -> Self {
-        self.option(60, b"PXEClient:Arch").option(93, &[0, arch])
-    }
-
-    fn ask(&self) -> Verdict {
-        self.ask_with(&LeaseTable::default())
-    }
-
-    fn ask_with(&self, leases: &LeaseTable) -> Verdict {
-        let inventory = inventory();
-        let loaders: BTreeSet<String> = ["undionly.kpxe", "snponly.efi"].map(str::to_owned).into();
-        let world = World {
-            inventory: &inventory,
-            leases,
-            own: &self.own,
-            http_port: 80,
-            loaders: &loaders,
-            kernels: &[("debian".to_owned(), Architecture::X86)].into(),
-            leaves_for_disk: false,
-        };
-        let received = Received {
-            request: &self.request,
-            locals: &self.locals,
-            to: self.to,
-            source: self.source,
-            port: self.port,
-        };
-        answer(&world, &received, Timestamp::from_second(50).unwrap())
-    }
-
-    fn sent(&self) -> Transmit {
-        let verdict = self.ask();
-        let because = verdict.because.to_string();
-        verdict
-            .reply
-            .unwrap_or_else(|| panic!("no answer: {because}"))
-    }
-}
-
-fn inventory() -> Inventory {
-    let (inventory, _) = crate::inventory::parse("hosts.yaml", INVENTORY)
-        .unwrap_or_else(|faults| panic!("{faults}"));
-    inventory
-}
-
-fn mac(last: u8) -> MacAddr {
-    MacAddr([0x52, 0x54, 0, 0, 0, last])
-}
-
-fn ip(net: u8, last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, net, 0, last)
-}
-
-fn unicast(address: Ipv4Addr, port: u16) -> Destination {
-    Destination::Unicast(SocketAddrV4::new(address, port))
-}
-
-fn leased(who: u8, address: Ipv4Addr) -> LeaseTable {
-    let mut leases = LeaseTable::default();
-    leases.apply(&LeaseChange::Bind {
-        mac: mac(who),
-        address,
-        expires: Timestamp::from_second(100).unwrap(),
-        port: None,
-    });
-    leases
-}
 
 /// What each packet is for, the packet, and where its answer goes.
 type Row = (&'static str, Packet, Destination);
@@ -468,69 +329,7 @@ fn a_relay_can_put_itself_between() {
     assert_eq!(plain.ask().because, Because::OtherServer(RELAY));
 }
 
-#[test]
-fn where_another_server_may_be_what_is_not_known_gets_no_answer() {
-    let us = ip(55, 1);
-    let wants = || packet(Kind::Request, 9).at(us).wants(ip(55, 120));
-    assert_eq!(wants().ask().because, Because::NotKnown(ip(55, 120)));
-    let rebinds = packet(Kind::Request, 9).at(us).from(ip(55, 120), 68, ALL);
-    assert_eq!(rebinds.ask().because, Because::NotKnown(ip(55, 120)));
-    let ack = wants().ask_with(&leased(9, ip(55, 120))).reply.unwrap();
-    assert_eq!(ack.reply.message_type, Kind::Ack);
-    let nak = wants().ask_with(&leased(9, ip(55, 130))).reply;
-    // The address is free and in the pool, so it may have it.
-    assert_eq!(nak.unwrap().reply.message_type, Kind::Ack);
-    let elsewhere = packet(Kind::Request, 9).at(us).wants(ip(44, 120));
-    let nak = elsewhere.ask_with(&leased(9, ip(55, 130))).reply.unwrap();
-    assert_eq!(nak.reply.message_type, Kind::Nak);
-    // It renews with us alone: the lease was ours.
-    let renews = packet(Kind::Request, 9).at(us).from(ip(55, 120), 68, us);
-    assert_eq!(renews.sent().reply.message_type, Kind::Ack);
-    // Where no other server is, an unknown client with a free address may have it.
-    assert_eq!(
-        packet(Kind::Request, 9)
-            .wants(ip(77, 120))
-            .sent()
-            .reply
-            .yiaddr,
-        ip(77, 120)
-    );
-}
-
 /// A relay sends everything to one of our addresses, so that `to` says nothing.
-#[test]
-fn behind_a_relay_too_another_servers_clients_are_left_alone() {
-    let relay = ip(55, 254);
-    let init = |wanted| {
-        let asks = packet(Kind::Request, 9).wants(wanted).relayed(relay);
-        asks.at(ip(55, 1))
-    };
-    for wanted in [ip(55, 20), ip(44, 120)] {
-        assert_eq!(init(wanted).ask().because, Because::NotKnown(wanted));
-    }
-    let rebinds = packet(Kind::Request, 9).from(ip(55, 20), 68, ALL);
-    let rebinds = rebinds.relayed(relay).at(ip(55, 1));
-    assert_eq!(rebinds.ask().because, Because::NotKnown(ip(55, 20)));
-    let nak = init(ip(55, 20)).ask_with(&leased(9, ip(55, 130))).reply;
-    assert_eq!(nak.unwrap().reply.message_type, Kind::Nak);
-}
-
-#[test]
-fn a_lease_that_ran_out_makes_nobody_known_but_by_its_address() {
-    let mut leases = LeaseTable::default();
-    leases.apply(&LeaseChange::Bind {
-        mac: mac(9),
-        address: ip(55, 130),
-        expires: Timestamp::from_second(40).unwrap(),
-        port: None,
-    });
-    let wants = |wanted| packet(Kind::Request, 9).at(ip(55, 1)).wants(wanted);
-    let other = wants(ip(55, 20)).ask_with(&leases);
-    assert_eq!(other.because, Because::NotKnown(ip(55, 20)));
-    let own = wants(ip(55, 130)).ask_with(&leases).reply.unwrap();
-    assert_eq!(own.reply.message_type, Kind::Ack);
-}
-
 #[test]
 fn a_renewal_by_another_interface_is_no_broadcast() {
     // To our address on the link of `shared`, but it came in by that of `boot`.
@@ -564,15 +363,6 @@ fn our_own_addresses_are_given_to_nobody() {
 }
 
 #[test]
-fn what_is_missing_in_loaders_is_not_told_of_another_servers_clients() {
-    let asks = packet(Kind::Request, 9).firmware(27).wants(ip(77, 120));
-    assert!(matches!(asks.ask().because, Because::NoLoader(_)));
-    let other = ip(77, 99);
-    let chose = asks.option(54, &other.octets());
-    assert_eq!(chose.ask().because, Because::OtherServer(other));
-}
-
-#[test]
 fn off_is_silent() {
     let asks = packet(Kind::Discover, 9).firmware(7).at(ip(44, 1));
     assert_eq!(asks.ask().because, Because::DhcpOff("quiet".into()));
@@ -584,117 +374,4 @@ fn firmware_that_misses_quick_replies_gets_them_later() {
     assert_eq!(delay(packet(Kind::Discover, 1).firmware(0)), 500);
     assert_eq!(delay(packet(Kind::Discover, 1).firmware(7)), 0);
     assert_eq!(delay(packet(Kind::Discover, 1)), 0);
-}
-
-/// `dhcp: proxy`.
-mod beside {
-    use super::*;
-
-    fn discover(who: u8, arch: u8) -> Packet {
-        packet(Kind::Discover, who).at(BESIDE).firmware(arch)
-    }
-
-    #[test]
-    fn firmware_is_told_what_to_boot_and_given_no_address() {
-        for (arch, file, vendor) in [
-            (0, "undionly.kpxe", Some(&[6, 1, 8, 255][..])),
-            (7, "snponly.efi", None),
-        ] {
-            let guid = [&[0][..], &[5; 16]].concat();
-            let sent = discover(4, arch).option(97, &guid).sent();
-            assert_eq!(sent.destination, Destination::Broadcast);
-            let reply = sent.reply;
-            assert_eq!((reply.message_type, reply.yiaddr), (Kind::Offer, ANY));
-            assert_eq!(reply.boot_file, file);
-            assert_eq!(reply.next_server, BESIDE);
-            assert_eq!(reply.options[&60], b"PXEClient");
-            assert_eq!(reply.options[&97], guid);
-            assert_eq!(reply.options.get(&43).map(Vec::as_slice), vendor);
-            for given in [1, 3, 6, 51] {
-                assert!(!reply.options.contains_key(&given), "option {given}");
-            }
-        }
-    }
-
-    #[test]
-    fn http_boot_and_ipxe_get_urls() {
-        let http = discover(4, 16).option(60, b"HTTPClient:Arch:00016");
-        let reply = http.sent().reply;
-        assert_eq!(reply.options[&60], b"HTTPClient");
-        assert!(reply.boot_file.ends_with("/files/loaders/snponly.efi"));
-        let ipxe = discover(4, 0).option(77, b"iPXE");
-        let reply = ipxe.sent().reply;
-        assert_eq!(
-            reply.boot_file,
-            "http://10.66.0.1/boot/52:54:00:00:00:04/script.ipxe"
-        );
-        assert_eq!(reply.options[&60], b"PXEClient");
-        assert!(!reply.options.contains_key(&175) && !reply.options.contains_key(&43));
-    }
-
-    #[test]
-    fn by_a_relay_too() {
-        let relayed = discover(4, 7).relayed(ip(66, 254));
-        let sent = relayed.sent();
-        assert_eq!(sent.destination, unicast(ip(66, 254), 67));
-        let bytes = sent.reply.encode(&relayed.request);
-        assert_eq!(bytes[10] & 0x80, 0x80);
-    }
-
-    #[test]
-    fn nobody_else_is_answered() {
-        let system = packet(Kind::Discover, 4).at(BESIDE);
-        assert_eq!(system.ask().because, Because::Proxied("beside".into()));
-        let other = ip(66, 9);
-        let request = packet(Kind::Request, 4).at(BESIDE).firmware(7);
-        let request = request.option(54, &other.octets()).wants(ip(66, 14));
-        assert_eq!(request.ask().because, Because::OtherServer(other));
-        let release = packet(Kind::Release, 4)
-            .at(BESIDE)
-            .from(ip(66, 14), 68, BESIDE);
-        let verdict = release.ask();
-        assert!(verdict.reply.is_none() && verdict.lease_change.is_none());
-    }
-
-    #[test]
-    fn port_4011_names_the_file_again() {
-        let mut asks = packet(Kind::Request, 4).at(BESIDE).firmware(7);
-        asks = asks.from(ip(66, 200), 68, BESIDE);
-        asks.port = Port::Pxe;
-        let sent = asks.sent();
-        assert_eq!(sent.destination, unicast(ip(66, 200), 68));
-        assert_eq!(
-            (sent.reply.message_type, sent.reply.yiaddr),
-            (Kind::Ack, ANY)
-        );
-        assert_eq!(sent.reply.boot_file, "snponly.efi");
-        assert_eq!(sent.reply.options[&54], BESIDE.octets());
-        assert!(asks.ask().lease_change.is_none());
-        // Without ciaddr it goes back to where it came from.
-        asks.request.ciaddr = ANY;
-        asks.source.set_port(2070);
-        assert_eq!(asks.sent().destination, unicast(ip(66, 200), 2070));
-    }
-
-    #[test]
-    fn a_bios_rom_that_chose_a_boot_item_hears_of_it() {
-        let mut asks = packet(Kind::Request, 1)
-            .firmware(0)
-            .from(ip(77, 11), 68, US);
-        asks.port = Port::Pxe;
-        let chosen = asks.option(43, &[71, 4, 0, 1, 0, 0, 255]);
-        let reply = chosen.sent().reply;
-        assert_eq!(reply.options[&43], [71, 4, 0, 1, 0, 0, 255]);
-        assert_eq!(reply.boot_file, "undionly.kpxe");
-    }
-
-    #[test]
-    fn other_packets_to_port_4011_get_none() {
-        let mut asks = packet(Kind::Discover, 4).at(BESIDE).firmware(7);
-        asks.port = Port::Pxe;
-        assert_eq!(asks.ask().because, Because::NotForPxe(Kind::Discover));
-        let mut system = packet(Kind::Request, 4).at(BESIDE);
-        system.port = Port::Pxe;
-        assert_eq!(system.ask().because, Because::NotForPxe(Kind::Request));
-    }
 }
