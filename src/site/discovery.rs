@@ -1,32 +1,29 @@
 //! Machines that boot and are not listed, as `discover list` tells of them.
 
+mod wait;
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Site;
 use super::report::MachineStatus;
-use crate::inventory::model::MacAddr;
+use crate::inventory::model::{Inventory, MacAddr};
 use crate::policy::architecture::Architecture;
 use crate::policy::client::Client;
 use crate::policy::discovered::{Discovered, Discoveries, Hardware, HardwareNic, Identity};
 use crate::policy::enrol::{Because, Decision};
-use crate::policy::event::{MachineId, Stage};
+use crate::policy::event::MachineId;
 use crate::policy::near::{NearMiss, near_misses};
-use crate::policy::progress::Standing;
 use crate::policy::switch_port::SwitchPort;
-use crate::span::span;
 use crate::wire::dhcp::Request;
+use wait::{Wait, waits};
 
 /// Version of the JSON; a change that could break a reader makes it 2.
 const SCHEMA: u32 = 1;
-
-/// A machine that was told to wait so recently is waiting still, seconds: GRUB's restarts the machine each minute,
-/// and a server's firmware takes some.
-const WAITS_S: i64 = 300;
 
 /// What was heard of them.
 #[derive(Debug, Default)]
@@ -95,39 +92,11 @@ impl Discovery {
     }
 }
 
-fn waits(held: Timestamp, now: Timestamp) -> bool {
-    now.as_second() - held.as_second() < WAITS_S
-}
-
 /// The machine, as one that waits only where it was told so lately.
 fn as_it_waits(seen: &Discovered, now: Timestamp) -> Discovered {
     Discovered {
         held: seen.held.filter(|held| waits(*held, now)),
         ..seen.clone()
-    }
-}
-
-/// What was told to wait asks again now and then: until it is late with that nothing is wrong, and then it is not the
-/// script that it stopped at.
-fn stands(found: &Discovered, machine: &mut MachineStatus, now: Timestamp) {
-    let at_loader = machine.stage.as_deref() == Some(Stage::Script.name());
-    let Some(held) = found.held.filter(|_| found.hardware.is_some() || at_loader) else {
-        return;
-    };
-    if !waits(held, now) {
-        let place = if at_loader {
-            "loader"
-        } else {
-            "inventory boot"
-        };
-        let span = span(now.as_second() - held.as_second());
-        machine.note = format!(
-            "waited at its {place} and has not asked for {span}: is it switched off, or its link down?"
-        );
-    } else if at_loader {
-        machine.state = Standing::Running.name().to_owned();
-        machine.note = "waits at its loader until it is listed".to_owned();
-        machine.deadline = held.checked_add(SignedDuration::from_secs(WAITS_S)).ok();
     }
 }
 
@@ -269,6 +238,24 @@ impl Site {
         }
     }
 
+    /// Hosts that were never heard of and have a MAC one slip away: of hosts that came, and were bought together with
+    /// the machine, the MACs are as near.
+    pub(super) fn near(&self, mac: MacAddr, inventory: &Inventory) -> Vec<NearMiss> {
+        let mut near = near_misses(mac, &inventory.by_mac);
+        near.retain(|near| self.timeline.read(|machines| near.is_awaited(machines)));
+        near
+    }
+
+    /// How a machine waits that was told to, if its newest boot came so far.
+    pub(super) fn wait_of(
+        &self,
+        mac: MacAddr,
+        stage: Option<&str>,
+        now: Timestamp,
+    ) -> Option<Wait> {
+        Wait::of(&self.discovery.machine(mac)?, stage, now)
+    }
+
     /// Adds who it is to what is known of each.
     pub(super) fn describe(&self, machines: &mut [MachineStatus], now: Timestamp) {
         for machine in machines {
@@ -276,7 +263,9 @@ impl Site {
             let Some(found) = mac.and_then(|mac| self.stranger(mac)) else {
                 continue;
             };
-            stands(&found, machine, now);
+            if let Some(wait) = Wait::of(&found, machine.stage.as_deref(), now) {
+                wait.tell(machine);
+            }
             let port = found.port.iter().map(|port| format!("at {port}"));
             let words: Vec<_> = Some(found.identity.words())
                 .into_iter()
@@ -308,7 +297,8 @@ impl Site {
                 .policy
                 .to_string(),
             verdict: verdict(&seen),
-            near: near_misses(seen.mac, by_mac)
+            near: self
+                .near(seen.mac, inventory)
                 .iter()
                 .map(NearMiss::to_string)
                 .collect(),
@@ -326,45 +316,5 @@ impl Site {
             machines: seen.into_iter().map(status).collect(),
             own: self.own().all.clone(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn who_was_told_to_wait_is_silent_when_it_is_late_and_not_stuck_at_its_script() {
-        let seen: Discovered = serde_json::from_value(serde_json::json!({
-            "mac": "3c:ec:ef:00:00:07", "network": "boot", "architecture": "", "uuid": null, "serial": null,
-            "manufacturer": null, "product": null, "relay": null, "port": null, "first_seen": at(0), "last_seen": at(0),
-            "discovers": 1, "held": at(0),
-        }))
-        .unwrap();
-        let told = |seen: &Discovered, stage: &str, now| {
-            let mut machine = MachineStatus {
-                stage: Some(stage.to_owned()),
-                state: "stalled".to_owned(),
-                note: "of the stage".to_owned(),
-                ..MachineStatus::default()
-            };
-            stands(seen, &mut machine, at(now));
-            (machine.state, machine.note)
-        };
-        let (state, note) = told(&seen, "script", 299);
-        assert_eq!(state, "running");
-        assert_eq!(note, "waits at its loader until it is listed");
-        let (state, note) = told(&seen, "script", 300);
-        assert_eq!(state, "stalled");
-        assert!(note.starts_with("waited at its loader and has not asked for 5m00s"));
-        // It was switched on anew since, and came less far.
-        assert_eq!(told(&seen, "dhcp", 299).1, "of the stage");
-        assert_eq!(told(&seen, "dhcp", 999).1, "of the stage");
-        let never = Discovered { held: None, ..seen };
-        assert_eq!(told(&never, "script", 999).1, "of the stage");
     }
 }

@@ -146,9 +146,12 @@ pub fn why(site: &Site, id: &MachineId, words: &Words, now: Timestamp) -> Option
         return None;
     }
     let machine = known.unwrap_or_default();
-    let status = report::machine_status(&id.0, &machine, now);
+    let mut status = report::machine_status(&id.0, &machine, now);
     let (mut cause, mut next) = match (id.unlisted_mac(), host) {
-        (Some(mac), None) => stranger::stranger(site, &machine, mac, now),
+        (Some(mac), None) => {
+            site.describe(std::slice::from_mut(&mut status), now);
+            stranger::stranger(site, &machine, status.stage.as_deref(), mac, now)
+        }
         _ => host::reason(site, host.map(AsRef::as_ref), &machine, now),
     };
     if machine

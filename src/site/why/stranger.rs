@@ -6,13 +6,22 @@ use super::Reason;
 use crate::inventory::model::MacAddr;
 use crate::policy::enrol::{Because, Decision};
 use crate::policy::event::{Stage, StageState};
-use crate::policy::near::near_misses;
 use crate::policy::progress::{Attempt, Machine, Standing};
 use crate::policy::stall::{Likely, stuck};
 use crate::site::Site;
 
+/// What to look at where a machine that waited asks no more.
+const SILENT: &str =
+    "look at its screen or BMC whether it is on, and at the link of its switch port";
+
 /// Of a machine that is not listed, or was not when it asked.
-pub(super) fn stranger(site: &Site, machine: &Machine, mac: MacAddr, now: Timestamp) -> Reason {
+pub(super) fn stranger(
+    site: &Site,
+    machine: &Machine,
+    stage: Option<&str>,
+    mac: MacAddr,
+    now: Timestamp,
+) -> Reason {
     let snapshot = site.snapshot();
     let inventory = &snapshot.inventory;
     if let Some(host) = inventory.by_mac.get(&mac) {
@@ -23,6 +32,7 @@ pub(super) fn stranger(site: &Site, machine: &Machine, mac: MacAddr, now: Timest
         );
     }
     let outlook = site.outlook(mac, now);
+    let wait = site.wait_of(mac, stage, now);
     let cause = match machine
         .newest()
         .filter(|event| event.state == StageState::Ignored)
@@ -33,11 +43,13 @@ pub(super) fn stranger(site: &Site, machine: &Machine, mac: MacAddr, now: Timest
         _ if is_ignored(site, mac) => format!(
             "{mac} is not in the inventory, and `unknown: {{policy: ignore}}` leaves such machines without an answer"
         ),
-        _ => becomes(outlook.as_ref(), mac).unwrap_or_else(|| stands(machine, mac, now)),
+        _ => becomes(outlook.as_ref(), mac).unwrap_or_else(|| match wait {
+            Some(wait) => format!("{mac} is not in the inventory; it {}", wait.words()),
+            None => stands(machine, mac, now),
+        }),
     };
-    let near = near_misses(mac, &inventory.by_mac).into_iter();
+    let near = site.near(mac, inventory).into_iter();
     let mut next: Vec<_> = near
-        .filter(|near| site.timeline.read(|machines| near.is_awaited(machines)))
         .map(|near| {
             format!(
                 "it is {near}: if it is {}, correct that host's `mac`",
@@ -45,7 +57,11 @@ pub(super) fn stranger(site: &Site, machine: &Machine, mac: MacAddr, now: Timest
             )
         })
         .collect();
-    next.extend(before_its_loader(machine, now).map(|likely| likely.next.to_owned()));
+    next.extend(match wait {
+        Some(wait) if wait.is_silent() => Some(SILENT.to_owned()),
+        Some(_) => None,
+        None => before_its_loader(machine, now).map(|likely| likely.next.to_owned()),
+    });
     next.push(listing(outlook.as_ref(), mac));
     (cause, next)
 }

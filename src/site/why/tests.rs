@@ -215,6 +215,55 @@ fn of_a_stranger_the_cause_is_what_became_of_it() {
 }
 
 #[test]
+fn a_machine_that_waits_is_told_alike_by_status_and_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = testing::site(dir.path());
+    let now = Timestamp::now();
+    let later = |seconds| now + jiff::SignedDuration::from_secs(seconds);
+    let mac: MacAddr = "3c:ec:ef:55:00:05".parse().unwrap();
+    let id = MachineId::unlisted(mac);
+    let at_loader = Discovered::of_report(mac, Some("boot".into()), "", now);
+    site.discovery
+        .found(at_loader, Identity::default(), Hardware::default());
+    for stage in [Stage::Dhcp, Stage::Script] {
+        let event = event(&id.0, now.as_second(), stage, StageState::Ok);
+        site.timeline.record_asking(event, Asker::PxeRom);
+    }
+    for (seconds, state, words) in [
+        (90, "running", "waits at its loader until it is listed"),
+        (299, "running", "waits at its loader until it is listed"),
+        (
+            400,
+            "stalled",
+            "waited at its loader and has not asked for 6m40s",
+        ),
+    ] {
+        let told = why(&site, &id, &Words::default(), later(seconds)).unwrap();
+        let fleet = report::fleet(&site, &ReloadState::default(), later(seconds));
+        let status = &fleet.unknown[0];
+        assert_eq!((&*told.state, &*status.state), (state, state), "{seconds}");
+        assert!(told.cause.contains(words), "{}", told.cause);
+        assert!(status.note.contains(words), "{}", status.note);
+        let looks = told.next.iter().any(|next| next.contains("BMC"));
+        assert_eq!(looks, state == "stalled", "{:?}", told.next);
+    }
+}
+
+#[test]
+fn who_is_near_a_host_that_came_is_no_typing_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = testing::site(dir.path());
+    let mac: MacAddr = "52:54:00:00:10:01".parse().unwrap();
+    let seen = Discovered::of_report(mac, Some("boot".into()), "", at(5));
+    site.discovery
+        .found(seen, Identity::default(), Hardware::default());
+    let near = || site.discovered(at(8)).machines[0].near.clone();
+    assert_eq!(near(), ["one digit off kvm01's 52:54:00:00:00:01"]);
+    asks(&site, "kvm01", 7);
+    assert_eq!(near(), Vec::<String>::new());
+}
+
+#[test]
 fn who_looks_at_a_menu_may_do_so_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let site = testing::site(dir.path());
