@@ -4,6 +4,7 @@ mod events;
 mod place;
 mod proxy;
 mod reply;
+mod returned;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use crate::inventory::model::{DhcpMode, Host, Inventory, Network};
 use crate::policy::architecture::Architecture;
 use crate::policy::client::Client;
-use crate::policy::lease::{DECLINE_REST, Lease, LeaseChange, LeaseTable};
+use crate::policy::lease::{Lease, LeaseChange, LeaseTable};
 use crate::policy::options;
 use crate::policy::switch_port::{PluggedIn, SwitchPort};
 use crate::policy::verdict::{Because, Verdict};
@@ -356,54 +357,6 @@ impl<'a> Question<'a> {
     /// Whether the client holds this address now, by a lease of ours.
     fn holds(&self, address: Ipv4Addr) -> bool {
         self.world.leases.holder(address, self.now) == Some(self.client.mac)
-    }
-
-    /// Believed of the address that the sender has, and of no other.
-    fn release(&self, network: &Network) -> Verdict {
-        if let Some(server) = self.other_server(network) {
-            return Verdict::silence(Because::OtherServer(server));
-        }
-        let held = self.holds(self.request().ciaddr);
-        Verdict {
-            lease_change: held.then_some(LeaseChange::Release {
-                mac: self.client.mac,
-                address: Some(self.request().ciaddr),
-                at: self.now,
-            }),
-            ..Verdict::silence(Because::Noted)
-        }
-    }
-
-    /// The address rests, if it is one that the sender was just given: nobody takes another's
-    /// from it. A reserved one is told to the operator and stays the host's, and one machine's
-    /// word goes for a few addresses at a time.
-    fn decline(&self, network: &Network) -> Verdict {
-        if let Some(server) = self.other_server(network) {
-            return Verdict::silence(Because::OtherServer(server));
-        }
-        let (mac, declined) = (self.client.mac, self.request().requested_address());
-        let reserved = self.host.is_some_and(|host| Some(*host.ip) == declined);
-        let rests = declined.filter(|address| !reserved && self.holds(*address));
-        let Some(address) = rests else {
-            return Verdict::silence(Because::Noted);
-        };
-        if !self.world.leases.may_decline(mac) {
-            return Verdict::silence(Because::DeclinesMany(address));
-        }
-        let may_rest = |pool| self.world.leases.may_rest(address, pool);
-        if !network.pool.is_none_or(may_rest) {
-            return Verdict::silence(Because::HalfRests(address));
-        }
-        let until = self.now.saturating_add(DECLINE_REST);
-        Verdict {
-            lease_change: Some(LeaseChange::Decline {
-                mac,
-                address,
-                found: false,
-                until: until.unwrap_or(Timestamp::MAX),
-            }),
-            ..Verdict::silence(Because::Noted)
-        }
     }
 }
 

@@ -86,15 +86,21 @@ impl Discovered {
         port: Option<SwitchPort>,
         now: Timestamp,
     ) -> Self {
-        let identity = Identity {
-            uuid: uuid(request, client.asker),
-            ..Identity::default()
-        };
-        let mut machine = Self {
-            mac: client.mac,
+        let mut machine = Self::seen(client.mac, network, client.architecture(), now);
+        machine.identity.uuid = uuid(request, client.asker);
+        machine.discovers = 1;
+        machine.firmware = client.firmware;
+        machine.plug_in(&port.unwrap_or_default());
+        machine
+    }
+
+    /// Of which nothing is known but that it is there.
+    fn seen(mac: MacAddr, network: Option<String>, architecture: String, now: Timestamp) -> Self {
+        Self {
+            mac,
             network,
-            architecture: client.architecture(),
-            identity,
+            architecture,
+            identity: Identity::default(),
             relay: None,
             port: None,
             circuit_id: None,
@@ -102,15 +108,13 @@ impl Discovered {
             elsewhere: None,
             first_seen: now,
             last_seen: now,
-            discovers: 1,
+            discovers: 0,
             held: None,
             hardware: None,
             said: None,
-            firmware: client.firmware,
+            firmware: None,
             begun: None,
-        };
-        machine.plug_in(&port.unwrap_or_default());
-        machine
+        }
     }
 
     fn plug_in(&mut self, port: &SwitchPort) {
@@ -133,25 +137,9 @@ impl Discovered {
             Some("uefi") => "UEFI",
             _ => "BIOS",
         };
-        Self {
-            mac,
-            network,
-            architecture: format!("{firmware} {machine}"),
-            identity: Identity::default(),
-            relay: None,
-            port: None,
-            circuit_id: None,
-            remote_id: None,
-            elsewhere: None,
-            first_seen: now,
-            last_seen: now,
-            discovers: 0,
-            held: Some(now),
-            hardware: None,
-            said: None,
-            firmware: None,
-            begun: None,
-        }
+        let mut known = Self::seen(mac, network, format!("{firmware} {machine}"), now);
+        known.held = Some(now);
+        known
     }
 
     /// Begins an inventory boot with this kernel; or why none is begun.

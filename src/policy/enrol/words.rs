@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Because, Decision, Enrol, Evidence, SILENCE_S, Sign, SignKind, free_host};
-use crate::inventory::model::{Host, Inventory, UnknownPolicy};
+use crate::inventory::model::{Host, Inventory, MacAddr, UnknownPolicy};
 use crate::span::span;
 
 /// What a host waits for that has no MAC.
@@ -144,10 +144,7 @@ impl fmt::Display for Because {
                 "{host} can't be asked now whether it lives (it was not asked yet, its link is down, or many ask): that is tried again"
             ),
             Self::Unproven { host, mac, evidence } => {
-                write!(
-                    f,
-                    "{host} joined and can't be asked whether it lives: replace it by hand, `bridgehead hosts set {host} mac={mac}`"
-                )?;
+                f.write_str(&unproven(host, *mac))?;
                 held(f, evidence)
             }
             Self::Alive { host, listed, sign, evidence, now } => {
@@ -159,6 +156,12 @@ impl fmt::Display for Because {
             }
         }
     }
+}
+
+fn unproven(host: &str, mac: MacAddr) -> String {
+    format!(
+        "{host} joined and can't be asked whether it lives: replace it by hand, `bridgehead hosts set {host} mac={mac}`"
+    )
 }
 
 fn held(f: &mut fmt::Formatter<'_>, evidence: &Evidence) -> fmt::Result {
