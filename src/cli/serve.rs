@@ -1,10 +1,8 @@
 //! `bridgehead serve`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
-use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Files, colour};
 use crate::daemon::{self, Options, ServeError};
@@ -26,7 +24,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    start_log();
+    daemon::start_log(colour(&std::io::stderr()));
     let options = Options {
         paths: arguments.files.paths(),
         state: arguments
@@ -42,22 +40,4 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         other => Failure::of(&other),
     })
-}
-
-/// Plain lines on stderr; `RUST_LOG=bridgehead=debug` shows more. The journal stamps its
-/// own times, a terminal needs ours. What the NFS crate says of its peers' packets is told
-/// by events of ours already.
-fn start_log() {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,nfs3_server=off"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(colour(&std::io::stderr()));
-    if std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal() {
-        builder.without_time().init();
-    } else {
-        builder.init();
-    }
 }

@@ -5,6 +5,8 @@ mod config_names;
 mod enrolment;
 mod interfaces;
 mod links;
+mod log;
+mod manager;
 mod neighbours;
 pub(crate) mod observe;
 mod own;
@@ -45,6 +47,7 @@ use sockets::Sockets;
 use start::Starting;
 
 pub use interfaces::{InterfaceError, choose as choose_interfaces, strangers};
+pub use log::start as start_log;
 pub use own::faults as address_faults;
 pub use scribe::run as run_scribe;
 pub use state::{StateError, control_path};
@@ -133,6 +136,14 @@ fn system(operation: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 /// # Errors
 /// [`ServeError`] if it can't start, or a service of it ends.
 pub fn run(options: &Options) -> Result<(), ServeError> {
+    let ended = start_and_serve(options);
+    if let Err(fault) = &ended {
+        manager::failed(&fault.to_string());
+    }
+    ended
+}
+
+fn start_and_serve(options: &Options) -> Result<(), ServeError> {
     let (snapshot, warnings) = Snapshot::load(&options.paths, None)
         .map_err(|found| ServeError::Inventory(Box::new(found)))?;
     if !warnings.is_empty() {
@@ -211,7 +222,10 @@ async fn serve(
     services.spawn("the look at our own addresses", addresses);
     remind_of_certificate(&app, &mut services, &shutdown);
     watch_journal(&app, &mut services, &shutdown);
+    let manager = manager::run(app.clone(), shutdown.clone());
+    services.spawn("the line for the service manager", manager);
     announce(&app.site.snapshot());
+    manager::ready();
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is under way"),
@@ -222,6 +236,7 @@ async fn serve(
     if let Err(fault) = &outcome {
         tracing::error!("{fault}");
     }
+    manager::stopping();
     shutdown.cancel();
     if !services.drain(DRAIN).await {
         tracing::warn!(

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::bindings::{self, Bound};
-use super::own;
 use super::roots::Roots;
 use super::state;
+use super::{manager, own};
 use crate::assets::Fingerprint;
 use crate::diagnostic::Diagnostics;
 use crate::http::App;
@@ -86,7 +86,13 @@ impl Reloader {
             let edited = (asked || !wait) && self.app.site.snapshot().stale(&self.paths);
             if asked || edited {
                 state::read_tokens(&self.state, &self.app.tokens);
+                if asked {
+                    manager::reloading();
+                }
                 let served = self.reload(asked).await;
+                if asked {
+                    manager::ready();
+                }
                 refused = (!served).then(|| Refused {
                     seen,
                     at: Instant::now(),

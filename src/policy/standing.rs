@@ -63,6 +63,14 @@ impl Standing {
             Self::Stalled => "stalled",
         }
     }
+
+    /// Whether somebody should look at the machine.
+    pub const fn needs_a_look(self) -> bool {
+        matches!(
+            self,
+            Self::Stalled | Self::Failed | Self::Degraded | Self::Refused
+        )
+    }
 }
 
 impl Machine {

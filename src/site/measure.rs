@@ -5,12 +5,21 @@ use std::hash::Hash;
 
 use jiff::Timestamp;
 
-use super::report::is_unlisted;
+use super::report::{MachineStatus, is_unlisted, machine_status};
 use super::{ReloadState, Site};
 use crate::inventory::model::Inventory;
 use crate::metrics::{Each, Gauge, Label, LeaseState};
 use crate::policy::event::{MachineId, Stage};
 use crate::policy::progress::{Attempt, Machine, Standing};
+
+/// How the listed hosts stand.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// How many stand how.
+    pub standings: HashMap<Standing, usize>,
+    /// The first that needs a look, as `status` lists them.
+    pub first: Option<MachineStatus>,
+}
 
 impl Site {
     /// Sets the gauges that nobody counts along the way.
@@ -35,6 +44,23 @@ impl Site {
         }
         set(&fleet.troubles, &troubles);
         set(&self.metrics.leases.leases, &self.count_leases());
+    }
+
+    /// How the listed hosts stand, in a line's worth.
+    pub fn tally(&self, now: Timestamp) -> Tally {
+        let snapshot = self.snapshot();
+        self.timeline.read(|machines| {
+            let mut tally = Tally::default();
+            for name in snapshot.inventory.hosts.keys() {
+                let machine = machines.get(&MachineId(name.clone()));
+                let standing = machine.map_or(Standing::Unseen, |machine| machine.standing(now));
+                *tally.standings.entry(standing).or_default() += 1;
+                if standing.needs_a_look() && tally.first.is_none() {
+                    tally.first = machine.map(|known| machine_status(name, known, now));
+                }
+            }
+            tally
+        })
     }
 
     fn count_machines(

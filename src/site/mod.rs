@@ -50,6 +50,7 @@ use crate::policy::moving::Moving;
 use crate::scribe::Scribe;
 use crate::timeline::Timeline;
 
+pub use measure::Tally;
 pub use on_link::Neighbours;
 pub use reload::{NOT_SERVED, ReloadState};
 pub use snapshot::{Paths, RootImage, Snapshot};

@@ -7,6 +7,7 @@ mod limits;
 mod log;
 mod machines;
 mod tokens;
+mod told;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +29,7 @@ use limits::Second;
 pub use log::{EventLog, Source};
 use machines::{Begun, essence, fold};
 pub use tokens::{TokenKind, Tokens};
+pub use told::FIELDS;
 
 /// A message is cut to this, characters.
 const MAX_MESSAGE: usize = 600;
@@ -194,11 +196,11 @@ impl Timeline {
 
     /// Disk, and the daemon's own log.
     fn write(&self, inner: &mut Inner, event: &BootEvent) {
-        if event.state == StageState::Ignored {
-            tracing::debug!(machine = %event.machine, "{}", event.message);
-        } else {
-            tracing::info!(machine = %event.machine, stage = %event.stage, state = event.state.name(), "{}", event.message);
-        }
+        let newest = inner
+            .machines
+            .get(&event.machine)
+            .and_then(Machine::attempt);
+        told::log(event, newest.map(|attempt| &attempt.id));
         self.keep(inner, event);
     }
 

@@ -19,8 +19,10 @@ mod host_files;
 mod hostile;
 mod http;
 mod inventory_boot;
+mod journal;
 mod leases;
 mod lists;
+mod manager;
 mod menus;
 mod metrics;
 mod networkd;
@@ -55,6 +57,31 @@ fn site_with(name: &str, inventory: &str) -> Option<lab::Site> {
     let logs = lab.dir().join("logs");
     let site = lab::Site::start(lab, inventory, &data, &logs);
     Some(site.unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// The same started by other words (`env NAME=VALUE`, `setpriv …`), and not waited for; with whatever these words need.
+fn site_by<T>(
+    name: &str,
+    by: impl FnOnce(&lab::Lab) -> (T, Vec<String>),
+) -> Option<(lab::Site, T)> {
+    let lab = lab::Lab::for_test(name)?;
+    let (data, logs) = (ok(fake::data_dir(lab.dir())), lab.dir().join("logs"));
+    ok(std::fs::create_dir_all(&logs).map_err(lab::io_error("create", &logs)));
+    let inventory = lab.dir().join("hosts.yaml");
+    let written = std::fs::write(&inventory, fake::INVENTORY);
+    ok(written.map_err(lab::io_error("write", &inventory)));
+    let (needed, by) = by(&lab);
+    let by: Vec<_> = by.iter().map(String::as_str).collect();
+    let log = logs.join("daemon.log");
+    let daemon = ok(lab::Daemon::spawn_by(&lab, &inventory, &data, &log, &by));
+    let site = lab::Site {
+        daemon,
+        inventory,
+        data,
+        logs,
+        lab,
+    };
+    Some((site, needed))
 }
 
 /// Unwraps with the message that the lab's errors carry.

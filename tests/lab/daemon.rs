@@ -41,14 +41,27 @@ impl Daemon {
 
     /// Starts it without waiting. Its state is kept in the lab, so that a second start finds it.
     pub fn spawn(lab: &Lab, inventory: &Path, data: &Path, log: &Path) -> Result<Self> {
-        Self::spawn_with(lab, inventory, data, log, &["--interface", BOOT_INTERFACE])
+        let interface = ["--interface", BOOT_INTERFACE];
+        Self::spawn_with(lab, inventory, data, log, &[], &interface)
     }
 
     /// The same on every interface that has an address in a network.
     pub fn start_everywhere(lab: &Lab, inventory: &Path, data: &Path, log: &Path) -> Result<Self> {
-        let mut daemon = Self::spawn_with(lab, inventory, data, log, &[])?;
+        let mut daemon = Self::spawn_with(lab, inventory, data, log, &[], &[])?;
         daemon.process.wait_for(READY, START)?;
         Ok(daemon)
+    }
+
+    /// The same as who runs services does: `by` are the words before the daemon's own (`env NAME=VALUE`, `setpriv …`),
+    /// which must become it.
+    pub fn spawn_by(
+        lab: &Lab,
+        inventory: &Path,
+        data: &Path,
+        log: &Path,
+        by: &[&str],
+    ) -> Result<Self> {
+        Self::spawn_with(lab, inventory, data, log, by, &[])
     }
 
     fn spawn_with(
@@ -56,6 +69,7 @@ impl Daemon {
         inventory: &Path,
         data: &Path,
         log: &Path,
+        by: &[&str],
         interfaces: &[&str],
     ) -> Result<Self> {
         let state = lab.dir().join("state");
@@ -72,7 +86,7 @@ impl Daemon {
             "--state",
             &dir,
         ];
-        let argv = [&argv[..], interfaces].concat();
+        let argv = [by, &argv[..], interfaces].concat();
         let process = Process::spawn("bridgehead serve", lab.appliance().name(), &argv, log)?;
         Ok(Self { process, state })
     }

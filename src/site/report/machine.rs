@@ -50,13 +50,8 @@ pub struct MachineStatus {
 impl MachineStatus {
     /// Whether somebody should look at it.
     pub fn needs_a_look(&self) -> bool {
-        let states = [
-            Standing::Stalled,
-            Standing::Failed,
-            Standing::Degraded,
-            Standing::Refused,
-        ];
-        states.iter().any(|state| state.name() == self.state)
+        let mut look = Standing::ALL.iter().filter(|one| one.needs_a_look());
+        look.any(|state| state.name() == self.state)
     }
 }
 

@@ -1,0 +1,103 @@
+//! The daemon's log: lines on stderr, or where that is the journal, messages with fields.
+
+use std::env;
+use std::error::Error;
+use std::fmt::{self, Debug};
+use std::io;
+
+use tracing::field::{Field, Visit};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::{RecordFields, VisitOutput};
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
+use tracing_subscriber::prelude::*;
+
+use crate::timeline::FIELDS;
+
+/// Begins it; `RUST_LOG=bridgehead=debug` shows more. What the NFS crate says of its peers' packets is told by events of
+/// ours already.
+pub fn start(colour: bool) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,nfs3_server=off"));
+    let journal = is_journal();
+    if journal && let Ok(layer) = tracing_journald::layer() {
+        let layer = layer
+            .with_field_prefix(Some("BRIDGEHEAD".to_owned()))
+            .with_syslog_identifier("bridgehead".to_owned())
+            .with_priority_mappings(priorities());
+        return tracing_subscriber::registry()
+            .with(filter)
+            .with(layer)
+            .init();
+    }
+    let plain = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(colour)
+        .fmt_fields(Plain);
+    // The journal stamps its own times.
+    match journal {
+        true => plain.without_time().init(),
+        false => plain.init(),
+    }
+}
+
+/// As syslog(3) means them; the crate's own have `info` as a notice.
+fn priorities() -> PriorityMappings {
+    PriorityMappings {
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        ..PriorityMappings::new()
+    }
+}
+
+/// Whether stderr goes to the journal (systemd.exec(5), `JOURNAL_STREAM`): a service's environment is handed on to
+/// programs whose output goes elsewhere.
+fn is_journal() -> bool {
+    let stderr = nix::sys::stat::fstat(io::stderr());
+    let stream = env::var("JOURNAL_STREAM").ok();
+    stderr
+        .ok()
+        .zip(stream)
+        .is_some_and(|(stderr, stream)| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
+}
+
+/// Fields as usual, without those that the line has in words.
+#[derive(Debug)]
+struct Plain;
+
+impl<'w> FormatFields<'w> for Plain {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut visitor = Others(DefaultVisitor::new(writer, true));
+        fields.record(&mut visitor);
+        visitor.0.finish()
+    }
+}
+
+struct Others<'a>(DefaultVisitor<'a>);
+
+impl Others<'_> {
+    fn is_said(field: &Field) -> bool {
+        FIELDS.contains(&field.name())
+    }
+}
+
+impl Visit for Others<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if !Self::is_said(field) {
+            self.0.record_debug(field, value);
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if !Self::is_said(field) {
+            self.0.record_str(field, value);
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.0.record_error(field, value);
+    }
+}
