@@ -355,5 +355,4 @@ fn largest(manifest: &Manifest) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "compose_tests.rs"]
 mod tests;
