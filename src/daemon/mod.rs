@@ -1,9 +1,11 @@
 //! Wiring: bind everything, drop privileges, serve, reload, drain.
 
+mod begin;
 mod bindings;
 mod config_names;
 mod enrolment;
 mod interfaces;
+mod kept;
 mod links;
 mod log;
 mod manager;
@@ -38,9 +40,10 @@ use crate::leases::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::nfs;
 use crate::site::trouble::Part;
-use crate::site::{Paths, ReloadState, Site, Snapshot};
+use crate::site::{Paths, Site, Snapshot};
 use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
+use begin::Beginning;
 use roots::Roots;
 use services::Services;
 use sockets::Sockets;
@@ -144,13 +147,13 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
 }
 
 fn start_and_serve(options: &Options) -> Result<(), ServeError> {
-    let (snapshot, warnings) = Snapshot::load(&options.paths, None)
-        .map_err(|found| ServeError::Inventory(Box::new(found)))?;
-    if !warnings.is_empty() {
-        reload::warn(&warnings);
-    }
-    let interfaces = interfaces::choose(&options.interfaces, &snapshot.inventory)?;
+    let Beginning {
+        snapshot,
+        interfaces,
+        reload,
+    } = begin::begin(options)?;
     let lock = state::prepare(&options.state)?;
+    state::keep_private(&options.state);
     privileges::raise_open_files();
     neighbours::warn_if_few(&snapshot.inventory);
     own::warn(&snapshot.inventory);
@@ -179,7 +182,7 @@ fn start_and_serve(options: &Options) -> Result<(), ServeError> {
     let app = App {
         site,
         consoles: Arc::new(Consoles::new(&options.state)),
-        reload: Arc::new(ReloadState::default()),
+        reload: Arc::new(reload),
         turns,
         live: Arc::default(),
         tokens: Arc::default(),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::bindings::{self, Bound};
+use super::kept::Keeper;
 use super::roots::Roots;
 use super::state;
 use super::{manager, own};
@@ -19,6 +20,7 @@ use crate::diagnostic::Diagnostics;
 use crate::http::App;
 use crate::inventory::model::{Host, Inventory};
 use crate::inventory::outline::Changes;
+use crate::site::trouble::Part;
 use crate::site::{Paths, Snapshot};
 
 /// How often the files are looked at. Asking their state works on every file system and
@@ -50,6 +52,10 @@ pub(super) struct Reloader {
     roots: Option<Roots>,
     /// Warnings of the inventory that the log has; each edit has those that nobody minds again.
     warned: Vec<String>,
+    /// `None` only while it writes.
+    keeper: Option<Keeper>,
+    /// When what is served could not be kept.
+    unkept: Option<Instant>,
 }
 
 impl Reloader {
@@ -62,6 +68,8 @@ impl Reloader {
             bound,
             roots: Some(roots),
             warned: Vec::new(),
+            keeper: Some(Keeper::new(options)),
+            unkept: None,
         }
     }
 
@@ -70,6 +78,7 @@ impl Reloader {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refused: Option<Refused> = None;
         self.tidy();
+        self.keep().await;
         loop {
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -78,6 +87,9 @@ impl Reloader {
                 () = self.app.site.enrolment.written.notified() => false,
             };
             self.app.site.unpin();
+            if self.unkept.is_some_and(|at| at.elapsed() >= RETRY) {
+                self.keep().await;
+            }
             let seen = self.fingerprint();
             // The same edit is tried again now and then: a file that it names may be there by now.
             let wait = refused
@@ -98,6 +110,9 @@ impl Reloader {
                     at: Instant::now(),
                     edited,
                 });
+                if served {
+                    self.keep().await;
+                }
             } else if !wait && refused.take_if(|refused| refused.edited).is_some() {
                 tracing::info!("the refused edit was undone: what is served is what the files say");
                 self.app.reload.undone();
@@ -167,6 +182,35 @@ impl Reloader {
         tell(&changes);
         self.tidy();
         true
+    }
+
+    /// Keeps what is served for a start with files that have faults. Without it hosts boot all the same.
+    async fn keep(&mut self) {
+        let snapshot = self.app.site.snapshot();
+        // What was kept is on the disk.
+        if snapshot.kept_since.is_some() {
+            return;
+        }
+        let Some(mut keeper) = self.keeper.take() else {
+            return;
+        };
+        let kept = tokio::task::spawn_blocking(move || {
+            let kept = keeper.keep(&snapshot);
+            (keeper, kept)
+        });
+        let Ok((keeper, kept)) = kept.await else {
+            return;
+        };
+        self.keeper = Some(keeper);
+        let trouble = kept.err();
+        self.unkept = trouble.is_some().then(Instant::now);
+        let troubles = &self.app.site.troubles;
+        if troubles.set(Part::Kept, "", trouble.clone()) {
+            match trouble {
+                Some(trouble) => tracing::error!("{trouble}"),
+                None => tracing::info!("the inventory that is served is kept again"),
+            }
+        }
     }
 
     /// Removes what hosts said that are no more. Nothing waits for it.

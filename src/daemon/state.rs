@@ -3,12 +3,14 @@
 use std::error::Error;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::Mode;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::http::Tokens;
 use crate::regular;
@@ -84,6 +86,40 @@ pub(super) fn prepare(state: &Path) -> Result<Flock<File>, StateError> {
     }
 }
 
+/// What the daemon writes, by how the names begin. Tokens are the operator's to share.
+const OURS: [&str; 6] = [
+    "console",
+    "events.",
+    "inventory.",
+    "leases.",
+    "lock",
+    "roots.",
+];
+
+/// Serial numbers, last words of hosts, and who has which address are for the daemon's eyes, and for who asks it: what
+/// is there becomes so, and what it makes from now on is.
+pub(super) fn keep_private(state: &Path) {
+    nix::sys::stat::umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    let walk = WalkDir::new(state).min_depth(1).into_iter();
+    let ours = |entry: &DirEntry| {
+        let name = entry.file_name().to_string_lossy();
+        entry.depth() > 1 || OURS.iter().any(|ours| name.starts_with(ours))
+    };
+    for entry in walk.filter_entry(ours).filter_map(Result::ok) {
+        if let Err(error) = close(&entry) {
+            tracing::warn!("cannot close {} to others: {error}", entry.path().display());
+        }
+    }
+}
+
+fn close(entry: &DirEntry) -> io::Result<()> {
+    let (kind, mode) = (entry.file_type(), entry.metadata()?.mode());
+    if mode & 0o077 == 0 || !(kind.is_file() || kind.is_dir()) {
+        return Ok(());
+    }
+    fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode & 0o700))
+}
+
 /// Leaves our number for one who finds the lock taken. Without it the lock is as good.
 fn sign(mut file: &File) {
     let number = format!("{}\n", std::process::id());
@@ -137,25 +173,31 @@ fn token(state: &Path, name: &str) -> Result<String, StateError> {
         ))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let token = format!("{:032x}", rand::random::<u128>());
-            write_secret(&path, &token).map_err(failed("write", &path))?;
+            let line = format!("{token}\n");
+            replace(&path, line.as_bytes()).map_err(failed("write", &path))?;
             Ok(token)
         }
         Err(error) => Err(failed("read", &path)(error)),
     }
 }
 
-fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+/// Puts these bytes in the file's place, mode 0600: on disk, and all of them or none.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(format!("{text}\n").as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    // A half of it would take the room that is missing.
+    write().inspect_err(|_| drop(fs::remove_file(&beside)))?;
+    fs::rename(&beside, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// The control socket's path in a state directory.

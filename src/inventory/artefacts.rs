@@ -25,6 +25,27 @@ const MAX_MANIFEST: u64 = 8 << 20;
 /// `sources` are the texts of the inventory, for the length of what is marked. What only
 /// profiles without hosts miss is a warning. Touches `data` and nothing else.
 pub fn check(inventory: &Inventory, data: &Path, sources: &Sources) -> Vec<Diagnostic> {
+    check_some(inventory, data, sources, |_| true)
+}
+
+/// The same where the inventory has faults, of which `inventory` is what could be understood: errors alone, and only of
+/// what stands in the file. What would come of a default may be what the faults hide.
+pub fn check_beside_faults(
+    inventory: &Inventory,
+    data: &Path,
+    sources: &Sources,
+) -> Vec<Diagnostic> {
+    check_some(inventory, data, sources, |one| {
+        one.severity == Severity::Error && one.place().is_some()
+    })
+}
+
+fn check_some(
+    inventory: &Inventory,
+    data: &Path,
+    sources: &Sources,
+    counts: impl Fn(&Diagnostic) -> bool,
+) -> Vec<Diagnostic> {
     let mut check = Check {
         data,
         sources,
@@ -34,7 +55,7 @@ pub fn check(inventory: &Inventory, data: &Path, sources: &Sources) -> Vec<Diagn
         check.profile(&profile, severity);
     }
     check.named_loaders(inventory);
-    let mut found: Vec<_> = check.found.into_values().collect();
+    let mut found: Vec<_> = check.found.into_values().filter(counts).collect();
     let refuses = |one: &Diagnostic| one.severity == Severity::Error;
     if let Some(nothing) = no_data(data).filter(|_| found.iter().any(refuses)) {
         return vec![nothing];

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern};
+use serde::{Deserialize, Serialize};
 
 use super::faults::Faults;
 use super::load::{MAX_BYTES, too_large};
@@ -38,6 +39,15 @@ pub struct Seen {
     pub path: PathBuf,
     /// What was known of it then.
     pub metadata: Metadata,
+}
+
+/// The text of one file of an inventory, by the name that messages use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileText {
+    /// As the operator named it, or the file that includes it.
+    pub name: Arc<str>,
+    /// All of it.
+    pub text: Arc<str>,
 }
 
 /// One file's text.
@@ -95,6 +105,15 @@ impl Texts {
         texts
     }
 
+    /// What was read before, in the same order: what its texts include is among them.
+    pub(super) fn again(read: Vec<FileText>, faults: &mut Faults) -> Self {
+        let mut texts = Self::default();
+        for FileText { name, text } in read {
+            texts.keep(name, text.to_string(), false, faults);
+        }
+        texts
+    }
+
     /// Reads a file and all that it includes; what can't be read is reported.
     pub(super) fn read(
         path: &Path,
@@ -120,13 +139,18 @@ impl Texts {
         texts
     }
 
-    /// The texts, for whoever shows faults.
-    pub(super) fn into_sources(self) -> (Sources, Vec<Seen>) {
+    /// The texts, for whoever shows faults, and as they were read.
+    pub(super) fn into_sources(self) -> (Sources, Vec<FileText>, Vec<Seen>) {
         let mut sources = Sources::default();
-        for text in self.texts {
-            sources.insert(text.name, text.text);
+        let mut texts = Vec::with_capacity(self.texts.len());
+        for Text { name, text, .. } in self.texts {
+            texts.push(FileText {
+                name: name.clone(),
+                text: Arc::from(text.as_str()),
+            });
+            sources.insert(name, text);
         }
-        (sources, self.seen)
+        (sources, texts, self.seen)
     }
 
     /// One byte more than allowed is enough to know that it is too large.
@@ -449,7 +473,7 @@ mod tests {
             // Who reads it again waits, for as long as somebody has it open to write.
             let again = super::super::load::load_again(&path).unwrap_err();
             let edited = super::super::load::load_edited(&path, &path, text).unwrap_err();
-            for found in [again, edited] {
+            for found in [again.found, edited] {
                 let found = found.to_string();
                 assert!(found.contains("it is no regular file"), "{found}");
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::faults::Faults;
-use super::include::{Seen, Texts, open_handed_over};
+use super::include::{FileText, Seen, Texts, open_handed_over};
 use super::layers::{Layer, Layers};
 use super::merge::merge;
 use super::model::{Inventory, Sourced};
@@ -31,6 +31,23 @@ pub struct Loaded {
     pub sources: Sources,
     /// Every file that was read, and every directory that was looked into, as it was before.
     pub seen: Vec<Seen>,
+    /// The texts of all files, as [`load_texts`] takes them.
+    pub texts: Vec<FileText>,
+}
+
+/// An inventory that may not be served.
+#[derive(Debug)]
+pub struct Faulty {
+    /// All faults found, sorted by place, with the texts they point into: at least one error.
+    pub found: Diagnostics,
+    /// What could be understood all the same, where every file could be read.
+    pub built: Option<Box<Inventory>>,
+}
+
+impl From<Faulty> for Diagnostics {
+    fn from(faulty: Faulty) -> Self {
+        faulty.found
+    }
 }
 
 /// Reads and checks an inventory file and those that it includes. The first may be a pipe that a shell hands over.
@@ -38,6 +55,14 @@ pub struct Loaded {
 /// # Errors
 /// All faults found, sorted by place, with the texts they point into: at least one error.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+    Ok(load_or_built(path)?)
+}
+
+/// As [`load`], and what was understood of one with faults.
+///
+/// # Errors
+/// [`Faulty`].
+pub fn load_or_built(path: &Path) -> Result<Loaded, Faulty> {
     let mut faults = Faults::default();
     let texts = Texts::read(path, open_handed_over, None, &mut faults);
     finish(texts, faults)
@@ -46,11 +71,21 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
 /// As [`load`], where it may have been read before: a pipe that was handed over would be waited for without end.
 ///
 /// # Errors
-/// As of [`load`].
-pub fn load_again(path: &Path) -> Result<Loaded, Diagnostics> {
+/// [`Faulty`].
+pub fn load_again(path: &Path) -> Result<Loaded, Faulty> {
     let mut faults = Faults::default();
     let texts = Texts::read(path, regular::open, None, &mut faults);
     finish(texts, faults)
+}
+
+/// Checks what was read and kept before, without a look at any file.
+///
+/// # Errors
+/// As of [`load`]: another version may see faults that the one before did not.
+pub fn load_texts(texts: Vec<FileText>) -> Result<Loaded, Diagnostics> {
+    let mut faults = Faults::default();
+    let texts = Texts::again(texts, &mut faults);
+    Ok(finish(texts, faults)?)
 }
 
 /// Checks an inventory as it would be with another text in one of its files; `edited` is that
@@ -59,7 +94,7 @@ pub(super) fn load_edited(path: &Path, edited: &Path, text: &str) -> Result<Load
     let mut faults = Faults::default();
     let instead = Some((edited.to_owned(), text.to_owned()));
     let texts = Texts::read(path, regular::open, instead, &mut faults);
-    finish(texts, faults)
+    Ok(finish(texts, faults)?)
 }
 
 /// Checks the text of an inventory; `name` is what messages call it. Does no I/O, so it refuses to
@@ -74,21 +109,23 @@ pub fn parse(name: &str, text: &str) -> Result<(Inventory, Vec<Diagnostic>), Dia
     Ok((loaded.inventory, loaded.warnings))
 }
 
-fn finish(texts: Texts, mut faults: Faults) -> Result<Loaded, Diagnostics> {
+fn finish(texts: Texts, mut faults: Faults) -> Result<Loaded, Faulty> {
     let inventory = build(&texts, &mut faults);
     let mut found = faults.into_diagnostics();
     found.sort();
-    let (sources, seen) = texts.into_sources();
+    let (sources, texts, seen) = texts.into_sources();
     match inventory {
         Some(inventory) if found.errors() == 0 => Ok(Loaded {
             inventory,
             warnings: found.into_vec(),
             sources,
             seen,
+            texts,
         }),
-        _ => {
+        built => {
             found.set_sources(sources);
-            Err(found)
+            let built = built.map(Box::new);
+            Err(Faulty { found, built })
         }
     }
 }

@@ -57,6 +57,6 @@ mod tree;
 mod unknown;
 mod written;
 
-pub use include::Seen;
-pub use load::{Loaded, MAX_BYTES, load, load_again, parse};
+pub use include::{FileText, Seen};
+pub use load::{Faulty, Loaded, MAX_BYTES, load, load_again, load_or_built, load_texts, parse};
 pub use pci::{BadPciId, PciId};

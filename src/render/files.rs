@@ -8,7 +8,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
 use tera::{Context, Tera};
 use walkdir::{DirEntry, WalkDir};
 
@@ -55,14 +57,14 @@ pub enum TreeError {
 }
 
 /// One tree, parsed, by path below the host's `/`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Tree {
     /// Its files, and the directories that `_files.yaml` names.
     pub files: BTreeMap<String, TreeFile>,
 }
 
 /// One file or directory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TreeFile {
     content: Content,
     /// Permission bits; `None`: the default.
@@ -75,11 +77,51 @@ pub struct TreeFile {
     pub modified: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(into = "Stored", try_from = "Stored")]
 enum Content {
     Directory,
     Copied(Vec<u8>),
-    Template { tera: Box<Tera>, secret: bool },
+    Template {
+        text: String,
+        tera: Box<Tera>,
+        secret: bool,
+    },
+}
+
+/// [`Content`] as it is kept over a restart.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stored {
+    Directory,
+    /// In Base64.
+    Copied(String),
+    Template(String),
+}
+
+impl From<Content> for Stored {
+    fn from(content: Content) -> Self {
+        match content {
+            Content::Directory => Self::Directory,
+            Content::Copied(bytes) => Self::Copied(BASE64_STANDARD.encode(bytes)),
+            Content::Template { text, .. } => Self::Template(text),
+        }
+    }
+}
+
+impl TryFrom<Stored> for Content {
+    type Error = String;
+
+    fn try_from(stored: Stored) -> Result<Self, String> {
+        match stored {
+            Stored::Directory => Ok(Self::Directory),
+            Stored::Copied(text) => {
+                let bytes = BASE64_STANDARD.decode(text);
+                bytes.map(Self::Copied).map_err(|error| error.to_string())
+            }
+            Stored::Template(text) => template(&text),
+        }
+    }
 }
 
 impl TreeFile {
@@ -340,6 +382,7 @@ fn template(text: &str) -> Result<Content, String> {
     // `__tera_context` is everything.
     let secret = asked.contains("secrets") || text.contains("__tera_context");
     Ok(Content::Template {
+        text: text.to_owned(),
         tera: Box::new(tera),
         secret,
     })

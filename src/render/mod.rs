@@ -6,6 +6,7 @@ mod escape;
 pub mod files;
 mod menu;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -137,7 +138,11 @@ impl ConfigKind {
 #[derive(Debug, Clone)]
 pub struct Templates {
     tera: Tera,
+    own: Texts,
 }
+
+/// Texts of templates, by name.
+pub type Texts = BTreeMap<String, String>;
 
 impl Templates {
     /// The files that a template directory holds.
@@ -150,29 +155,52 @@ impl Templates {
     /// # Errors
     /// Every template that can't be read or parsed.
     pub fn load(directory: Option<&Path>) -> Result<Self, Vec<RenderError>> {
-        let mut tera = Tera::default();
-        tera.autoescape_on(Vec::<&'static str>::new());
-        let mut faults = Vec::new();
+        let Some(directory) = directory else {
+            return Self::with(Texts::new());
+        };
         // Of a directory that is not there nothing is built in: its name is wrong.
-        if let Some((path, Err(source))) = directory.map(|path| (path, fs::metadata(path))) {
-            let path = path.to_owned();
+        if let Err(source) = fs::metadata(directory) {
+            let path = directory.to_owned();
             return Err(vec![RenderError::Unreadable { path, source }]);
         }
-        for (name, built_in) in BUILT_IN {
-            match read(directory, name, built_in) {
-                Ok(text) => {
-                    if let Err(error) = tera.add_raw_template(name, &text) {
-                        faults.push(broken(name, &error));
-                    }
-                }
+        let mut faults = Vec::new();
+        let mut own = Texts::new();
+        for name in Self::names() {
+            match read(directory, name) {
+                Ok(text) => own.extend(text.map(|text| (name.to_owned(), text))),
                 Err(fault) => faults.push(fault),
             }
         }
-        if faults.is_empty() {
-            Ok(Self { tera })
-        } else {
-            Err(faults)
+        match Self::with(own) {
+            Ok(templates) if faults.is_empty() => Ok(templates),
+            Ok(_) => Err(faults),
+            Err(broken) => Err(faults.into_iter().chain(broken).collect()),
         }
+    }
+
+    /// The site's own, and the others as they are built in.
+    ///
+    /// # Errors
+    /// Every template that can't be parsed.
+    pub fn with(own: Texts) -> Result<Self, Vec<RenderError>> {
+        let mut tera = Tera::default();
+        tera.autoescape_on(Vec::<&'static str>::new());
+        let mut faults = Vec::new();
+        for (name, built_in) in BUILT_IN {
+            let text = own.get(*name).map_or(*built_in, String::as_str);
+            if let Err(error) = tera.add_raw_template(name, text) {
+                faults.push(broken(name, &error));
+            }
+        }
+        match faults.is_empty() {
+            true => Ok(Self { tera, own }),
+            false => Err(faults),
+        }
+    }
+
+    /// Those that are not built in, as they were read.
+    pub fn own(&self) -> &Texts {
+        &self.own
     }
 
     /// The kernel command line: the template's words, joined by single spaces.
@@ -242,15 +270,15 @@ impl Templates {
     }
 }
 
-fn read(directory: Option<&Path>, name: &str, built_in: &str) -> Result<String, RenderError> {
-    let Some(directory) = directory else {
-        return Ok(built_in.to_owned());
-    };
+/// `None`: the directory has none of this name.
+fn read(directory: &Path, name: &str) -> Result<Option<String>, RenderError> {
     let path = directory.join(name);
     match regular::text(&path, MAX_TEMPLATE) {
         // A directory that was made for an older version lacks what is new since.
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(built_in.to_owned()),
-        read => read.map_err(|source| RenderError::Unreadable { path, source }),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read
+            .map(Some)
+            .map_err(|source| RenderError::Unreadable { path, source }),
     }
 }
 

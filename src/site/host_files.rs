@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tera::Context;
 
@@ -25,7 +25,7 @@ const MAX_BUNDLE: usize = 32 << 20;
 const MAX_TOLD: usize = 20;
 
 /// Trees and secrets, as they were when the snapshot was made.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct HostFiles {
     trees: BTreeMap<String, Tree>,
     secrets: Secrets,
@@ -81,16 +81,20 @@ impl HostFiles {
         found: &mut Diagnostics,
     ) -> Option<Self> {
         let before = found.errors();
-        let mut files = Self {
+        let files = Self {
             trees: load_trees(paths, inventory, found),
             secrets: load_secrets(paths, inventory, found),
         };
-        if found.errors() > before {
-            return None;
-        }
-        files.warn(inventory, found);
-        files.rehearse(inventory, found);
-        (found.errors() == before).then_some(std::mem::take(&mut files))
+        (found.errors() == before).then_some(())?;
+        files.sound(inventory, found)
+    }
+
+    /// The same of what was read before.
+    pub(super) fn sound(self, inventory: &Inventory, found: &mut Diagnostics) -> Option<Self> {
+        let before = found.errors();
+        self.warn(inventory, found);
+        self.rehearse(inventory, found);
+        (found.errors() == before).then_some(self)
     }
 
     /// The archive for a host; `None` where it gets no files.

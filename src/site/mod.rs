@@ -11,6 +11,7 @@ pub mod handout;
 pub mod host_config;
 pub mod host_files;
 pub mod inventory_boot;
+pub mod keep;
 mod links;
 mod loader_failed;
 mod measure;

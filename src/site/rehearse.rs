@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::boot::{BootRequest, HOLD_S, STAND_IN};
 use super::{inventory_boot, menu};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::inventory::model::{Host, Inventory, Profile};
 use crate::policy::event::AttemptId;
 use crate::render::{ConfigKind, HoldContext, RenderError, ServerContext, Templates};
@@ -43,6 +44,44 @@ pub fn rehearse(inventory: &Inventory, templates: &Templates) -> Vec<RenderError
     faults.extend(rehearse_hold(inventory, templates));
     faults.extend(inventory_boot::rehearse(inventory, templates));
     faults
+}
+
+/// The templates, if they could be had and all of them render for each profile: one that asks for what there is not is
+/// found now, and not by the first host that boots.
+pub(super) fn sound(
+    templates: Result<Templates, Vec<RenderError>>,
+    inventory: &Inventory,
+    found: &mut Diagnostics,
+) -> Option<Templates> {
+    let templates = match templates {
+        Ok(templates) => templates,
+        Err(faults) => {
+            found.extend(faults.iter().map(template_fault));
+            return None;
+        }
+    };
+    let mut said = Vec::new();
+    for fault in rehearse(inventory, &templates) {
+        let text = fault.to_string();
+        if !said.contains(&text) {
+            found.push(template_fault(&fault));
+            said.push(text);
+        }
+    }
+    Some(templates)
+}
+
+fn template_fault(fault: &RenderError) -> Diagnostic {
+    if matches!(fault, RenderError::CmdlineTooLong { .. }) {
+        return Diagnostic::error("template::cmdline_too_long", fault.to_string())
+            .with_help("shorten `cmdline` of its profile, or give the bond fewer ports");
+    }
+    let cause = std::error::Error::source(fault).map(|cause| format!(": {cause}"));
+    Diagnostic::error(
+        "template::broken",
+        format!("{fault}{}", cause.unwrap_or_default()),
+    )
+    .with_help("mend the template, or start without --templates to use those that are built in")
 }
 
 /// About how much of the command line is the host's own.

@@ -28,6 +28,15 @@ impl Default for ReloadState {
 }
 
 impl ReloadState {
+    /// As at a start that serves what was kept since then, and says why.
+    pub fn kept(since: Timestamp, why: String) -> Self {
+        Self {
+            refused: Mutex::new(Some(why)),
+            served_since: AtomicI64::new(since.as_second()),
+            ..Self::default()
+        }
+    }
+
     /// The edit is served.
     pub fn accept(&self) {
         self.undone();

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::inventory::model::{Host, Inventory};
 use crate::regular;
@@ -17,7 +17,7 @@ const MAX_BYTES: u64 = 16 << 20;
 type Values = BTreeMap<String, String>;
 
 /// Secrets by whom they are for. Its `Debug` shows none of them.
-#[derive(Default, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
     #[serde(default)]

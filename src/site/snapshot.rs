@@ -5,17 +5,19 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use jiff::Timestamp;
 use walkdir::WalkDir;
 
 use super::ByAddress;
 use crate::assets::{Assets, Fingerprint};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::inventory::model::{Host, Inventory, RootSource};
-use crate::inventory::{self, artefacts};
+use crate::inventory::{self, Faulty, FileText, artefacts};
 use crate::policy::enrol::FreeHosts;
 use crate::regular;
-use crate::render::{RenderError, Templates};
+use crate::render::Templates;
 use crate::site::host_files::{self, HostFiles};
+use crate::site::keep::{Keep, Kept};
 use crate::site::rehearse;
 use crate::site::tls::{self, Tls};
 
@@ -50,12 +52,28 @@ pub struct Snapshot {
     pub tls: Option<Tls>,
     /// The images of the embedded roots, by the name that profiles use.
     pub roots: BTreeMap<String, RootImage>,
+    /// Since when it is served, where it is not what the files say now: they had faults at the start.
+    pub kept_since: Option<Timestamp>,
+    texts: Vec<FileText>,
     by_address: ByAddress,
     /// Looked for where somebody asks.
     free: OnceLock<FreeHosts>,
     /// Of the inventory, and all that it includes.
     sources: BTreeSet<PathBuf>,
     fingerprints: Fingerprints,
+}
+
+/// What a snapshot is made of beside the data directory.
+struct Parts {
+    inventory: Inventory,
+    texts: Vec<FileText>,
+    /// `None`: there are faults, and they are told.
+    templates: Option<Templates>,
+    files: Option<HostFiles>,
+    tls: Option<Tls>,
+    sources: BTreeSet<PathBuf>,
+    fingerprints: Fingerprints,
+    kept_since: Option<Timestamp>,
 }
 
 /// A root image that this daemon exports.
@@ -104,9 +122,10 @@ impl Snapshot {
         // Before the files are read: a change while they are read is then seen as one.
         let mut fingerprints = watched(paths);
         let loaded = match previous {
-            None => inventory::load(&paths.inventory)?,
-            Some(_) => inventory::load_again(&paths.inventory)?,
+            None => inventory::load_or_built(&paths.inventory),
+            Some(_) => inventory::load_again(&paths.inventory),
         };
+        let loaded = loaded.map_err(|faulty| with_artefacts(faulty, &paths.data))?;
         let sources = loaded.seen.iter().map(|seen| seen.path.clone());
         let sources = sources.chain([paths.inventory.clone()]).collect();
         let seen = loaded.seen.iter();
@@ -116,17 +135,76 @@ impl Snapshot {
         found.extend(loaded.warnings);
         let inventory = loaded.inventory;
         found.extend(artefacts::check(&inventory, &paths.data, found.sources()));
-        let templates = load_templates(paths, &inventory, &mut found);
+        let templates = Templates::load(paths.templates.as_deref());
+        let templates = rehearse::sound(templates, &inventory, &mut found);
         fingerprints.extend(watched_of(paths, &inventory));
         let files = HostFiles::load(paths, &inventory, &mut found);
-        let tls = tls::load(paths, &inventory, &mut found);
+        let tls = tls::load(paths, &inventory, None, &mut found);
+        let parts = Parts {
+            inventory,
+            texts: loaded.texts,
+            templates,
+            files,
+            tls,
+            sources,
+            fingerprints,
+            kept_since: None,
+        };
+        Self::make(paths, previous, parts, found)
+    }
+
+    /// What was served since then, and kept: all of it anew but for boot files and roots, which are those of now.
+    ///
+    /// # Errors
+    /// As of [`Self::load`].
+    pub fn again(
+        paths: &Paths,
+        kept: Kept,
+        since: Timestamp,
+    ) -> Result<(Self, Diagnostics), Diagnostics> {
+        let loaded = inventory::load_texts(kept.texts)?;
+        let mut found = Diagnostics::new(loaded.sources);
+        found.extend(loaded.warnings);
+        let inventory = loaded.inventory;
+        found.extend(artefacts::check(&inventory, &paths.data, found.sources()));
+        let templates = Templates::with(kept.templates);
+        let parts = Parts {
+            templates: rehearse::sound(templates, &inventory, &mut found),
+            files: kept.files.sound(&inventory, &mut found),
+            tls: tls::load(paths, &inventory, kept.tls, &mut found),
+            inventory,
+            texts: loaded.texts,
+            sources: BTreeSet::from([paths.inventory.clone()]),
+            // It is none of those that are on the disk.
+            fingerprints: Vec::new(),
+            kept_since: Some(since),
+        };
+        Self::make(paths, None, parts, found)
+    }
+
+    /// What has to be kept to serve it again.
+    pub fn keep(&self) -> Keep<'_> {
+        Keep {
+            texts: &self.texts,
+            templates: self.templates.own(),
+            files: &self.files,
+            tls: self.tls.as_ref().map(|tls| &tls.pem),
+        }
+    }
+
+    fn make(
+        paths: &Paths,
+        previous: Option<&Self>,
+        parts: Parts,
+        mut found: Diagnostics,
+    ) -> Result<(Self, Diagnostics), Diagnostics> {
         if found.errors() > 0 {
             found.sort();
             return Err(found);
         }
         let none = Assets::default();
         let old = previous.map_or(&none, |previous| &previous.assets);
-        let assets = match Assets::load(&paths.data, &inventory, old) {
+        let assets = match Assets::load(&paths.data, &parts.inventory, old) {
             Ok(assets) => Some(assets),
             Err(faults) => {
                 found.extend(faults.iter().map(|fault| {
@@ -135,28 +213,25 @@ impl Snapshot {
                 None
             }
         };
-        match (assets, templates, files) {
-            (Some(assets), Some(templates), Some(files)) => {
-                let roots = root_images(&paths.data, &inventory);
-                let by_address = by_address(&inventory);
-                Ok((
-                    Self {
-                        inventory,
-                        assets,
-                        templates,
-                        files,
-                        tls,
-                        roots,
-                        by_address,
-                        free: OnceLock::new(),
-                        sources,
-                        fingerprints,
-                    },
-                    found,
-                ))
-            }
-            _ => Err(found),
-        }
+        let (Some(assets), Some(templates), Some(files)) = (assets, parts.templates, parts.files)
+        else {
+            return Err(found);
+        };
+        let snapshot = Self {
+            roots: root_images(&paths.data, &parts.inventory),
+            by_address: by_address(&parts.inventory),
+            inventory: parts.inventory,
+            assets,
+            templates,
+            files,
+            tls: parts.tls,
+            kept_since: parts.kept_since,
+            texts: parts.texts,
+            free: OnceLock::new(),
+            sources: parts.sources,
+            fingerprints: parts.fingerprints,
+        };
+        Ok((snapshot, found))
     }
 
     /// Whether all that hosts boot by beside the inventory is what it was in `old`: boot files, templates, roots,
@@ -209,7 +284,7 @@ impl Snapshot {
         let moved = |name: &String, image: &RootImage| {
             RootImage::of(name, &paths.data).is_none_or(|now| now != *image)
         };
-        if self.roots.iter().any(|(name, image)| moved(name, image)) {
+        if self.kept_since.is_some() || self.roots.iter().any(|(name, at)| moved(name, at)) {
             return true;
         }
         self.fingerprints
@@ -217,6 +292,17 @@ impl Snapshot {
             .any(|(path, then)| Fingerprint::of(path) != *then)
             || self.assets.stale(&paths.data)
     }
+}
+
+/// Beside the faults of an inventory, what is not there of all that it names soundly: nobody wants to be told tomorrow.
+fn with_artefacts(faulty: Faulty, data: &Path) -> Diagnostics {
+    let Faulty { mut found, built } = faulty;
+    if let Some(built) = built {
+        let missing = artefacts::check_beside_faults(&built, data, found.sources());
+        found.extend(missing);
+        found.sort();
+    }
+    found
 }
 
 /// Directories too: theirs is the change where a file comes or goes.
@@ -257,44 +343,6 @@ fn by_address(inventory: &Inventory) -> ByAddress {
     hosts
         .flat_map(|host| addresses(host).map(|address| (address, host.clone())))
         .collect()
-}
-
-/// Loads the templates and renders each for each profile: a template that asks for what
-/// there is not is found now, and not by the first host that boots.
-fn load_templates(
-    paths: &Paths,
-    inventory: &Inventory,
-    found: &mut Diagnostics,
-) -> Option<Templates> {
-    let templates = match Templates::load(paths.templates.as_deref()) {
-        Ok(templates) => templates,
-        Err(faults) => {
-            found.extend(faults.iter().map(template_fault));
-            return None;
-        }
-    };
-    let mut said = Vec::new();
-    for fault in rehearse::rehearse(inventory, &templates) {
-        let text = fault.to_string();
-        if !said.contains(&text) {
-            found.push(template_fault(&fault));
-            said.push(text);
-        }
-    }
-    Some(templates)
-}
-
-fn template_fault(fault: &RenderError) -> Diagnostic {
-    if matches!(fault, RenderError::CmdlineTooLong { .. }) {
-        return Diagnostic::error("template::cmdline_too_long", fault.to_string())
-            .with_help("shorten `cmdline` of its profile, or give the bond fewer ports");
-    }
-    let cause = std::error::Error::source(fault).map(|cause| format!(": {cause}"));
-    Diagnostic::error(
-        "template::broken",
-        format!("{fault}{}", cause.unwrap_or_default()),
-    )
-    .with_help("mend the template, or start without --templates to use those that are built in")
 }
 
 fn root_images(data: &Path, inventory: &Inventory) -> BTreeMap<String, RootImage> {

@@ -1,5 +1,6 @@
 //! The certificate and key that HTTPS is served with, checked before they are used.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +12,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
 
 use super::Paths;
 use super::host_files::beside;
@@ -35,9 +37,58 @@ pub struct Tls {
     pub ends: Option<Timestamp>,
     begins: Option<Timestamp>,
     certificate: PathBuf,
+    /// What it was made of.
+    pub(super) pem: Pem,
+}
+
+/// Certificate and key as they were read. Its `Debug` shows neither.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Pem {
+    certificate: String,
+    key: String,
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pem(secret)")
+    }
+}
+
+impl Pem {
+    fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let (file, _) = open(certificate)?;
+        let certificate = text(certificate, file)?;
+        // Its group may read it: distributions give keys to a group of servers (`ssl-cert`).
+        let (file, mode) = open(key)?;
+        if mode & 0o027 != 0 {
+            let path = key.to_owned();
+            return Err(TlsError::Open { path, mode });
+        }
+        let key = text(key, file)?;
+        Ok(Self { certificate, key })
+    }
 }
 
 impl Tls {
+    /// The paths are for messages.
+    fn of(pem: Pem, certificate: PathBuf, key: PathBuf) -> Result<Self, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(pem.certificate.as_bytes());
+        let chain: Result<Vec<_>, _> = chain.collect();
+        let empty = |path, what| TlsError::Empty { path, what };
+        let chain = chain.ok().filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or_else(|| empty(certificate.clone(), "certificate"))?;
+        let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes())
+            .map_err(|_| empty(key, "private key"))?;
+        let (begins, ends) = validity(&chain).unzip();
+        Ok(Self {
+            config: Arc::new(configure(chain, key)?),
+            ends,
+            begins,
+            certificate,
+            pem,
+        })
+    }
+
     /// That the certificate has ended, or ends soon, or is not valid yet, and what to do.
     pub fn warning(&self, now: Timestamp) -> Option<String> {
         let path = self.certificate.display();
@@ -90,26 +141,19 @@ pub(super) fn files(paths: &Paths, inventory: &Inventory) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What HTTPS is served with; `None` where it is not asked for, or a fault is told.
-pub(super) fn load(paths: &Paths, inventory: &Inventory, found: &mut Diagnostics) -> Option<Tls> {
+/// What HTTPS is served with, of its files or as it was `kept`; `None` where it is not asked for, or a fault is told.
+pub(super) fn load(
+    paths: &Paths,
+    inventory: &Inventory,
+    kept: Option<Pem>,
+    found: &mut Diagnostics,
+) -> Option<Tls> {
     let tls = inventory.server.tls.as_ref()?;
     let certificate = beside(&paths.inventory, &tls.certificate);
     let key = beside(&paths.inventory, &tls.key);
-    let chain = read_chain(&certificate);
-    let loaded = chain.and_then(|chain| {
-        let validity = validity(&chain);
-        configure(chain, read_key(&key)?).map(|config| (config, validity))
-    });
-    match loaded {
-        Ok((config, validity)) => {
-            let (begins, ends) = validity.unzip();
-            let config = Arc::new(config);
-            let loaded = Tls {
-                config,
-                ends,
-                begins,
-                certificate,
-            };
+    let pem = kept.map_or_else(|| Pem::read(&certificate, &key), Ok);
+    match pem.and_then(|pem| Tls::of(pem, certificate, key)) {
+        Ok(loaded) => {
             if let Some(message) = loaded.warning(Timestamp::now()) {
                 let told = Diagnostic::warning("tls::expires", message);
                 tell(told, &tls.certificate, found);
@@ -141,38 +185,15 @@ fn open(path: &Path) -> Result<(File, u32), TlsError> {
     Ok((file, metadata.mode() & 0o7777))
 }
 
-fn text(path: &Path, file: File) -> Result<Vec<u8>, TlsError> {
+/// PEM is ASCII; what stands around it is nobody's.
+fn text(path: &Path, file: File) -> Result<String, TlsError> {
     let mut text = Vec::new();
     let read = file.take(MAX_BYTES).read_to_end(&mut text);
     read.map_err(|source| TlsError::Unreadable {
         path: path.to_owned(),
         source,
     })?;
-    Ok(text)
-}
-
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = text(path, open(path)?.0)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| {
-        let path = path.to_owned();
-        let what = "certificate";
-        TlsError::Empty { path, what }
-    })
-}
-
-/// Its group may read it: distributions give keys to a group of servers (`ssl-cert`).
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let (file, mode) = open(path)?;
-    if mode & 0o027 != 0 {
-        let path = path.to_owned();
-        return Err(TlsError::Open { path, mode });
-    }
-    PrivateKeyDer::from_pem_slice(&text(path, file)?).map_err(|_| {
-        let path = path.to_owned();
-        let what = "private key";
-        TlsError::Empty { path, what }
-    })
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn configure(
@@ -212,6 +233,7 @@ mod tests {
             ends: Some(ends),
             begins: Some(ends - SignedDuration::from_hours(365 * 24)),
             certificate: "tls.pem".into(),
+            pem: Pem::default(),
         };
         let days = |days: i64| SignedDuration::from_hours(days * 24);
         assert_eq!(tls.warning(ends - days(31)), None);

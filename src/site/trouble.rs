@@ -26,6 +26,8 @@ pub enum Part {
     Port,
     /// The process that edits the inventory's file.
     Scribe,
+    /// What is kept of the inventory for a restart.
+    Kept,
 }
 
 impl Part {
@@ -37,6 +39,7 @@ impl Part {
         Self::Events,
         Self::Port,
         Self::Scribe,
+        Self::Kept,
     ];
 
     /// The word in `/readyz` and the metric.
@@ -48,6 +51,7 @@ impl Part {
             Self::Events => "events",
             Self::Port => "port",
             Self::Scribe => "scribe",
+            Self::Kept => "kept",
         }
     }
 

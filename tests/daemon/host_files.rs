@@ -11,18 +11,18 @@ use crate::ok;
 
 pub(crate) const KVM01: &str = "52:54:00:00:00:01";
 const KVM02: &str = "52:54:00:00:00:02";
-const SECRET: &str = "correct-horse-battery";
+pub(crate) const SECRET: &str = "correct-horse-battery";
 /// Larger than what sockets buffer, so that a cut is seen.
 const LARGE: usize = 12 << 20;
 
-fn put(path: &Path, bytes: &[u8]) {
+pub(crate) fn put(path: &Path, bytes: &[u8]) {
     if let Some(parent) = path.parent() {
         ok(fs::create_dir_all(parent).map_err(io_error("create", parent)));
     }
     ok(fs::write(path, bytes).map_err(io_error("write", path)));
 }
 
-fn inventory() -> String {
+pub(crate) fn inventory() -> String {
     INVENTORY
         .replace("site: test\n", "site: test\nsecrets: secrets.yaml\n")
         .replace(
@@ -32,7 +32,7 @@ fn inventory() -> String {
 }
 
 /// Templates with the tree `own`, and the secrets file.
-fn write_files(dir: &Path) {
+pub(crate) fn write_files(dir: &Path) {
     let templates = repository().join("templates").display().to_string();
     ok(output(&[
         "cp",
@@ -62,7 +62,7 @@ fn chmod(path: &Path, mode: u32) {
     ok(fs::set_permissions(path, mode).map_err(io_error("chmod", path)));
 }
 
-fn site(name: &str) -> Option<Site> {
+pub(crate) fn site(name: &str) -> Option<Site> {
     let lab = Lab::for_test(name)?;
     let data = ok(fake::data_dir(lab.dir()));
     write_files(lab.dir());
@@ -149,7 +149,7 @@ impl Booting {
         }
     }
 
-    fn files(&self, of: &str, token: &str, more: &[&str]) -> String {
+    pub(crate) fn files(&self, of: &str, token: &str, more: &[&str]) -> String {
         self.get(&format!("/v1/boot/{of}/files"), token, more)
     }
 }

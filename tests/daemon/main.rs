@@ -20,6 +20,7 @@ mod hostile;
 mod http;
 mod inventory_boot;
 mod journal;
+mod kept;
 mod leases;
 mod lists;
 mod manager;

@@ -256,6 +256,8 @@ fn serve_and_check_refuse_a_bad_inventory_in_the_same_words() {
         assert!(said.contains(fault), "{fault} is not in: {said}");
     }
     let file = lab.dir().join("hosts.yaml").display().to_string();
+    let initrd = data.join("initrds/default.img");
+    ok(fs::remove_file(&initrd).map_err(io_error("remove", &initrd)));
     let data = data.display().to_string();
     let done = ok(output(&[
         bridgehead(),
@@ -276,6 +278,9 @@ fn serve_and_check_refuse_a_bad_inventory_in_the_same_words() {
             "`{line}` is not in check's words:\n{words}"
         );
     }
+    // All in one run.
+    assert!(words.contains("the initrd default is not there"), "{words}");
+    assert!(words.contains("3 errors"), "{words}");
 }
 
 #[test]

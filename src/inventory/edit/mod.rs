@@ -228,7 +228,7 @@ pub fn edit_with(
     dry_run: bool,
 ) -> Result<Edited, EditError> {
     let _turn = Turn::take(inventory)?;
-    let loaded = load_again(inventory).map_err(EditError::Faulty)?;
+    let loaded = load_again(inventory).map_err(|faulty| EditError::Faulty(faulty.found))?;
     let old = loaded.inventory;
     let values = values(&old)?;
     let (target, values) = target(&old, inventory, verb, host, values)?;
