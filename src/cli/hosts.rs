@@ -2,6 +2,7 @@
 
 mod edit;
 mod list;
+mod remove;
 mod show;
 
 pub(super) use edit::words as edit_words;
@@ -40,6 +41,11 @@ pub(super) enum Verb {
         after_help = "Examples:\n  bridgehead hosts set kvm01 rack=r2 root.overlay=2G\n  bridgehead hosts set 'kvm[04-15]' kernel=   # takes the key out: the profile's holds again"
     )]
     Set(edit::Arguments),
+    /// Take hosts out of the inventory's file; the rest stays as it is written, and the others of a range as they are
+    #[command(
+        after_help = "Examples:\n  bridgehead hosts remove kvm07\n  bridgehead hosts remove kvm[03-04] --dry-run"
+    )]
+    Remove(remove::Arguments),
 }
 
 /// The inventory, and nothing of what it names.
@@ -56,6 +62,7 @@ pub(super) fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Show(arguments) => show::run(arguments),
         Verb::Add(arguments) => edit::run(arguments, Edit::Add),
         Verb::Set(arguments) => edit::run(arguments, Edit::Set),
+        Verb::Remove(arguments) => remove::run(arguments),
     }
 }
 

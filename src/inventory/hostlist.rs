@@ -124,6 +124,17 @@ impl Counted {
         let (number, width) = (self.first + index, self.width);
         format!("{prefix}{number:0width$}{suffix}")
     }
+
+    /// How a range of some of them is written: `kvm[04-09]`, or the name of a single one.
+    pub(super) fn part(&self, index: u32, count: u32) -> String {
+        if count == 1 {
+            return self.name(index);
+        }
+        let Self { prefix, suffix, .. } = self;
+        let (first, width) = (self.first + index, self.width);
+        let last = first + count - 1;
+        format!("{prefix}[{first:0width$}-{last:0width$}]{suffix}")
+    }
 }
 
 /// What an entry spreads its hosts over.
@@ -268,7 +279,7 @@ fn at<T>(span: Span, value: T) -> At<T> {
 }
 
 /// Counts up within the manufacturer's half: a carry into it is no neighbour any more.
-fn mac_plus(mac: MacAddr, index: u32) -> Option<MacAddr> {
+pub(super) fn mac_plus(mac: MacAddr, index: u32) -> Option<MacAddr> {
     let [a, b, c, d, e, f] = mac.0;
     let low = u32::from_be_bytes([0, d, e, f]).checked_add(index)?;
     let [carry, d, e, f] = low.to_be_bytes();

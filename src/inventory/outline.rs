@@ -174,21 +174,13 @@ impl Outline {
         for change in &mut changes {
             change.hosts = new.hosts_of(change.kind, &change.name);
         }
-        let concerned = changes.iter().flat_map(|change| {
-            let own = (change.kind == "host").then_some(&change.name);
-            own.into_iter().chain(&change.hosts)
-        });
-        let booting = |host: &String| Some((host.clone(), self.under_way.get(host)?.clone()));
-        let under_way: BTreeMap<_, _> = concerned.filter_map(booting).collect();
-        let ended = changes.iter().filter(|change| change.ends_boots());
-        let ended = ended.map(|change| change.name.clone());
-        let ended = ended.filter(|host| under_way.contains_key(host)).collect();
-        Changes {
-            ended,
+        let mut changes = Changes {
             schema: SCHEMA,
             changes,
-            under_way,
-        }
+            ..Changes::default()
+        };
+        changes.meet(&self.under_way);
+        changes
     }
 
     /// The hosts that a network or profile concerns.
@@ -220,6 +212,17 @@ impl Changes {
     /// Whether two inventories say the same.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// Notes which of these boots they concern.
+    pub fn meet(&mut self, under_way: &BTreeMap<String, String>) {
+        let hosts = self.hosts();
+        let met = under_way.iter().filter(|(host, _)| hosts.contains(host));
+        let met: BTreeMap<_, _> = met.map(|(host, id)| (host.clone(), id.clone())).collect();
+        let ended = self.changes.iter().filter(|change| change.ends_boots());
+        let ended = ended.map(|change| change.name.clone());
+        self.ended = ended.filter(|host| met.contains_key(host)).collect();
+        self.under_way = met;
     }
 
     /// The hosts that they are of: their own lines, or their profile's or network's.

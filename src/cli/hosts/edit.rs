@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments, verb: Verb) -> Result<(), Failure> {
     print(&text(&edited, arguments.dry_run))
 }
 
-fn failure(error: EditError) -> Failure {
+pub(super) fn failure(error: EditError) -> Failure {
     match &error {
         EditError::Faulty(found) | EditError::Refused(found) => faults(&error, found),
         _ => Failure::of(&error),
@@ -50,7 +50,7 @@ pub(in crate::cli) fn words(file: &str, rewritten: bool, dry_run: bool, changes:
     format!("{said}\n{changes}")
 }
 
-fn text(edited: &Edited, dry_run: bool) -> String {
+pub(super) fn text(edited: &Edited, dry_run: bool) -> String {
     let file = edited.file.display().to_string();
     let changes = edited.changes.lines(usize::MAX);
     let mut text = words(&file, edited.rewritten, dry_run, &changes);

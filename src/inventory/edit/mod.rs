@@ -7,6 +7,7 @@
 
 mod file;
 mod pieces;
+mod remove;
 mod splice;
 
 use std::fmt;
@@ -22,6 +23,8 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
 use file::{Original, Turn};
 use pieces::{Meaning, Piece};
 use splice::Written;
+
+pub use remove::remove;
 
 /// `KEY=VALUE`, or `KEY=` to take the key out. A key below another has a dot: `root.overlay=2G`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,28 +237,46 @@ pub fn edit_with(
     let (target, values) = target(&old, inventory, verb, host, values)?;
     let original = Original::read(&target.file, &loaded.seen)?;
     let text = target.apply(&original.text, verb, &values)?;
-    let edited = load_edited(inventory, &original.path, &text).map_err(EditError::Refused)?;
+    let edited = tried(inventory, &old, &original, target.file, &text)?;
+    kept(edited, &original, &text, dry_run)
+}
+
+/// What a new text makes of the inventory; it is not written yet.
+fn tried(
+    inventory: &Path,
+    old: &Inventory,
+    original: &Original,
+    file: PathBuf,
+    text: &str,
+) -> Result<Edited, EditError> {
+    let edited = load_edited(inventory, &original.path, text).map_err(EditError::Refused)?;
     let Loaded {
         inventory: new,
         warnings,
         sources,
         ..
     } = edited;
-    let changes = old.outline().changes(&new.outline());
-    let rewritten = text != original.text;
-    // The last: what fails leaves the file as it was.
-    let caution = match rewritten && !dry_run {
-        true => original.replace(&text)?,
-        false => None,
-    };
     Ok(Edited {
-        file: target.file,
-        rewritten,
-        changes,
-        caution,
+        file,
+        changes: old.outline().changes(&new.outline()),
+        rewritten: text != original.text,
+        caution: None,
         warnings,
         sources,
     })
+}
+
+/// Writes it. The last: what fails leaves the file as it was.
+fn kept(
+    mut edited: Edited,
+    original: &Original,
+    text: &str,
+    dry_run: bool,
+) -> Result<Edited, EditError> {
+    if edited.rewritten && !dry_run {
+        edited.caution = original.replace(text)?;
+    }
+    Ok(edited)
 }
 
 /// Where an edit takes place.

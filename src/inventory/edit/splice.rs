@@ -122,7 +122,7 @@ pub(super) fn unset(text: &str, map: &Piece, path: &[String]) -> Result<String, 
 }
 
 /// The bytes of a member of a map in braces, with one of the commas beside it.
-fn flow_member(members: &[Member], index: usize) -> Range<usize> {
+pub(super) fn flow_member(members: &[Member], index: usize) -> Range<usize> {
     let member = &members[index];
     let before = index.checked_sub(1).map(|index| members[index].end());
     match (before, members.get(index + 1)) {
@@ -216,7 +216,7 @@ fn insert_line(text: &str, at: usize, line: &str) -> String {
 }
 
 /// How the file's lines end.
-fn line_end(text: &str) -> &'static str {
+pub(super) fn line_end(text: &str) -> &'static str {
     if text.contains("\r\n") { "\r\n" } else { "\n" }
 }
 
@@ -224,12 +224,12 @@ fn splice(text: &str, range: Range<usize>, new: &str) -> String {
     format!("{}{new}{}", &text[..range.start], &text[range.end..])
 }
 
-fn line_start(text: &str, at: usize) -> usize {
+pub(super) fn line_start(text: &str, at: usize) -> usize {
     text[..at].rfind('\n').map_or(0, |at| at + 1)
 }
 
 /// Behind the line's break; where the place is the beginning of a line after one, there.
-fn next_line(text: &str, at: usize) -> usize {
+pub(super) fn next_line(text: &str, at: usize) -> usize {
     if at > 0 && text[..at].ends_with('\n') {
         return at;
     }
