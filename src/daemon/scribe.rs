@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -32,7 +33,8 @@ pub(super) fn start(inventory: &Path) -> (Scribe, Option<Process>) {
     let (scribe, desk) = Scribe::new();
     // The very program that runs, whatever was put in its place meanwhile.
     let mut command = Command::new("/proc/self/exe");
-    command.arg(VERB).arg(inventory).env_clear();
+    command.arg0("bridgehead").arg(VERB).arg(inventory);
+    command.env_clear();
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     match command.spawn() {
         Ok(child) => (scribe, Some(Process { desk, child })),
