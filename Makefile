@@ -50,7 +50,7 @@ export BRIDGEHEAD_KERNEL := $(KERNEL)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all demo test test-boot fuzz soak bench bench-initrd run initrd kernel root loaders microcode check lint unit-test clean \
+.PHONY: all install uninstall demo test test-boot fuzz soak bench bench-initrd run initrd kernel root loaders microcode check lint unit-test clean \
 	distclean help kernel-check daemon options packages packages-compiler packages-build packages-kernel packages-demo \
 	packages-test packages-arm64 packages-bench packages-fuzz busybox ear ear-of-target
 
@@ -102,6 +102,17 @@ run: interface daemon loaders initrd root ## serve hosts.yaml on a real interfac
 .PHONY: interface
 interface:
 	@test -n "$(INTERFACE)" || { echo "run: which interface? make run INTERFACE=eno2" >&2; exit 2; }
+
+# Builds nothing, so that root needs no compiler.
+install: ## put program, unit, manual pages and completions into PREFIX=/usr/local (DESTDIR=), by sudo; starts nothing
+	@$(to_prefix) packaging/install $(bridgehead)
+
+uninstall: ## remove what make install put there; inventory and data stay
+	@$(to_prefix) packaging/install --remove
+
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+to_prefix = $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),,sudo)) env PREFIX=$(PREFIX) SYSCONFDIR=$(SYSCONFDIR) DESTDIR=$(DESTDIR)
 
 check: daemon ## check hosts.yaml and everything that it names
 	$(bridgehead) check --inventory hosts.yaml --data $(data)

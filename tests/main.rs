@@ -12,6 +12,7 @@ mod initrd_stages;
 mod inventory;
 mod kernel_configs;
 mod metrics;
+mod packaging;
 
 #[path = "daemon/fake.rs"]
 #[allow(dead_code)]

@@ -35,6 +35,7 @@ mod scribe;
 mod story;
 mod syslog;
 mod tls;
+mod unit;
 
 #[path = "../lab/mod.rs"]
 mod lab;

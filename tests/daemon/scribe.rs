@@ -17,20 +17,20 @@ use crate::{ok, site};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A process of /proc, with a line of its status by that line's name.
-struct Process(PathBuf);
+pub(crate) struct Process(PathBuf);
 
 impl Process {
-    fn of(pid: Pid) -> Self {
+    pub(crate) fn of(pid: Pid) -> Self {
         Self(format!("/proc/{pid}").into())
     }
 
-    fn says(&self, name: &str) -> Option<String> {
+    pub(crate) fn says(&self, name: &str) -> Option<String> {
         let status = fs::read_to_string(self.0.join("status")).ok()?;
         let mut lines = status.lines().filter_map(|line| line.split_once(":\t"));
         Some(lines.find(|(found, _)| *found == name)?.1.to_owned())
     }
 
-    fn network(&self) -> PathBuf {
+    pub(crate) fn network(&self) -> PathBuf {
         let link = self.0.join("ns/net");
         ok(fs::read_link(&link).map_err(io_error("read", &link)))
     }
