@@ -51,32 +51,49 @@ const MEASURES: [Measure; 14] = [
     Measure::new("peak MiB", "peak_mib", 0),
 ];
 
-/// A case: its name, the loss, whether hosts report, and whom.
+/// A case: its name, the loss, whether hosts report, and whether nobody has listed them.
 #[derive(Debug, Clone, Copy)]
 struct Case {
     name: &'static str,
     loss_percent: f64,
     report: bool,
+    unlisted: bool,
+}
+
+impl Case {
+    /// The peers have nothing to report to, and name nobody.
+    fn is_for(&self, contender: &str) -> bool {
+        !(self.report || self.unlisted) || contender == OURS
+    }
 }
 
 const CALM: &str = "all at once, up to the initrd";
 const LOSSY: &str = "1 % of datagrams lost, up to the initrd";
 
-const CASES: [Case; 3] = [
+const CASES: [Case; 4] = [
     Case {
         name: CALM,
         loss_percent: 0.0,
         report: false,
+        unlisted: false,
     },
     Case {
         name: LOSSY,
         loss_percent: 1.0,
         report: false,
+        unlisted: false,
     },
     Case {
         name: "all at once, up to joined",
         loss_percent: 0.0,
         report: true,
+        unlisted: false,
+    },
+    Case {
+        name: "nobody listed them, up to a name for each",
+        loss_percent: 0.0,
+        report: false,
+        unlisted: true,
     },
 ];
 
@@ -106,22 +123,29 @@ fn bench(out: &Path) -> Result<()> {
     let hosts = hosts.unwrap_or(HOSTS).clamp(1, 4096);
     let runs = rig::runs(RUNS, 20);
     let contenders = rig::chosen("BENCH_CONTENDERS", &[OURS, THEIRS], |name| name)?;
-    let cases = rig::chosen("BENCH_CASES", &[0_usize, 1, 2], |case| {
-        ["calm", "lossy", "joined"][case]
+    let cases = rig::chosen("BENCH_CASES", &[0_usize, 1, 2, 3], |case| {
+        ["calm", "lossy", "joined", "named"][case]
     })?;
     let dir = tempfile::tempdir().map_err(io_error("make a directory in", &env::temp_dir()))?;
-    let site = Site::make(dir.path(), hosts)?;
+    let listed = Site::make(dir.path(), hosts)?;
+    let unlisted =
+        tempfile::tempdir().map_err(io_error("make a directory in", &env::temp_dir()))?;
     let logs = out.join("storm");
     std::fs::create_dir_all(&logs).map_err(io_error("create", &logs))?;
     let mut report = Report::new("storm", OURS, &MEASURES);
     for case in cases.into_iter().map(|case| CASES[case]) {
-        // The peers have nothing to report to.
-        let able = |one: &&str| !case.report || *one == OURS;
-        let contenders: Vec<_> = contenders.iter().copied().filter(able).collect();
+        let able = contenders.iter().copied().filter(|one| case.is_for(one));
+        let contenders: Vec<_> = able.collect();
         let name = |name| name;
         report.case(case.name, runs, &contenders, name, |round, contender| {
+            // Each run begins without names.
+            let free = case
+                .unlisted
+                .then(|| Site::of(unlisted.path(), &sim::free(hosts)));
+            let free = free.transpose()?;
+            let site = free.as_ref().unwrap_or(&listed);
             let storm = Storm {
-                unlisted: false,
+                unlisted: case.unlisted,
                 hosts,
                 loss_percent: case.loss_percent,
                 delay: Duration::ZERO,
@@ -129,7 +153,7 @@ fn bench(out: &Path) -> Result<()> {
                 report: case.report,
                 files: site.files.clone(),
             };
-            one(&storm, contender, &site, dir.path(), &logs)
+            one(&storm, contender, site, dir.path(), &logs)
         })?;
     }
     report.aims = AIMS.to_vec();
@@ -143,7 +167,8 @@ Every second host is UEFI (EDK2: size probe, 1468 bytes x window 4, a loader of 
 bytes, 74 kB); then iPXE's DHCP, its script, a kernel of 8.2 MB and an initrd of 7.6 MB by HTTP. All power on in one moment
 and take no time of their own, so that more comes at once than real hosts can send; the simulator runs on the same
 cores. Reservations in all; the leases of ours are on disk before their ACK, dnsmasq writes its file anew. up to joined:
-with configuration, files and eleven reports of initrd and root, which the peers have nothing like. drops: what the
+with configuration, files and eleven reports of initrd and root, which the peers have nothing like. up to a name: each
+waits in its inventory boot and asks every 2 s who it is, on an inventory of as many free hosts. drops: what the
 kernel threw away for want of room in a server's receive buffer.";
 
 /// One storm against one contender, fresh.

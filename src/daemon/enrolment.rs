@@ -1,137 +1,129 @@
-//! Machines that become hosts by themselves: one after the other, so that each decision knows those before it.
+//! Machines that become hosts by themselves: those that want to be looked at are decided on together, one after the
+//! other, and written by one edit; while that is written and read, the next gather. Nobody waits for others to come.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::inventory::model::{Host, MacAddr, Network};
 use crate::metrics::EnrolResult;
 use crate::policy::discovered::Discovered;
-use crate::policy::enrol::{Asked, Decision, Enrol, Evidence, is_hearsay};
+use crate::policy::enrol::{Asked, Because, Enrol};
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
-use crate::scribe::{Edit, Refusal};
+use crate::scribe::{Edit, MOST_NAMED, Naming, Refusal};
 use crate::site::Site;
 use crate::site::enrol::Holders;
 use crate::site::own::of_machine;
 
 /// How soon an edit is served: ten thousand hosts take some seconds.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
-/// Hosts that are asked for one machine at a time.
-const MOST_ASKED: usize = 64;
-/// Hosts that are asked at one time.
-const ASKED_AHEAD: usize = 16;
+/// Addresses that are asked for on links at one time: half of those that a link is asked for, the others are for machines
+/// that want an address.
+const ASKED_AT_ONCE: usize = 32;
+/// Connections that are tried at one time.
+const TRIED_AT_ONCE: usize = 128;
 const LOOK: Duration = Duration::from_millis(50);
 /// A host that runs takes or refuses a connection within.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(2);
 /// SSH: most hosts take it, and others refuse it.
 const PORT: u16 = 22;
 
-/// Looks at each machine that waits when it asks or tells something.
+/// Looks at the machines that wait when they ask or tell something.
 pub(super) async fn run(site: Arc<Site>, shutdown: CancellationToken) {
+    let asking = Arc::new(Asking::default());
     loop {
-        let mac = tokio::select! {
+        let macs = tokio::select! {
             () = shutdown.cancelled() => return,
-            mac = site.enrolment.next() => mac,
+            macs = site.enrolment.next(MOST_NAMED) => macs,
         };
-        if let Some(machine) = site.stranger(mac) {
-            look_at(&site, &machine).await;
-        }
+        let machines = macs.into_iter().filter_map(|mac| site.stranger(mac));
+        let machines: Vec<_> = machines
+            .filter(|machine| waits_yet(&site, machine))
+            .collect();
+        look_for_life(&site, &asking, &machines).await;
+        decide(&site, &machines).await;
     }
 }
 
-async fn look_at(site: &Arc<Site>, machine: &Discovered) {
+/// Whether a machine may become a host; one that is listed by now waits for nothing.
+fn waits_yet(site: &Site, machine: &Discovered) -> bool {
     let snapshot = site.snapshot();
     let inventory = &snapshot.inventory;
     let unknown = inventory.unknown_on(machine.network.as_deref());
-    if inventory.by_mac.contains_key(&machine.mac) || !unknown.policy.enrols() {
-        return site.enrolment.done(machine.mac);
+    let waits = !inventory.by_mac.contains_key(&machine.mac) && unknown.policy.enrols();
+    if !waits {
+        site.enrolment.done(machine.mac);
     }
-    look_for_life(site, machine).await;
-    let now = Timestamp::now();
-    match site.verdict(machine, now) {
-        // It took long: its turn comes again.
-        Decision::Enrol(enrol) if !site.enrolment.is_fresh(&enrol.host, now) => {
-            site.enrolment.consider(machine.mac);
-        }
-        Decision::Enrol(enrol) => enlist(site, machine.mac, &enrol).await,
-        Decision::Wait(because) => {
-            let words = format!("waits: {because}");
-            let new = waits(
-                site,
-                machine.mac,
-                &words,
-                because.disputed(),
-                EnrolResult::Waits,
-            );
-            if new && because.is_suspicious() {
-                tracing::warn!("{} {words}", machine.mac);
-            }
+    waits
+}
+
+async fn decide(site: &Site, machines: &[Discovered]) {
+    let verdicts = site.verdicts(machines, Timestamp::now());
+    for (mac, because) in &verdicts.waits {
+        tell(site, *mac, because);
+    }
+    enlist(site, &verdicts.named).await;
+    for mac in verdicts.again {
+        site.enrolment.consider(mac);
+    }
+}
+
+fn tell(site: &Site, mac: MacAddr, because: &Because) {
+    let (words, disputed) = (format!("waits: {because}"), because.disputed());
+    let new = waits(site, mac, &words, disputed, EnrolResult::Waits);
+    if new && because.is_suspicious() {
+        tracing::warn!("{mac} {words}");
+    }
+}
+
+/// How much is asked at one time.
+struct Asking {
+    links: Semaphore,
+    connections: Semaphore,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self {
+            links: Semaphore::new(ASKED_AT_ONCE),
+            connections: Semaphore::new(TRIED_AT_ONCE),
         }
     }
 }
 
-/// Asks whether the host lives that a machine would be; where that is the next free one, and lives, also the one after.
-async fn look_for_life(site: &Arc<Site>, machine: &Discovered) {
-    for _ in 0..MOST_ASKED {
-        let now = Timestamp::now();
-        let Ok(claim) = site.claim(machine, now) else {
-            return;
-        };
-        let host = &claim.host;
-        if claim.replaces.is_some() && is_hearsay(machine, &claim.because) {
-            site.enrolment.claims(machine.mac, host, now);
-        }
-        if site.enrolment.is_fresh(host, now) {
-            return;
-        }
-        let mut asked = JoinSet::new();
-        for host in asked_together(site, &claim, now) {
-            let site = site.clone();
-            asked.spawn(async move { (holders(&site, &host).await, host) });
-        }
-        while let Some(done) = asked.join_next().await {
-            // A panic is one that could not be asked.
-            if let Ok((found, host)) = done {
-                let now = Timestamp::now();
-                site.enrolment.looked(&host, machine.mac, &found, now);
-            }
-        }
+/// Asks once whether the hosts live that the machines would be.
+async fn look_for_life(site: &Arc<Site>, asking: &Arc<Asking>, machines: &[Discovered]) {
+    let mut asked = JoinSet::new();
+    for (host, claimant) in site.to_ask(machines, Timestamp::now()) {
+        let (site, asking) = (site.clone(), asking.clone());
+        asked.spawn(async move {
+            let found = holders(&site, &asking, &host).await;
+            let now = Timestamp::now();
+            site.enrolment.looked(&host, claimant, &found, now);
+        });
     }
-}
-
-/// The host, and where it is the next free one also those after it: of a rack that is switched on each takes one.
-fn asked_together(site: &Site, claim: &Enrol, now: Timestamp) -> Vec<Arc<Host>> {
-    if claim.because != Evidence::NextFree {
-        return vec![claim.host.clone()];
-    }
-    let snapshot = site.snapshot();
-    let free = snapshot.free_hosts().on(&claim.host.network.name).iter();
-    let from = free.skip_while(|host| host.name != claim.host.name);
-    let unknown = from.filter(|host| !site.enrolment.is_fresh(host, now));
-    let ahead: Vec<_> = unknown.take(ASKED_AHEAD).cloned().collect();
-    match ahead.is_empty() {
-        // It is another inventory by now.
-        true => vec![claim.host.clone()],
-        false => ahead,
-    }
+    // A panic is one that could not be asked.
+    while asked.join_next().await.is_some() {}
 }
 
 /// Who has the addresses of a host: that of its boot, and that which it lives at.
-async fn holders(site: &Site, host: &Host) -> Holders {
+async fn holders(site: &Site, asking: &Asking, host: &Host) -> Holders {
     let home = host.home.address.addr();
     if site.enrolment.has_root(*host.ip) || site.enrolment.has_root(home) {
         return Holders::Mounted;
     }
-    let here = holder(site, *host.ip, &host.network);
+    let here = holder(site, asking, *host.ip, &host.network);
     if home == *host.ip {
         return here.await;
     }
-    let (here, home) = tokio::join!(here, holder(site, home, &host.home.network));
+    let (here, home) = tokio::join!(here, holder(site, asking, home, &host.home.network));
     both(here, home)
 }
 
@@ -148,10 +140,17 @@ fn both(one: Holders, other: Holders) -> Holders {
     }
 }
 
-async fn holder(site: &Site, address: Ipv4Addr, network: &Network) -> Holders {
-    match site.enrolment.who_has(&links(network), address).await {
+async fn holder(site: &Site, asking: &Asking, address: Ipv4Addr, network: &Network) -> Holders {
+    // They are never closed.
+    let turn = asking.links.acquire().await;
+    let found = site.enrolment.who_has(&links(network), address).await;
+    drop(turn);
+    match found {
         Some(found) => found,
-        None => connects(address).await,
+        None => {
+            let _turn = asking.connections.acquire().await;
+            connects(address).await
+        }
     }
 }
 
@@ -178,28 +177,32 @@ async fn connects(address: Ipv4Addr) -> Holders {
     }
 }
 
-/// Writes the inventory's file, and waits until that is served.
-async fn enlist(site: &Site, mac: MacAddr, enrol: &Enrol) {
-    let name = &enrol.host.name;
-    let edit = Edit::SetMac {
-        host: name.clone(),
-        mac,
-        replacing: enrol.replaces,
-    };
-    if let Err(refusal) = site.scribe.edit(edit, false).await {
-        return unwritten(site, mac, enrol, &refusal);
+/// Writes the inventory's file once, and waits until that is served.
+async fn enlist(site: &Site, named: &[(MacAddr, Enrol)]) {
+    if named.is_empty() {
+        return;
     }
-    let result = match enrol.replaces {
-        Some(_) => EnrolResult::Replaced,
-        None => EnrolResult::Enrolled,
+    let left_out = match site.scribe.edit(edit(named), false).await {
+        Ok(done) => done.left_out,
+        Err(refusal) => return all_unwritten(site, named, &refusal),
     };
-    site.metrics.enrol.decisions.of(result).inc();
-    site.enrolment.done(mac);
-    let message = format!("{mac} {enrol}");
-    record(site, MachineId(name.clone()), StageState::Info, message);
+    let left_out: HashMap<_, _> = left_out.iter().map(|one| (one.mac, &one.refusal)).collect();
+    let mut written = Vec::new();
+    for (mac, enrol) in named {
+        match left_out.get(mac) {
+            Some(refusal) => {
+                unwritten(site, *mac, enrol, refusal);
+            }
+            None => {
+                becomes(site, *mac, enrol);
+                written.push(*mac);
+            }
+        }
+    }
     site.enrolment.written.notify_one();
     let served = async {
-        while !site.snapshot().inventory.by_mac.contains_key(&mac) {
+        let listed = |mac: &MacAddr| site.snapshot().inventory.by_mac.contains_key(mac);
+        while !written.iter().all(listed) {
             tokio::time::sleep(LOOK).await;
         }
     };
@@ -207,12 +210,49 @@ async fn enlist(site: &Site, mac: MacAddr, enrol: &Enrol) {
     let _ = tokio::time::timeout(SERVED_WITHIN, served).await;
 }
 
-fn unwritten(site: &Site, mac: MacAddr, enrol: &Enrol, refusal: &Refusal) {
+/// What is wrong with the edit of one alone is said at length.
+fn edit(named: &[(MacAddr, Enrol)]) -> Edit {
+    let naming = |(mac, enrol): &(MacAddr, Enrol)| Naming {
+        host: enrol.host.name.clone(),
+        mac: *mac,
+        replacing: enrol.replaces,
+    };
+    match named {
+        [one] => Edit::SetMac(naming(one)),
+        several => Edit::SetMacs(several.iter().map(naming).collect()),
+    }
+}
+
+fn becomes(site: &Site, mac: MacAddr, enrol: &Enrol) {
+    let result = match enrol.replaces {
+        Some(_) => EnrolResult::Replaced,
+        None => EnrolResult::Enrolled,
+    };
+    site.metrics.enrol.decisions.of(result).inc();
+    site.enrolment.done(mac);
+    let id = MachineId(enrol.host.name.clone());
+    record(site, id, StageState::Info, format!("{mac} {enrol}"));
+}
+
+fn all_unwritten(site: &Site, named: &[(MacAddr, Enrol)], refusal: &Refusal) {
+    let mut new = 0;
+    for (mac, enrol) in named {
+        new += usize::from(unwritten(site, *mac, enrol, refusal));
+    }
+    if new > 0 {
+        tracing::error!("the inventory's file was not written for {new} new machines:\n{refusal}");
+    }
+}
+
+/// Whether it was new.
+fn unwritten(site: &Site, mac: MacAddr, enrol: &Enrol, refusal: &Refusal) -> bool {
     let why = refusal.words.lines().next().unwrap_or_default();
     let words = format!("waits: it {enrol}, but the inventory's file was not written: {why}");
-    if waits(site, mac, &words, None, EnrolResult::Unwritten) {
-        tracing::error!("{mac} {words}\n{refusal}");
+    let new = waits(site, mac, &words, None, EnrolResult::Unwritten);
+    if new {
+        tracing::error!("{mac} {words}");
     }
+    new
 }
 
 /// Says why a machine waits, if that was not said before; whether it was new.

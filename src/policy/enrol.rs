@@ -10,6 +10,7 @@ mod free;
 mod ports;
 mod words;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -28,6 +29,9 @@ pub use words::{awaits, promise};
 /// So long must a host be silent until another machine takes its place, seconds: a server's firmware may take most of
 /// it.
 pub const SILENCE_S: i64 = 600;
+
+/// Hosts, by name, that others become of the machines which are decided on together: the inventory does not say so yet.
+pub type Taken = HashSet<String>;
 
 /// What is known of the life of a host's machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +162,8 @@ pub enum Because {
     },
     /// Which of the host's MACs would go?
     SeveralMacs(String, Evidence),
+    /// Another machine becomes that host just now.
+    Taken(String),
     /// Nobody could be asked whether the host's machine lives.
     Unasked(String),
     /// The host's machine has joined, and it can't be asked whether it lives.
@@ -209,22 +215,24 @@ impl Because {
             | Self::Unproven { host, .. }
             | Self::Elsewhere { host, .. }
             | Self::SeveralMacs(host, _)
+            | Self::Taken(host)
             | Self::Unasked(host) => Some(host),
             _ => None,
         }
     }
 }
 
-/// What becomes of a machine now; `free` are the inventory's free hosts, and `life` is what is known of that of a host's
-/// machine.
+/// What becomes of a machine now; `free` are the inventory's free hosts, `taken` those that others become at the same
+/// time, and `life` is what is known of that of a host's machine.
 pub fn decide(
     inventory: &Inventory,
     free: &FreeHosts,
+    taken: &Taken,
     machine: &Discovered,
     life: impl Fn(&Host) -> Life,
     now: Timestamp,
 ) -> Decision {
-    let enrol = match claim(inventory, free, machine, &life, now) {
+    let enrol = match claim(inventory, free, taken, machine, &life, now) {
         Err(because) => return Decision::Wait(because),
         Ok(enrol) => enrol,
     };
@@ -251,6 +259,7 @@ pub fn decide(
 pub fn claim(
     inventory: &Inventory,
     free: &FreeHosts,
+    taken: &Taken,
     machine: &Discovered,
     life: impl Fn(&Host) -> Life,
     now: Timestamp,
@@ -278,7 +287,7 @@ pub fn claim(
     let (host, because) = match unknown.policy {
         UnknownPolicy::BySerial => by_serial(inventory, machine)?,
         UnknownPolicy::ByPort => by_port(inventory, machine, heard)?,
-        _ => free.next(name, machine.mac, life, now)?,
+        _ => free.next(name, taken, machine.mac, life, now)?,
     };
     if host.network.name != *name {
         return Err(Because::Elsewhere {
@@ -286,6 +295,9 @@ pub fn claim(
             network: host.network.name.clone(),
             evidence: because,
         });
+    }
+    if taken.contains(&host.name) {
+        return Err(Because::Taken(host.name.clone()));
     }
     let replaces = match host.macs.as_slice() {
         [] => None,

@@ -1,3 +1,5 @@
+mod several;
+
 use std::fs;
 use std::io::Cursor;
 use std::time::Duration;
@@ -34,7 +36,11 @@ fn new_host(name: &str, last: u8) -> Edit {
 }
 
 fn set_mac(host: &str, last: u8, replacing: Option<u8>) -> Edit {
-    Edit::SetMac {
+    Edit::SetMac(naming(host, last, replacing))
+}
+
+fn naming(host: &str, last: u8, replacing: Option<u8>) -> Naming {
+    Naming {
         host: host.into(),
         mac: mac(last),
         replacing: replacing.map(mac),
@@ -207,6 +213,7 @@ async fn confirm(pipe: &mut BufReader<DuplexStream>) {
         changes: String::new(),
         note: None,
         warnings: String::new(),
+        left_out: Vec::new(),
     };
     let reply = serde_json::to_string(&Reply::Done(done)).unwrap() + "\n";
     pipe.write_all(reply.as_bytes()).await.unwrap();

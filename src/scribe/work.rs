@@ -6,8 +6,8 @@ use std::path::Path;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::{Done, Edit, Kind, LONGEST, Refusal, Reply, Request, perform};
-use crate::inventory::edit::{EditError, Edited};
+use super::{Done, Kind, LONGEST, Refusal, Reply, Request, perform};
+use crate::inventory::edit::EditError;
 
 /// What the kernel sends when the daemon is gone. It waits while a file is being written.
 pub(crate) const ORPHANED: Signal = Signal::SIGUSR1;
@@ -22,7 +22,7 @@ pub(crate) fn work(
     mut output: impl Write,
 ) -> io::Result<()> {
     while let Some(request) = next(&mut input)? {
-        let reply = undisturbed(|| answer(&request, || perform(inventory, &request)))?;
+        let reply = undisturbed(|| answer(|| perform(inventory, &request)))?;
         let mut line = serde_json::to_vec(&reply)?;
         line.push(b'\n');
         output.write_all(&line)?;
@@ -52,17 +52,9 @@ fn undisturbed<T>(work: impl FnOnce() -> T) -> io::Result<T> {
 }
 
 /// A fault of ours costs one edit: another scribe can't be started.
-fn answer(
-    request: &Request,
-    perform: impl FnOnce() -> Result<(Edited, Option<String>), EditError>,
-) -> Reply {
-    let done = catch_unwind(AssertUnwindSafe(perform));
-    let host = match &request.edit {
-        Edit::Add(host) => &host.name,
-        Edit::SetMac { host, .. } => host,
-    };
-    match done {
-        Ok(Ok((edited, note))) => Reply::Done(Done::new(host, &edited, note)),
+fn answer(perform: impl FnOnce() -> Result<Done, EditError>) -> Reply {
+    match catch_unwind(AssertUnwindSafe(perform)) {
+        Ok(Ok(done)) => Reply::Done(done),
         Ok(Err(error)) => Reply::Refused(error.into()),
         Err(_) => {
             let words = "the inventory's file was perhaps written, by a fault of ours: look at it; the daemon's log has the fault's place";
@@ -78,16 +70,7 @@ mod tests {
     /// It may come after the file was replaced.
     #[test]
     fn a_fault_of_ours_is_not_called_unwritten() {
-        let edit = Edit::SetMac {
-            host: "kvm01".into(),
-            mac: "52:54:00:00:00:01".parse().unwrap(),
-            replacing: None,
-        };
-        let request = Request {
-            edit,
-            dry_run: false,
-        };
-        match answer(&request, || panic!("a test")) {
+        match answer(|| panic!("a test")) {
             Reply::Refused(refusal) => assert!(refusal.words.contains("perhaps written")),
             Reply::Done(done) => panic!("{done:?}"),
         }

@@ -15,7 +15,7 @@ use crate::inventory::model::{Inventory, MacAddr};
 use crate::policy::architecture::Architecture;
 use crate::policy::client::Client;
 use crate::policy::discovered::{Discovered, Discoveries, Hardware, HardwareNic, Identity};
-use crate::policy::enrol::{Because, Decision};
+use crate::policy::enrol::{Because, Decision, Taken};
 use crate::policy::event::MachineId;
 use crate::policy::near::{NearMiss, near_misses};
 use crate::policy::switch_port::SwitchPort;
@@ -206,10 +206,11 @@ impl Site {
         if !unknown.policy.enrols() {
             return None;
         }
-        let now_waits = self.verdict(&as_it_waits(&machine, now), now);
+        let nobody = Taken::default();
+        let now_waits = self.verdict(&as_it_waits(&machine, now), &nobody, now);
         // One that says it is a host that lives is to be known for that also when it is silent.
         let once = match &now_waits {
-            Decision::Wait(Because::NotHeld) => Some(self.verdict(&machine, now)),
+            Decision::Wait(Because::NotHeld) => Some(self.verdict(&machine, &nobody, now)),
             _ => None,
         };
         let disputes = |decision: &Decision| match decision {

@@ -1,7 +1,11 @@
 //! Machines that become hosts by themselves: whom to look at, what is known of the hosts that they would be, and what
 //! was said of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod disputes;
+mod recent;
+mod together;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,13 +18,16 @@ use crate::inventory::model::{Host, MacAddr};
 use crate::nfs::Connected;
 use crate::policy::discovered::Discovered;
 use crate::policy::enrol::{
-    Asked, Because, Decision, Enrol, FreeHosts, Life, SILENCE_S, Sign, SignKind, claim, decide,
+    Asked, Decision, FreeHosts, Life, SILENCE_S, Sign, SignKind, Taken, decide,
 };
 use crate::policy::event::MachineId;
 use crate::policy::progress::Machine;
+use recent::Recent;
 
-/// Machines that are remembered at most; as many wait as are known.
-const MOST: usize = 4096;
+pub use together::Verdicts;
+
+/// Machines that are looked for at most: as many as are known.
+const MOST: usize = recent::MOST;
 /// Questions that wait on one link.
 const QUESTIONS: usize = 64;
 /// A link answers within; a probe is asked twice.
@@ -108,38 +115,6 @@ struct Claim {
     last: Timestamp,
 }
 
-/// What is remembered of machines; beyond [`MOST`], what was noted longest ago goes.
-#[derive(Debug)]
-struct Recent<T> {
-    of: HashMap<MacAddr, (u64, T)>,
-    noted: u64,
-}
-
-impl<T> Default for Recent<T> {
-    fn default() -> Self {
-        let of = HashMap::new();
-        Self { of, noted: 0 }
-    }
-}
-
-impl<T> Recent<T> {
-    fn note(&mut self, mac: MacAddr, what: T) -> Option<T> {
-        if self.of.len() >= MOST && !self.of.contains_key(&mac) {
-            let oldest = self.of.iter().min_by_key(|(_, (noted, _))| *noted);
-            if let Some(oldest) = oldest.map(|(mac, _)| *mac) {
-                self.of.remove(&oldest);
-            }
-        }
-        self.noted += 1;
-        let before = self.of.insert(mac, (self.noted, what));
-        before.map(|(_, what)| what)
-    }
-
-    fn get(&self, mac: MacAddr) -> Option<&T> {
-        self.of.get(&mac).map(|(_, what)| what)
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every change is one call.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -156,21 +131,25 @@ impl Enrolment {
         }
     }
 
-    /// The next machine to look at.
-    pub async fn next(&self) -> MacAddr {
+    /// The next machines to look at: those that want it now, so many at most. Waits for the first, and for no other.
+    pub async fn next(&self, most: usize) -> Vec<MacAddr> {
         loop {
-            if let Some(mac) = self.pop() {
-                return mac;
+            let next = self.pop(most);
+            if !next.is_empty() {
+                return next;
             }
             self.asked.notified().await;
         }
     }
 
-    fn pop(&self) -> Option<MacAddr> {
+    fn pop(&self, most: usize) -> Vec<MacAddr> {
         let mut wanted = lock(&self.wanted);
-        let mac = wanted.queue.pop_front()?;
-        wanted.all.remove(&mac);
-        Some(mac)
+        let Wanted { queue, all } = &mut *wanted;
+        let next = queue.drain(..most.min(queue.len()));
+        next.inspect(|mac| {
+            all.remove(mac);
+        })
+        .collect()
     }
 
     /// Questions for the link of an interface, from now on.
@@ -293,18 +272,6 @@ impl Enrolment {
         memory.said.get(mac).map(|said| said.words.clone())
     }
 
-    /// Machines that say they are a host which another machine is, by that host's name.
-    fn disputes(&self) -> BTreeMap<String, Vec<MacAddr>> {
-        let memory = lock(&self.memory);
-        let mut disputes: BTreeMap<String, Vec<MacAddr>> = BTreeMap::new();
-        for (mac, (_, said)) in &memory.said.of {
-            if let Some(host) = &said.disputes {
-                disputes.entry(host.clone()).or_default().push(*mac);
-            }
-        }
-        disputes
-    }
-
     /// It is a host.
     pub fn done(&self, mac: MacAddr) {
         let mut memory = lock(&self.memory);
@@ -314,39 +281,15 @@ impl Enrolment {
 }
 
 impl Site {
-    /// Hosts that another machine says it is, which waits just now: in words, by the host's name.
-    pub(super) fn disputed(&self, now: Timestamp) -> BTreeMap<String, String> {
-        let mut disputes = self.enrolment.disputes();
-        if disputes.is_empty() {
-            return BTreeMap::new();
-        }
-        let waiting = self.discovery.waiting(now);
-        disputes.values_mut().for_each(|macs| {
-            macs.retain(|mac| waiting.contains(&MachineId::unlisted(*mac).0));
-            macs.sort_unstable();
-        });
-        disputes.retain(|_, macs| !macs.is_empty());
-        let words = |(host, macs): (String, Vec<MacAddr>)| {
-            let first = macs[0];
-            let more = match macs.len() - 1 {
-                0 => String::new(),
-                more => format!(" (as do {more} more)"),
-            };
-            let words = format!(
-                "{first} says that it is this host{more}, and is held: `bridgehead why {first}`"
-            );
-            (host, words)
-        };
-        disputes.into_iter().map(words).collect()
-    }
-
-    /// What becomes of a machine now.
-    pub fn verdict(&self, machine: &Discovered, now: Timestamp) -> Decision {
+    /// What becomes of a machine now, where others become the hosts that are `taken`.
+    pub fn verdict(&self, machine: &Discovered, taken: &Taken, now: Timestamp) -> Decision {
         let snapshot = self.snapshot();
-        self.verdict_on(&snapshot, snapshot.free_hosts(), machine, now)
+        let (inventory, free) = (&snapshot.inventory, snapshot.free_hosts());
+        let life = |host: &Host| self.life(host, machine.mac, now);
+        decide(inventory, free, taken, machine, life, now)
     }
 
-    /// The same of many, to whom the same hosts are free.
+    /// The same of each alone of many, to whom the same hosts are free.
     pub(super) fn verdict_on(
         &self,
         snapshot: &Snapshot,
@@ -355,7 +298,8 @@ impl Site {
         now: Timestamp,
     ) -> Decision {
         let life = |host: &Host| self.life(host, machine.mac, now);
-        decide(&snapshot.inventory, free, machine, life, now)
+        let (inventory, nobody) = (&snapshot.inventory, Taken::default());
+        decide(inventory, free, &nobody, machine, life, now)
     }
 
     /// What decides which host is the next that is free, for a list of machines.
@@ -363,22 +307,6 @@ impl Site {
         let nobody = MacAddr([0; 6]);
         let life = |host: &Host| self.life(host, nobody, now);
         snapshot.free_hosts().narrowed(life, now)
-    }
-
-    /// The host that a machine would be, by what is known of the lives of hosts.
-    ///
-    /// # Errors
-    /// None, and why.
-    pub fn claim(&self, machine: &Discovered, now: Timestamp) -> Result<Enrol, Because> {
-        let snapshot = self.snapshot();
-        let life = |host: &Host| self.life(host, machine.mac, now);
-        claim(
-            &snapshot.inventory,
-            snapshot.free_hosts(),
-            machine,
-            life,
-            now,
-        )
     }
 
     /// What is known of the life of a host's machine; one that claims to be it counts from its claim on, as the host

@@ -6,7 +6,7 @@ use super::approval::Approval;
 use crate::inventory::model::{Host, Inventory};
 use crate::policy::discovered::Discovered;
 use crate::policy::enrol::mismatch;
-use crate::scribe::{Edit, NewHost};
+use crate::scribe::{Edit, Naming, NewHost};
 
 /// The edit that makes it that, or why there is none.
 pub(super) fn edit(
@@ -51,11 +51,11 @@ fn fill(host: &Host, approval: &Approval, machine: &Discovered) -> Result<Edit, 
             origin.file, origin.line, machine.mac
         ));
     }
-    Ok(Edit::SetMac {
+    Ok(Edit::SetMac(Naming {
         host: name.clone(),
         mac: machine.mac,
         replacing: None,
-    })
+    }))
 }
 
 /// What somebody says of a host, and the inventory says otherwise.

@@ -3,6 +3,7 @@
 //! Needs root, for a network of its own. `cargo test --release --test storm -- --ignored` is a thousand hosts.
 #![allow(missing_docs, clippy::print_stderr)]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[path = "../daemon/fake.rs"]
@@ -28,7 +29,19 @@ struct Bounds {
     descriptors: f64,
 }
 
-/// Runs a storm against a fresh daemon; `None` without root, which is a failure where `CI` is set.
+/// A network of the test's own; `None` without root, which is a failure where `CI` is set.
+fn wire(name: &str) -> Option<Wire> {
+    match Wire::new(name) {
+        Ok(wire) => Some(wire),
+        Err(error @ LabError::NeedsRoot) if std::env::var_os("CI").is_none() => {
+            eprintln!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Runs a storm against a fresh daemon; `None` without root.
 fn storm(
     name: &str,
     hosts: u16,
@@ -36,14 +49,7 @@ fn storm(
     delay: Duration,
     bounds: &Bounds,
 ) -> Option<Tally> {
-    let wire = match Wire::new(name) {
-        Ok(wire) => wire,
-        Err(error @ LabError::NeedsRoot) if std::env::var_os("CI").is_none() => {
-            eprintln!("skipped: {error}");
-            return None;
-        }
-        Err(error) => panic!("{error}"),
-    };
+    let wire = wire(name)?;
     let dir = tempfile::tempdir().expect("a directory");
     let site = ok(Site::make(dir.path(), hosts));
     let log = dir.path().join("daemon.log");
@@ -150,13 +156,8 @@ fn a_thousand_hosts_all_come_up() {
 
 /// Machines that nobody listed wait together, and each gets a name of its own.
 fn names(name: &str, machines: u16, most_memory: f64) {
-    let wire = match Wire::new(name) {
-        Ok(wire) => wire,
-        Err(error @ LabError::NeedsRoot) if std::env::var_os("CI").is_none() => {
-            eprintln!("skipped: {error}");
-            return;
-        }
-        Err(error) => panic!("{error}"),
+    let Some(wire) = wire(name) else {
+        return;
     };
     let dir = tempfile::tempdir().expect("a directory");
     let site = ok(Site::of(dir.path(), &sim::free(machines)));
@@ -186,15 +187,29 @@ fn names(name: &str, machines: u16, most_memory: f64) {
     names.sort();
     let all: Vec<_> = (0..machines).map(sim::name).collect();
     assert_eq!(names, all, "each name once");
+    let written = site.hosts().unwrap_or_else(|why| panic!("{why}"));
+    let (names, macs): (Vec<_>, BTreeSet<_>) = written.into_iter().unzip();
+    assert_eq!(names, all, "the file has each");
+    assert_eq!(macs, (0..machines).map(sim::mac).collect());
     let read = ok(ours.metrics(&wire));
     for (result, number) in [("enrolled", machines), ("replaced", 0), ("unwritten", 0)] {
         let sample = format!("bridgehead_enrolments_total{{result=\"{result}\"}}");
         assert_eq!(read.value(&sample), Some(f64::from(number)), "{sample}");
     }
+    let log = std::fs::read_to_string(dir.path().join("daemon.log")).unwrap_or_default();
+    let edits = log.matches("reloaded: ").count();
+    eprintln!("{edits} edits");
+    assert!(edits < usize::from(machines) / 2, "{edits} edits");
     assert!(usage.peak < most_memory, "{} MiB", usage.peak);
 }
 
 #[test]
 fn a_hundred_machines_that_wait_together_get_a_name_each() {
     names("names", 100, 150.0);
+}
+
+#[test]
+#[ignore = "a minute or more"]
+fn a_thousand_machines_that_wait_together_get_a_name_each() {
+    names("names1k", 1000, 400.0);
 }

@@ -8,9 +8,9 @@
 mod file;
 mod pieces;
 mod remove;
+mod several;
 mod splice;
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -22,9 +22,10 @@ use super::suggest::did_you_mean;
 use crate::diagnostic::{Diagnostic, Diagnostics, Sources};
 use file::{Original, Turn};
 use pieces::{Meaning, Piece};
-use splice::Written;
+use splice::{Splice, TooHard, Written};
 
 pub use remove::remove;
+pub use several::{Several, edit_several};
 
 /// `KEY=VALUE`, or `KEY=` to take the key out. A key below another has a dot: `root.overlay=2G`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -342,7 +343,7 @@ impl Target {
             let (line, meaning) = self.line(values)?;
             wanted = wanted.with(&path(&[]), Some(&meaning));
             let root = self.root(&new)?;
-            new = splice::add(&new, &root, "hosts", &line).map_err(|why| self.too_hard(why))?;
+            new = self.spliced(&new, splice::add(&new, &root, "hosts", &line))?;
         } else {
             for value in values {
                 let written = value.value.as_deref().map(written).transpose()?;
@@ -373,7 +374,7 @@ impl Target {
             Some(value) => splice::set(text, host, path, value),
             None => splice::unset(text, host, path),
         };
-        edited.map_err(|why| self.too_hard(why))
+        self.spliced(text, edited)
     }
 
     /// `kvm07: {mac: …, ip: …}`, and what it means.
@@ -386,20 +387,25 @@ impl Target {
             let root = self.root(&text)?;
             let map = root.member(&self.key).map(|member| &member.value);
             let map = map.ok_or_else(|| self.too_hard("the name is no key"))?;
-            text = splice::set(&text, map, path, &value).map_err(|why| self.too_hard(why))?;
+            text = self.spliced(&text, splice::set(&text, map, path, &value))?;
             meaning = meaning.with(path, Some(&value.meaning));
         }
         Ok((text, meaning))
+    }
+
+    fn spliced(&self, text: &str, new: Result<Splice, TooHard>) -> Result<String, EditError> {
+        let new = new.map_err(|why| self.too_hard(why.0))?;
+        Ok(splice::together(text, vec![new]))
     }
 
     fn root(&self, text: &str) -> Result<Piece, EditError> {
         Piece::of(text).ok_or_else(|| self.too_hard("it can't be taken apart"))
     }
 
-    fn too_hard(&self, why: impl fmt::Display) -> EditError {
+    fn too_hard(&self, why: impl Into<String>) -> EditError {
         EditError::TooHard {
             file: self.file.clone(),
-            why: why.to_string(),
+            why: why.into(),
         }
     }
 }
@@ -408,12 +414,6 @@ fn written(value: &str) -> Result<Written, EditError> {
     splice::written(value).ok_or_else(|| EditError::BadValue {
         value: value.to_owned(),
     })
-}
-
-impl fmt::Display for splice::TooHard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 #[cfg(test)]

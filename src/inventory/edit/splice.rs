@@ -9,6 +9,33 @@ use super::pieces::{Kind, Meaning, Member, Piece};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TooHard(pub(super) String);
 
+/// A stretch of bytes, and what is to stand there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Splice {
+    range: Range<usize>,
+    new: String,
+}
+
+impl Splice {
+    fn new(range: Range<usize>, new: impl Into<String>) -> Self {
+        let new = new.into();
+        Self { range, new }
+    }
+}
+
+/// The text with each of them; of several at one place the first comes first.
+pub(super) fn together(text: &str, mut splices: Vec<Splice>) -> String {
+    splices.sort_by_key(|splice| splice.range.start);
+    let (mut new, mut rest) = (String::with_capacity(text.len()), 0);
+    for splice in splices {
+        // What overlaps changes more than it should, which is found in what the text means then.
+        new += text.get(rest..splice.range.start).unwrap_or_default();
+        new += &splice.new;
+        rest = rest.max(splice.range.end);
+    }
+    new + &text[rest..]
+}
+
 /// One value as it will be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Written {
@@ -52,7 +79,7 @@ pub(super) fn set(
     map: &Piece,
     path: &[String],
     value: &Written,
-) -> Result<String, TooHard> {
+) -> Result<Splice, TooHard> {
     let Some((key, rest)) = path.split_first() else {
         return Err(TooHard("no key is named".into()));
     };
@@ -62,7 +89,7 @@ pub(super) fn set(
             set(text, &member.value, rest, value)
         }
         Some(member) => match &member.value.kind {
-            Kind::Sequence(items) => set_item(text, key, items, rest, value),
+            Kind::Sequence(items) => set_item(key, items, rest, value),
             _ => replace(text, member, &nested(rest, &value.text)),
         },
         None => insert(text, map, &pair(path, &value.text)),
@@ -71,19 +98,18 @@ pub(super) fn set(
 
 /// Writes an item of a list, by its number from 0.
 fn set_item(
-    text: &str,
     key: &str,
     items: &[Piece],
     path: &[String],
     value: &Written,
-) -> Result<String, TooHard> {
+) -> Result<Splice, TooHard> {
     let [index] = path else {
         return Err(TooHard(format!("`{key}` is a list")));
     };
     let item = index.parse().ok().and_then(|index: usize| items.get(index));
     let plain = item.filter(|item| matches!(item.kind, Kind::Scalar { block: false, .. }));
     match plain {
-        Some(item) => Ok(splice(text, item.range.clone(), &value.text)),
+        Some(item) => Ok(Splice::new(item.range.clone(), &*value.text)),
         None => Err(TooHard(format!(
             "`{key}` is a list without a plain item {index}"
         ))),
@@ -91,12 +117,12 @@ fn set_item(
 }
 
 /// Takes a key out; what is not there is left as it is.
-pub(super) fn unset(text: &str, map: &Piece, path: &[String]) -> Result<String, TooHard> {
+pub(super) fn unset(text: &str, map: &Piece, path: &[String]) -> Result<Splice, TooHard> {
     let Some((key, rest)) = path.split_first() else {
         return Err(TooHard("no key is named".into()));
     };
     let Some(index) = map.members().iter().position(|member| member.key == *key) else {
-        return Ok(text.to_owned());
+        return Ok(Splice::new(0..0, ""));
     };
     let member = &map.members()[index];
     if !rest.is_empty() {
@@ -109,7 +135,7 @@ pub(super) fn unset(text: &str, map: &Piece, path: &[String]) -> Result<String, 
         if gone.contains('\n') && gone.contains('#') {
             return Err(several_lines(member));
         }
-        return Ok(splice(text, range, ""));
+        return Ok(Splice::new(range, ""));
     }
     if map.members().len() == 1 {
         return Err(TooHard(format!("`{key}` is all that stands there")));
@@ -118,7 +144,7 @@ pub(super) fn unset(text: &str, map: &Piece, path: &[String]) -> Result<String, 
         return Err(several_lines(member));
     }
     let start = line_start(text, member.key_range.start);
-    Ok(splice(text, start..next_line(text, member.end()), ""))
+    Ok(Splice::new(start..next_line(text, member.end()), ""))
 }
 
 /// The bytes of a member of a map in braces, with one of the commas beside it.
@@ -133,13 +159,14 @@ pub(super) fn flow_member(members: &[Member], index: usize) -> Range<usize> {
 }
 
 /// Adds one line, `NAME: {…}`, at the end of a section, which may be missing.
-pub(super) fn add(text: &str, root: &Piece, section: &str, line: &str) -> Result<String, TooHard> {
+pub(super) fn add(text: &str, root: &Piece, section: &str, line: &str) -> Result<Splice, TooHard> {
     match root.member(section) {
         None if root.is_flow(text) => insert(text, root, &format!("{section}: {{{line}}}")),
         None => {
             let end = line_end(text);
             let gap = if text.ends_with('\n') { "" } else { end };
-            Ok(format!("{text}{gap}{end}{section}:{end}  {line}{end}"))
+            let new = format!("{gap}{end}{section}:{end}  {line}{end}");
+            Ok(Splice::new(text.len()..text.len(), new))
         }
         Some(member) if member.value.is_null() => {
             let at = next_line(text, member.key_range.end);
@@ -162,7 +189,7 @@ fn nested(path: &[String], value: &str) -> String {
     format!("{{{}}}", pair(path, value))
 }
 
-fn replace(text: &str, member: &Member, value: &str) -> Result<String, TooHard> {
+fn replace(text: &str, member: &Member, value: &str) -> Result<Splice, TooHard> {
     let range = member.value.range.clone();
     let block = match &member.value.kind {
         Kind::Scalar { block, .. } => *block,
@@ -174,7 +201,7 @@ fn replace(text: &str, member: &Member, value: &str) -> Result<String, TooHard> 
     if member.value.is_null() && range.is_empty() {
         return Err(TooHard(format!("`{}` has no value yet", member.key)));
     }
-    Ok(splice(text, range, value))
+    Ok(Splice::new(range, value))
 }
 
 fn several_lines(member: &Member) -> TooHard {
@@ -185,16 +212,19 @@ fn several_lines(member: &Member) -> TooHard {
 }
 
 /// Adds `KEY: VALUE` to a map, behind its last member.
-fn insert(text: &str, map: &Piece, pair: &str) -> Result<String, TooHard> {
+fn insert(text: &str, map: &Piece, pair: &str) -> Result<Splice, TooHard> {
     let Kind::Mapping(members) = &map.kind else {
         return Err(TooHard("what stands there is no map".into()));
     };
     let flow = map.is_flow(text);
     match members.last() {
-        None => Ok(splice(text, map.range.start + 1..map.range.start + 1, pair)),
+        None => {
+            let first = map.range.start + 1;
+            Ok(Splice::new(first..first, pair))
+        }
         Some(last) if flow => {
             let end = last.end();
-            Ok(splice(text, end..end, &format!(", {pair}")))
+            Ok(Splice::new(end..end, format!(", {pair}")))
         }
         Some(last) => {
             let first = members.first().unwrap_or(last).key_range.start;
@@ -209,19 +239,15 @@ fn insert(text: &str, map: &Piece, pair: &str) -> Result<String, TooHard> {
 }
 
 /// Puts a line where another begins, or behind the last.
-fn insert_line(text: &str, at: usize, line: &str) -> String {
+fn insert_line(text: &str, at: usize, line: &str) -> Splice {
     let end = line_end(text);
     let gap = if text[..at].ends_with('\n') { "" } else { end };
-    splice(text, at..at, &format!("{gap}{line}{end}"))
+    Splice::new(at..at, format!("{gap}{line}{end}"))
 }
 
 /// How the file's lines end.
 pub(super) fn line_end(text: &str) -> &'static str {
     if text.contains("\r\n") { "\r\n" } else { "\n" }
-}
-
-fn splice(text: &str, range: Range<usize>, new: &str) -> String {
-    format!("{}{new}{}", &text[..range.start], &text[range.end..])
 }
 
 pub(super) fn line_start(text: &str, at: usize) -> usize {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Because, Evidence, Life, hindrance};
+use super::{Because, Evidence, Life, Taken, hindrance};
 use crate::inventory::model::{Host, Inventory, MacAddr, UnknownPolicy};
 
 /// Those of each network, by rack, unit and name: what waits for any machine.
@@ -50,16 +50,18 @@ impl FreeHosts {
         self.0.get(network).map_or(&[], Vec::as_slice)
     }
 
-    /// The first whose machine does not live.
+    /// The first whose machine does not live, and that nobody takes.
     pub(super) fn next(
         &self,
         network: &str,
+        taken: &Taken,
         mac: MacAddr,
         life: impl Fn(&Host) -> Life,
         now: Timestamp,
     ) -> Result<(&Arc<Host>, Evidence), Because> {
         let mut first = None;
-        for host in self.on(network) {
+        let left = |host: &&Arc<Host>| !taken.contains(&host.name);
+        for host in self.on(network).iter().filter(left) {
             match hindrance(host, mac, &Evidence::NextFree, life(host), now) {
                 // It is asked first.
                 None | Some(Because::Unasked(_)) => return Ok((host, Evidence::NextFree)),

@@ -35,10 +35,10 @@ fn decide(
     now: Timestamp,
 ) -> Decision {
     let all = FreeHosts::of(inventory);
-    let decided = super::decide(inventory, &all, machine, &life, now);
+    let decided = super::decide(inventory, &all, &Taken::new(), machine, &life, now);
     // Of a list of machines it is the same.
     let narrowed = all.narrowed(&life, now);
-    let of_list = super::decide(inventory, &narrowed, machine, &life, now);
+    let of_list = super::decide(inventory, &narrowed, &Taken::new(), machine, &life, now);
     assert_eq!(decided, of_list);
     decided
 }
@@ -434,7 +434,7 @@ fn who_says_by_arp_that_it_is_the_host_is_held() {
     let at = |machine: &Discovered| {
         let life = |_: &Host| NEVER;
         let (inventory, free) = (inventory(), FreeHosts::default());
-        let claim = claim(&inventory, &free, machine, life, at(0));
+        let claim = claim(&inventory, &free, &Taken::new(), machine, life, at(0));
         is_hearsay(machine, &claim.unwrap().because)
     };
     assert!(!at(&liar), "a switch said it");

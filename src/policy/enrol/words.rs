@@ -139,6 +139,7 @@ impl fmt::Display for Because {
             Self::SeveralMacs(host, evidence) => {
                 write!(f, "{evidence} is that of {host}, which has several MACs: set them by hand")
             }
+            Self::Taken(host) => write!(f, "another machine becomes {host} just now"),
             Self::Unasked(host) => write!(
                 f,
                 "{host} can't be asked now whether it lives (it was not asked yet, its link is down, or many ask): that is tried again"

@@ -1,3 +1,5 @@
+mod together;
+
 use std::fs;
 
 use proptest::prelude::*;
@@ -9,7 +11,7 @@ use crate::inventory::model::Inventory;
 use crate::policy::discovered::Identity;
 use crate::policy::enrol::Enrol;
 use crate::policy::event::{BootEvent, Stage, StageState};
-use crate::scribe::{Edit, Request, perform};
+use crate::scribe::{Edit, Naming, Request, perform};
 
 const INVENTORY: &str = "\
 networks: {boot: {subnet: 10.77.0.0/24, pool: 10.77.0.100-10.77.0.199, unknown: {policy: POLICY}}}
@@ -34,12 +36,16 @@ fn machine(last: u8, serial: u8) -> Discovered {
     machine
 }
 
-fn write(path: &std::path::Path, mac: MacAddr, enrol: &Enrol) -> bool {
-    let edit = Edit::SetMac {
+fn naming(mac: MacAddr, enrol: &Enrol) -> Naming {
+    Naming {
         host: enrol.host.name.clone(),
         mac,
         replacing: enrol.replaces,
-    };
+    }
+}
+
+fn write(path: &std::path::Path, mac: MacAddr, enrol: &Enrol) -> bool {
+    let edit = Edit::SetMac(naming(mac, enrol));
     let dry_run = false;
     perform(path, &Request { edit, dry_run }).is_ok()
 }
@@ -83,7 +89,7 @@ proptest! {
                 asked: Asked::Silent,
             };
             let free = FreeHosts::of(stale);
-            let decision = decide(stale, &free, &machine(who, serial), alive, at(1));
+            let decision = decide(stale, &free, &Taken::default(), &machine(who, serial), alive, at(1));
             let Decision::Enrol(enrol) = decision else { continue };
             write(&path, mac(who), &enrol);
             let now = load(&path).unwrap().inventory;
@@ -208,8 +214,9 @@ fn who_came_first_is_looked_at_first_and_beyond_the_bound_the_oldest_go() {
     for last in [9, 1, 5, 1] {
         enrolment.consider(mac(last));
     }
-    let order: Vec<_> = std::iter::from_fn(|| enrolment.pop()).collect();
-    assert_eq!(order, [mac(9), mac(1), mac(5)]);
+    assert_eq!(enrolment.pop(2), [mac(9), mac(1)]);
+    assert_eq!(enrolment.pop(2), [mac(5)]);
+    assert_eq!(enrolment.pop(2), []);
     let mut recent = Recent::default();
     let many = |n: usize| MacAddr([2, 0, 0, 0, (n >> 8) as u8, n as u8]);
     for n in 0..MOST {

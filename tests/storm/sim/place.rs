@@ -85,6 +85,26 @@ impl Site {
         })
     }
 
+    /// The hosts that the file lists by now, each with the one MAC that it has.
+    pub fn hosts(&self) -> Result<Vec<(String, [u8; 6])>> {
+        let loaded = bridgehead::inventory::load(&self.inventory);
+        let loaded = loaded.map_err(|faults| LabError::Answer {
+            peer: self.inventory.display().to_string(),
+            answer: faults.to_string(),
+        })?;
+        let hosts = loaded.inventory.hosts.values();
+        let one = |host: &Arc<bridgehead::inventory::model::Host>| match &host.macs[..] {
+            [mac] => Ok((host.name.clone(), mac.0)),
+            macs => Err(LabError::Answer {
+                peer: host.name.clone(),
+                answer: format!("{} MACs", macs.len()),
+            }),
+        };
+        let mut hosts = hosts.map(one).collect::<Result<Vec<_>>>()?;
+        hosts.sort();
+        Ok(hosts)
+    }
+
     /// Starts our daemon on it, with nothing remembered.
     pub fn serve(&self, wire: &Wire, log: &Path) -> Result<Ours> {
         let state = self.dir.join("state");
