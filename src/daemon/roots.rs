@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::state;
 use crate::nfs::{Exports, ScanErrors};
 use crate::site::Snapshot;
 
@@ -32,11 +33,7 @@ impl Roots {
     /// Every image of the inventory that can't be exported.
     pub(super) fn open(snapshot: &Snapshot, state: &Path) -> Result<Self, ScanErrors> {
         let memory = state.join("roots.json");
-        let remembered: Vec<Root> = fs::read(&memory)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
-        let listed = union(wanted(snapshot), remembered);
+        let listed = union(wanted(snapshot), remembered(&memory));
         let (exports, faults) = Exports::scan_available(&listed);
         let missing = faults_of(snapshot, &exports);
         if !missing.is_empty() {
@@ -79,18 +76,28 @@ impl Roots {
     }
 
     fn remember(&self) {
-        let write = || -> io::Result<()> {
-            let beside = self.memory.with_extension("json.new");
-            fs::write(&beside, serde_json::to_vec(&self.listed)?)?;
-            fs::rename(&beside, &self.memory)
-        };
-        if let Err(error) = write() {
+        let listed = serde_json::to_vec(&self.listed).map_err(io::Error::from);
+        let written = listed.and_then(|bytes| state::replace(&self.memory, &bytes));
+        if let Err(error) = written {
             tracing::warn!(
                 "cannot write {}: {error}; after a restart, hosts on older root images lose their root",
                 self.memory.display()
             );
         }
     }
+}
+
+fn remembered(memory: &Path) -> Vec<Root> {
+    let read = fs::read(memory).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+    read.unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(
+                "cannot use {} (another version's, perhaps): {error}; hosts on root images that the inventory does not name any more lose their root",
+                memory.display()
+            );
+        }
+        Vec::new()
+    })
 }
 
 fn wanted(snapshot: &Snapshot) -> Vec<Root> {
@@ -136,5 +143,16 @@ mod tests {
             vec![root("a-1"), root("a-0"), root("a-2")],
         );
         assert_eq!(now, [root("a-2"), root("a-1")]);
+    }
+
+    #[test]
+    fn what_another_version_remembers_stops_no_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = dir.path().join("roots.json");
+        assert!(remembered(&memory).is_empty());
+        fs::write(&memory, r#"[["a-1","/roots/a-1"]]"#).unwrap();
+        assert_eq!(remembered(&memory), [("a-1".into(), "/roots/a-1".into())]);
+        fs::write(&memory, r#"{"format":2,"roots":[]}"#).unwrap();
+        assert!(remembered(&memory).is_empty());
     }
 }

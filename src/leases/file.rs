@@ -14,14 +14,33 @@ use crate::policy::lease::{LeaseChange, LeaseTable};
 /// A line is never longer, bytes: ours have some 150, and not 2000 with two switch ports.
 const MAX_LINE: u64 = 4096;
 
-/// One line.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What a change that an older daemon would misread adds one to. Each mark of the clock says it, and the first line is
+/// one.
+pub(super) const FORMAT: u32 = 1;
+
+/// One line, read.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 enum Record {
     /// What time it was, and what was written before is older.
     Clock(Mark),
     #[serde(untagged)]
     Change(LeaseChange),
+}
+
+/// A mark of the clock, written.
+#[derive(Serialize)]
+struct Marked {
+    op: &'static str,
+    format: u32,
+    #[serde(flatten)]
+    mark: Mark,
+}
+
+/// What of any version's mark can be read.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// All that a journal says.
@@ -59,7 +78,12 @@ pub(super) fn push_change(bytes: &mut Vec<u8>, change: &LeaseChange) -> io::Resu
 }
 
 pub(super) fn push_mark(bytes: &mut Vec<u8>, mark: Mark) -> io::Result<()> {
-    serde_json::to_writer(&mut *bytes, &Record::Clock(mark))?;
+    let marked = Marked {
+        op: "clock",
+        format: FORMAT,
+        mark,
+    };
+    serde_json::to_writer(&mut *bytes, &marked)?;
     bytes.push(b'\n');
     Ok(())
 }
@@ -75,6 +99,10 @@ pub(super) fn read(path: &Path) -> Result<Content, JournalError> {
     let mut bytes = Vec::new();
     for line in 1.. {
         let length = read_line(&mut reader, &mut bytes).map_err(|e| failed("read", path, e))?;
+        if let Some(format) = newer(&bytes) {
+            let path = path.to_owned();
+            return Err(JournalError::Newer { path, format });
+        }
         let damaged = match Line::of(&bytes, length) {
             Line::None => break,
             Line::Whole => match serde_json::from_slice(&bytes) {
@@ -100,6 +128,19 @@ pub(super) fn read(path: &Path) -> Result<Content, JournalError> {
         }
     }
     Ok(content)
+}
+
+/// The format that a line says, if it is a newer one.
+fn newer(line: &[u8]) -> Option<u32> {
+    const KEY: &[u8] = b"\"format\"";
+    // Few lines say one, and there may be ten thousand.
+    if !line.windows(KEY.len()).any(|part| part == KEY) {
+        return None;
+    }
+    let said = serde_json::from_slice(line);
+    said.ok()
+        .map(|Format { format }| format)
+        .filter(|format| *format > FORMAT)
 }
 
 impl Content {

@@ -58,6 +58,17 @@ pub enum JournalError {
         /// The cause.
         source: serde_json::Error,
     },
+    /// A later version wrote it, in a way that this one does not know.
+    #[error(
+        "the lease journal {} was written by a newer bridgehead (format {format}, and this one knows {}): start that one again, or move the file away to start without leases (listed hosts keep their addresses; those of others that are in use may then be given again)",
+        path.display(), file::FORMAT
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What it says of itself.
+        format: u32,
+    },
     /// More changes at once than the disk takes.
     #[error("the lease journal is {QUEUE} batches behind: the disk is too slow")]
     Behind,

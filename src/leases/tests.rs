@@ -300,6 +300,31 @@ fn damage_that_no_crash_leaves_is_named_and_not_skipped() {
     }
 }
 
+/// After a downgrade.
+#[test]
+fn a_newer_versions_journal_is_said_to_be_one_and_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases.jsonl");
+    let (whole, _) = five_leases(dir.path());
+    let whole = String::from_utf8(whole).unwrap();
+    assert!(
+        whole.starts_with(r#"{"op":"clock","format":1,"at":"#),
+        "{whole}"
+    );
+    let (first, rest) = whole.split_once('\n').unwrap();
+    for line in [&first.replace(":1,", ":2,"), r#"{"format":2,"op":"what"}"#] {
+        let text = format!("{line}\n{rest}");
+        std::fs::write(&path, &text).unwrap();
+        let error = Journal::open(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, JournalError::Newer { format: 2, .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains("start that one again"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+}
+
 /// A thousand machines that ask while the disk fails are no thousand rewrites of the file.
 #[test]
 fn a_file_that_failed_is_not_tried_again_at_once() {

@@ -61,12 +61,7 @@ impl EventLog {
                 path: file.clone(),
                 source,
             })?;
-            if unreadable > 0 {
-                tracing::warn!(
-                    "{unreadable} lines of {} can't be read and are left out",
-                    file.display()
-                );
-            }
+            unreadable.warn(file);
         }
         let open = || {
             let mut file = OpenOptions::new()
@@ -183,16 +178,43 @@ fn mend_end(file: &mut File) -> io::Result<()> {
     }
 }
 
-fn replay(path: &Path, each: &mut impl FnMut(BootEvent)) -> io::Result<usize> {
+/// Lines of a file that are left out.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Unreadable {
+    /// No JSON.
+    cut: usize,
+    /// JSON, and no event that is known here.
+    foreign: usize,
+}
+
+impl Unreadable {
+    fn warn(&self, file: &Path) {
+        let file = file.display();
+        let Self { cut, foreign } = self;
+        if *cut > 0 {
+            tracing::warn!(
+                "{cut} lines of {file} were cut off, by a crash or a full disk, and are left out"
+            );
+        }
+        if *foreign > 0 {
+            tracing::warn!(
+                "{foreign} lines of {file} were written by another version of bridgehead and are left out: hosts may stand where they stood before; what they report from now on is known"
+            );
+        }
+    }
+}
+
+fn replay(path: &Path, each: &mut impl FnMut(BootEvent)) -> io::Result<Unreadable> {
+    let mut unreadable = Unreadable::default();
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(unreadable),
         other => other?,
     };
-    let mut unreadable = 0;
     for line in BufReader::new(file).split(b'\n') {
         match serde_json::from_slice(&line?) {
             Ok(event) => each(event),
-            Err(_) => unreadable += 1,
+            Err(error) if error.is_data() => unreadable.foreign += 1,
+            Err(_) => unreadable.cut += 1,
         }
     }
     Ok(unreadable)
@@ -235,6 +257,20 @@ mod tests {
             .unwrap()
             .append(&event(2), Vec::new);
         assert_eq!(read(dir.path()), [1, 2]);
+    }
+
+    #[test]
+    fn lines_of_another_version_are_told_from_those_that_were_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let known = String::from_utf8(line(&event(1)).unwrap()).unwrap();
+        let other = known.replace("\"dhcp\"", "\"teleported\"");
+        assert_ne!(known, other);
+        fs::write(&path, format!("{known}{other}[]\n{{\"at\":\n{known}")).unwrap();
+        let mut read = 0;
+        let unreadable = replay(&path, &mut |_| read += 1).unwrap();
+        let (cut, foreign) = (1, 2);
+        assert_eq!((read, unreadable), (2, Unreadable { cut, foreign }));
     }
 
     #[test]

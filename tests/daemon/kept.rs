@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::broken::{get, said};
 use crate::clients::{Program, lease};
+use crate::discover::{BARE, Stranger, approve};
 use crate::fake::INVENTORY;
 use crate::host_files::{self, Booting, KVM01, SECRET, put};
 use crate::lab::{Daemon, Site, io_error, until};
@@ -104,6 +105,14 @@ fn after_a_power_cut_in_the_middle_of_an_edit_a_site_boots_as_before() {
         kvm01.text().contains(SECRET),
         "its secret is not in its files"
     );
+
+    // Nobody edits over a fault.
+    let stranger = Stranger::new(&site, "bare", BARE);
+    stranger.dhcp();
+    stranger.script("");
+    let (approved, why) = approve(&site, BARE, "kvm07", &[]);
+    assert!(!approved && why.contains(FAULT), "{why}");
+    assert_eq!(read(&site.inventory), faulty(&good));
 
     // What is served is what an edit differs from, and where it stands.
     put(&more, kvm44.replace(".44,", ".45,").as_bytes());
