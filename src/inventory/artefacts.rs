@@ -28,16 +28,14 @@ pub fn check(inventory: &Inventory, data: &Path, sources: &Sources) -> Vec<Diagn
     check_some(inventory, data, sources, |_| true)
 }
 
-/// The same where the inventory has faults, of which `inventory` is what could be understood: errors alone, and only of
-/// what stands in the file. What would come of a default may be what the faults hide.
+/// The same where the inventory has faults, of which `inventory` is what could be understood: only of what stands in the
+/// file, for what would come of a default may be what the faults hide. Where no sound host boots it, it is a warning.
 pub fn check_beside_faults(
     inventory: &Inventory,
     data: &Path,
     sources: &Sources,
 ) -> Vec<Diagnostic> {
-    check_some(inventory, data, sources, |one| {
-        one.severity == Severity::Error && one.place().is_some()
-    })
+    check_some(inventory, data, sources, |one| one.place().is_some())
 }
 
 fn check_some(

@@ -259,16 +259,14 @@ fn serve_and_check_refuse_a_bad_inventory_in_the_same_words() {
     let initrd = data.join("initrds/default.img");
     ok(fs::remove_file(&initrd).map_err(io_error("remove", &initrd)));
     let data = data.display().to_string();
-    let done = ok(output(&[
-        bridgehead(),
-        "check",
-        "--inventory",
-        &file,
-        "--data",
-        &data,
-    ]));
-    assert_eq!(done.status.code(), Some(3));
-    let words = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+    let check = || {
+        let argv = [bridgehead(), "check", "--inventory", &file, "--data", &data];
+        let done = ok(output(&argv));
+        assert_eq!(done.status.code(), Some(3));
+        let words = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+        words.into_owned()
+    };
+    let words = check();
     for line in said
         .lines()
         .filter(|line| line.contains("10.78.0.12") || line.contains("kvm-hots"))
@@ -279,8 +277,15 @@ fn serve_and_check_refuse_a_bad_inventory_in_the_same_words() {
         );
     }
     // All in one run.
-    assert!(words.contains("the initrd default is not there"), "{words}");
+    let missing = "[artefacts::missing_initrd]: the initrd default is not there";
+    assert!(words.contains(&format!("error{missing}")), "{words}");
     assert!(words.contains("3 errors"), "{words}");
+    // Whether a host boots it is not known where none is sound.
+    let none = INVENTORY.replace("ip: 10.77.", "ip: 10.78.");
+    ok(fs::write(&file, none).map_err(io_error("write", file.as_ref())));
+    let words = check();
+    assert!(words.contains(&format!("warning{missing}")), "{words}");
+    assert!(words.contains("3 errors, 1 warning"), "{words}");
 }
 
 #[test]
