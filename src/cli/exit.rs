@@ -75,9 +75,10 @@ impl Failure {
 
     /// Prints the words to stderr and gives the code.
     pub fn report(&self) -> ExitCode {
-        if !self.text.is_empty() {
+        let prefix = crate::daemon::error_prefix();
+        for line in self.text.lines() {
             // If stderr is gone, the exit code still says it.
-            let _ = writeln!(std::io::stderr(), "{}", self.text);
+            let _ = writeln!(std::io::stderr(), "{prefix}{line}");
         }
         ExitCode::from(self.code)
     }

@@ -53,6 +53,11 @@ fn priorities() -> PriorityMappings {
     }
 }
 
+/// What a line on stderr begins with so that the journal has it as an error (sd-daemon(3)); nothing elsewhere.
+pub fn error_prefix() -> &'static str {
+    if is_journal() { "<3>" } else { "" }
+}
+
 /// Whether stderr goes to the journal (systemd.exec(5), `JOURNAL_STREAM`): a service's environment is handed on to
 /// programs whose output goes elsewhere.
 fn is_journal() -> bool {

@@ -28,6 +28,11 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
+/// What the start is at, which may take a while.
+pub(super) fn starting(at: &str) {
+    tell(&[NotifyState::Status(at)]);
+}
+
 /// Every socket is bound, or the files have been read again.
 pub(super) fn ready() {
     tell(&[NotifyState::Ready]);

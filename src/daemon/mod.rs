@@ -50,7 +50,7 @@ use sockets::Sockets;
 use start::Starting;
 
 pub use interfaces::{InterfaceError, choose as choose_interfaces, strangers};
-pub use log::start as start_log;
+pub use log::{error_prefix, start as start_log};
 pub use own::faults as address_faults;
 pub use scribe::run as run_scribe;
 pub use state::{StateError, control_path};
@@ -147,6 +147,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
 }
 
 fn start_and_serve(options: &Options) -> Result<(), ServeError> {
+    manager::starting("reading the inventory and its boot files");
     let Beginning {
         snapshot,
         interfaces,
@@ -162,6 +163,7 @@ fn start_and_serve(options: &Options) -> Result<(), ServeError> {
     sockets.watch(&metrics);
     let (scribe, process) = scribe::start(&options.paths.inventory);
     privileges::keep_only_needed().map_err(system("drop privileges"))?;
+    manager::starting("indexing the roots");
     let roots = Roots::open(&snapshot, &options.state).map_err(ServeError::Roots)?;
     let journal = Journal::open(&options.state)?;
     let timeline = Timeline::open(&options.state)?.counting(metrics.timeline.clone());

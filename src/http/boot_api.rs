@@ -352,7 +352,7 @@ pub(super) async fn log(
     let (consoles, of, said) = (app.consoles.clone(), id.clone(), body.clone());
     let kept = off_thread(move || consoles.keep(&of, &attempt, &said)).await?;
     kept.map_err(|error| {
-        tracing::warn!("cannot keep the console of {name}: {error}");
+        tracing::warn!(host = name, "cannot keep the console of {name}: {error}");
         (
             StatusCode::INSUFFICIENT_STORAGE,
             "the daemon cannot keep it\n".to_owned(),

@@ -113,3 +113,34 @@ fn set<L: Label + Eq + Hash>(gauges: &Each<L, Gauge>, count: &Count<L>) {
         gauge.set(count.get(&label).copied().unwrap_or(0));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::testing;
+    use crate::policy::event::{AttemptId, BootEvent, StageState};
+
+    /// What a host said, in a boot of its own.
+    fn says(site: &Site, host: &str, stage: Stage, state: StageState) {
+        let (now, id) = (Timestamp::now(), MachineId(host.to_owned()));
+        let mut event = BootEvent::sent(now, id, stage, state, "said".to_owned());
+        event.begins = Some(AttemptId(format!("of {host}")));
+        site.timeline.record(event);
+    }
+
+    #[test]
+    fn the_tally_has_the_first_host_that_needs_a_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let tally = |site: &Site| site.tally(Timestamp::now());
+        says(&site, "kvm01", Stage::Config, StageState::Ok);
+        assert!(tally(&site).first.is_none());
+        says(&site, "kvm02", Stage::Root, StageState::Fail);
+        // Whom the inventory does not list is not counted.
+        says(&site, "mac-525400000009", Stage::Root, StageState::Fail);
+        let told = tally(&site);
+        let standings = [(Standing::Running, 1), (Standing::Failed, 1)];
+        assert_eq!(told.standings, standings.into());
+        assert_eq!(told.first.map(|host| host.host).as_deref(), Some("kvm02"));
+    }
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::host_files::Booting;
-use crate::lab::{Lab, io_error};
+use crate::lab::{Daemon, Lab, io_error};
 use crate::{ok, site_by};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -138,6 +138,22 @@ fn without_the_journals_socket_the_log_is_on_stderr_and_a_journal_of_others_is_n
     };
     let line = ok(site.daemon.wait_for("bridgehead: ready", PATIENCE));
     assert!(line.trim_start().starts_with("INFO"), "{line}");
+    // Why one does not start is an error there.
+    let by = under_the_journal(&site.lab);
+    let by: Vec<_> = by.iter().map(String::as_str).collect();
+    let log = site.logs.join("refused.log");
+    let mut second = ok(Daemon::spawn_by(
+        &site.lab,
+        &site.inventory,
+        &site.data,
+        &log,
+        &by,
+    ));
+    let line = ok(second
+        .log()
+        .wait_for("another bridgehead (process ", PATIENCE));
+    assert!(line.starts_with("<3>bridgehead: "), "{line}");
+    ok(second.wait_exit(PATIENCE));
     drop(site);
     let inherited = ["env", "JOURNAL_STREAM=9:99"].map(str::to_owned).to_vec();
     let Some((mut site, ())) = site_by("journalled", |_| ((), inherited)) else {

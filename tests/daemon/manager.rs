@@ -171,5 +171,5 @@ fn a_service_that_does_not_start_says_why() {
     ));
     manager.wait_status("another bridgehead (process ");
     assert!(!ok(daemon.wait_exit(PATIENCE)).success());
-    assert_eq!(manager.heard.len(), 1, "{:#?}", manager.heard);
+    assert!(!manager.heard.iter().any(|text| text.contains("READY")));
 }
