@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::exit::chain;
 use super::table::table;
 use super::{Failure, colour, print, print_json};
-use crate::initrd::{self, BuildSpec, Kind, Listed, ListedMember, Listing, Microcode};
+use crate::initrd::{
+    self, BuildError, BuildSpec, Kind, ListError, Listed, ListedMember, Listing, Microcode,
+};
 use crate::inventory;
 
 /// What to do with an initrd.
@@ -183,7 +186,7 @@ fn source_date_epoch() -> Result<u32, Failure> {
 }
 
 fn list(arguments: &List) -> Result<(), Failure> {
-    let listing = initrd::list(&arguments.file).map_err(|error| Failure::of(&error))?;
+    let listing = initrd::list(&arguments.file).map_err(|error| unread(&error))?;
     if arguments.json {
         return print_json(&listing);
     }
@@ -193,6 +196,17 @@ fn list(arguments: &List) -> Result<(), Failure> {
     };
     text += &summary(&listing);
     print(&text)
+}
+
+/// What can't be listed, and of a file that is not there what makes one.
+fn unread(error: &ListError) -> Failure {
+    let missing = |source: &std::io::Error| source.kind() == std::io::ErrorKind::NotFound;
+    match error {
+        ListError::Read(BuildError::Io { source, .. }) if missing(source) => Failure::said(
+            format!("{}; `bridgehead initrd build` makes one", chain(error)),
+        ),
+        _ => Failure::of(error),
+    }
 }
 
 /// Mode, bytes, path and reason.

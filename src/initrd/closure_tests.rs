@@ -140,7 +140,7 @@ fn a_module_file_that_is_gone_or_damaged_is_named() {
         close(&lab)
             .unwrap_err()
             .to_string()
-            .starts_with("read module ")
+            .starts_with("cannot read module ")
     );
 }
 

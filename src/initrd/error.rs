@@ -39,7 +39,7 @@ impl fmt::Display for ListPos {
 #[non_exhaustive]
 pub enum BuildError {
     /// A file or directory could not be read, run or written.
-    #[error("{operation} {}", path.display())]
+    #[error("cannot {operation} {}", path.display())]
     Io {
         /// What was being done: `read modules list`.
         operation: &'static str,

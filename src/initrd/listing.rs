@@ -89,7 +89,7 @@ pub enum ListError {
     #[error(transparent)]
     Read(#[from] BuildError),
     /// A member can't be unpacked.
-    #[error("unpack the member at offset {offset} of {}", path.display())]
+    #[error("cannot unpack the member at offset {offset} of {}", path.display())]
     Unpack {
         /// The image.
         path: PathBuf,
@@ -99,7 +99,7 @@ pub enum ListError {
         source: io::Error,
     },
     /// A member is no newc archive.
-    #[error("read the cpio archive at offset {offset} of {}: {problem}", path.display())]
+    #[error("cannot read the cpio archive at offset {offset} of {}: {problem}", path.display())]
     Cpio {
         /// The image.
         path: PathBuf,

@@ -143,7 +143,7 @@ fn what_can_not_be_appended_is_refused() {
     for expected in [
         "text.cpio: unknown compression (known: gzip, xz, zstd); it must be a newc archive",
         "empty.cpio: it is empty",
-        "read archive ",
+        "cannot read archive ",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
@@ -153,15 +153,15 @@ fn what_can_not_be_appended_is_refused() {
 fn what_is_no_initrd_is_refused() {
     let lab = Lab::new();
     for (bytes, expected) in [
-        (&b"rubbish"[..], "unpack the member at offset 0"),
-        (&b"070701"[..], "read the cpio archive at offset 0"),
+        (&b"rubbish"[..], "cannot unpack the member at offset 0"),
+        (&b"070701"[..], "cannot read the cpio archive at offset 0"),
     ] {
         lab.write("bad.img", bytes);
         let text = list(&lab.path("bad.img")).unwrap_err().to_string();
         assert!(text.starts_with(expected), "{text}");
     }
     let text = list(&lab.path("none.img")).unwrap_err().to_string();
-    assert!(text.starts_with("read initrd"), "{text}");
+    assert!(text.starts_with("cannot read initrd"), "{text}");
     let text = "text that is no archive, ".repeat(9);
     lab.write("cut.img", gzip(text.as_bytes()));
     assert!(
