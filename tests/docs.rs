@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bridgehead::cli::command;
+use bridgehead::cli::{Exit, command};
 use bridgehead::inventory::{parse, schema::SCHEMA};
 use clap::Command;
 use clap::error::ErrorKind;
@@ -399,7 +399,7 @@ fn the_help_of_every_verb_has_an_example_that_is_one() {
 #[test]
 fn every_verb_has_a_manual_page_and_completions() {
     let directory = tempfile::tempdir().unwrap();
-    clap_mangen::generate_to(command(), directory.path()).unwrap();
+    bridgehead::cli::write_manual(directory.path()).unwrap();
     let mut completions = Vec::new();
     let bash = clap_complete::Shell::Bash;
     clap_complete::generate(bash, &mut command(), "bridgehead", &mut completions);
@@ -411,9 +411,35 @@ fn every_verb_has_a_manual_page_and_completions() {
         let page = fs::read_to_string(directory.path().join(&name))
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(page.contains(".SH SYNOPSIS"), "{name}: {page}");
-        assert!(page.contains("Example"), "{name}: {page}");
+        for section in ["EXAMPLES", "EXIT STATUS"] {
+            assert!(page.contains(section), "{name}: {page}");
+        }
+        assert!(
+            !page.contains("EXTRA") && !page.contains(".SH EXAMPLES\n.nf\n.fi"),
+            "{name}: {page}"
+        );
+        let above = path
+            .rsplit_once(' ')
+            .map(|(above, _)| above.replace(' ', "\\-"));
+        let sees = above.is_none_or(|above| page.contains(&format!("{above}(1)")));
+        assert!(sees, "{name}: {page}");
+        let has_files = verb
+            .get_arguments()
+            .any(|one| one.get_id() == "inventory" || one.get_id() == "state");
+        assert_eq!(page.contains(".SH FILES"), has_files, "{name}: {page}");
         assert!(completions.contains(verb.get_name()), "{path}");
     }
+}
+
+#[test]
+fn exit_codes_are_told_alike_everywhere() {
+    let code = |exit: &Exit| format!("{} {}", *exit as u8, exit.words());
+    let codes: Vec<_> = Exit::ALL.iter().map(code).collect();
+    let line = format!("Exit codes: {}.", codes.join(", "));
+    let help = command().render_help().to_string();
+    assert!(help.contains(&line), "{line}: {help}");
+    let readme = fs::read_to_string("README.md").unwrap();
+    assert!(readme.contains(&line), "{line}");
 }
 
 #[test]

@@ -4,10 +4,52 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
+/// How a command ends: the exit codes of every verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It did what it was asked to.
+    Ok = 0,
+    /// It did not.
+    Failed = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// The inventory has faults.
+    Inventory = 3,
+    /// The daemon does not answer.
+    Unreachable = 4,
+    /// What was waited for did not happen.
+    TimedOut = 5,
+}
+
+impl Exit {
+    /// Every one, by its number.
+    pub const ALL: &[Self] = &[
+        Self::Ok,
+        Self::Failed,
+        Self::Usage,
+        Self::Inventory,
+        Self::Unreachable,
+        Self::TimedOut,
+    ];
+
+    /// In words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Inventory => "inventory invalid",
+            Self::Unreachable => "daemon unreachable",
+            Self::TimedOut => "wait timed out",
+        }
+    }
+}
+
 /// A command that did not do what it was asked to.
 #[derive(Debug)]
 pub struct Failure {
-    code: u8,
+    code: Exit,
     text: String,
 }
 
@@ -15,7 +57,7 @@ impl Failure {
     /// Exit code 1: `bridgehead: cannot OPERATION: CAUSE`.
     pub fn failed(operation: &str, cause: &dyn Error) -> Self {
         Self {
-            code: 1,
+            code: Exit::Failed,
             text: format!("bridgehead: cannot {operation}: {}", chain(cause)),
         }
     }
@@ -23,7 +65,7 @@ impl Failure {
     /// Exit code 1, from an error that names its own operation.
     pub fn of(error: &dyn Error) -> Self {
         Self {
-            code: 1,
+            code: Exit::Failed,
             text: format!("bridgehead: {}", chain(error)),
         }
     }
@@ -31,20 +73,23 @@ impl Failure {
     /// Exit code 1, in the words given.
     pub fn said(text: impl Into<String>) -> Self {
         Self {
-            code: 1,
+            code: Exit::Failed,
             text: format!("bridgehead: {}", text.into()),
         }
     }
 
     /// Exit code 3: the inventory has these faults.
     pub fn inventory(text: String) -> Self {
-        Self { code: 3, text }
+        Self {
+            code: Exit::Inventory,
+            text,
+        }
     }
 
     /// Exit code 4: the daemon does not answer.
     pub fn unreachable(text: String) -> Self {
         Self {
-            code: 4,
+            code: Exit::Unreachable,
             text: format!("bridgehead: {text}"),
         }
     }
@@ -52,7 +97,7 @@ impl Failure {
     /// Exit code 5: what was waited for did not happen.
     pub fn timed_out(text: String) -> Self {
         Self {
-            code: 5,
+            code: Exit::TimedOut,
             text: format!("bridgehead: {text}"),
         }
     }
@@ -60,7 +105,10 @@ impl Failure {
     /// Exit code 0: nobody reads any more, and nothing went wrong.
     pub fn unread() -> Self {
         let text = String::new();
-        Self { code: 0, text }
+        Self {
+            code: Exit::Ok,
+            text,
+        }
     }
 
     /// The words.
@@ -70,7 +118,7 @@ impl Failure {
 
     /// Whether nobody answered.
     pub fn is_unreachable(&self) -> bool {
-        self.code == 4
+        self.code == Exit::Unreachable
     }
 
     /// Prints the words to stderr and gives the code.
@@ -80,7 +128,7 @@ impl Failure {
             // If stderr is gone, the exit code still says it.
             let _ = writeln!(std::io::stderr(), "{prefix}{line}");
         }
-        ExitCode::from(self.code)
+        ExitCode::from(self.code as u8)
     }
 }
 

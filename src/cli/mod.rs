@@ -25,7 +25,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Command, CommandFactory, Parser, Subcommand};
 
-pub use exit::Failure;
+pub use exit::{Exit, Failure};
+pub use man::write as write_manual;
 
 /// Network-boot provisioning: rack a bare server, power it on, and it is a diskless KVM host.
 #[derive(Debug, Parser)]
