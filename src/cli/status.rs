@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::{Daemon, Failure, client, hosts_named, print, print_json, print_on, screen};
 use crate::inventory::suggest::did_you_mean;
@@ -103,7 +104,9 @@ fn page(arguments: &Arguments, fleet: &FleetStatus) -> String {
         &fleet.hosts[..],
         &fleet.unknown[..],
     ) {
-        ([_], [machine], []) | ([_], [], [machine]) => story(machine, screen::width()),
+        ([_], [machine], []) | ([_], [], [machine]) => {
+            story(machine, Timestamp::now(), screen::width())
+        }
         _ => fleet::text(fleet, nobody(arguments, fleet), screen::width()),
     }
 }
@@ -207,7 +210,7 @@ fn watch(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// One machine: where it is, and how it came there.
-fn story(machine: &MachineStatus, width: Option<usize>) -> String {
+fn story(machine: &MachineStatus, now: Timestamp, width: Option<usize>) -> String {
     let mut text = format!("{} is {}", machine.host, machine.state);
     if let Some(stage) = &machine.stage {
         text += &format!(" in {stage}");
@@ -229,6 +232,7 @@ fn story(machine: &MachineStatus, width: Option<usize>) -> String {
     if !machine.note.is_empty() {
         text += &format!("  {}\n", machine.note);
     }
+    text += &sign(machine, now);
     if machine.edit_waits {
         text += "  hosts.yaml was changed since this boot began: that applies at its next boot\n";
     }
@@ -254,6 +258,20 @@ fn story(machine: &MachineStatus, width: Option<usize>) -> String {
         text += &format!("\n`bridgehead why {}` says what to try.\n", machine.host);
     }
     text
+}
+
+/// Its last sign of life, as far as the daemon knows: a host that runs may be silent for weeks.
+fn sign(machine: &MachineStatus, now: Timestamp) -> String {
+    let heard = machine.heard.map(|heard| {
+        let silent = now.as_second() - heard.as_second();
+        format!("last heard {} ago", span(silent.max(0)))
+    });
+    let root = machine.connected.then(|| "has its root open".to_owned());
+    let signs: Vec<_> = heard.into_iter().chain(root).collect();
+    match signs.is_empty() {
+        true => String::new(),
+        false => format!("  {}\n", signs.join("; ")),
+    }
 }
 
 fn stage_row(stage: &StageStatus) -> Vec<String> {
@@ -302,6 +320,8 @@ mod tests {
             attempt: Some("0192".into()),
             entry: None,
             deadline: None,
+            heard: Some(jiff::Timestamp::UNIX_EPOCH),
+            connected: true,
             edit_waits: false,
             stays: false,
             note: "loader delivered, no script asked for".into(),
@@ -312,9 +332,11 @@ mod tests {
                 stage("loader", 2_345, 2_333, "acknowledged", "TFTP: snponly.efi"),
             ],
         };
-        insta::assert_snapshot!(story(&machine, None), @r"
+        let now = jiff::Timestamp::from_second(94).unwrap();
+        insta::assert_snapshot!(story(&machine, now, None), @r"
         kvm07 is stalled in loader, for 1m32s; rack r1, unit 4
           loader delivered, no script asked for
+          last heard 1m34s ago; has its root open
 
         Boot 0192
         AT    TOOK  STAGE   STATE  KNOWN BY      WHAT

@@ -89,6 +89,8 @@ mod tests {
             state: state.to_owned(),
             since: Some(Timestamp::UNIX_EPOCH),
             for_s: Some(92),
+            heard: None,
+            connected: false,
             attempt: None,
             entry: None,
             deadline: None,

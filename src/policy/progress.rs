@@ -80,6 +80,14 @@ impl Machine {
         newest.find(|event| event.state != StageState::Info)
     }
 
+    /// When anything was last heard of it, whatever it is: somebody used its name or address.
+    pub fn heard(&self) -> Option<Timestamp> {
+        let attempts = self.attempts.iter();
+        let newest = attempts.filter_map(|attempt| attempt.events.back());
+        let events = newest.chain(self.strays.back());
+        events.map(|event| event.at).max()
+    }
+
     /// Attempts whose tokens count: the newest, and while that has not been heard of, the one
     /// before. A forged DISCOVER must not silence a host that is booting, or running.
     pub fn believable(&self) -> impl Iterator<Item = &Attempt> {

@@ -316,7 +316,10 @@ impl Site {
         let id = MachineId(host.name.clone());
         let (heard, joined) = self.timeline.read(|machines| {
             let machine = machines.get(&id);
-            (machine.and_then(last_event), machine.is_some_and(joined))
+            (
+                machine.and_then(Machine::heard),
+                machine.is_some_and(joined),
+            )
         });
         let holder = self.lease_holder(*host.ip);
         let own = |mac: &MacAddr| host.has(*mac) || (host.macs.is_empty() && *mac != claimant);
@@ -352,16 +355,6 @@ fn last_sign(signs: [Option<Sign>; 4]) -> Option<Sign> {
 fn joined(machine: &Machine) -> bool {
     let mut attempts = machine.attempts.iter();
     attempts.any(|attempt| attempt.joined.is_some())
-}
-
-/// Whatever it is: somebody used the host's name or address.
-fn last_event(machine: &Machine) -> Option<Timestamp> {
-    let attempts = machine.attempts.iter();
-    let newest = attempts.filter_map(|attempt| attempt.events.back());
-    newest
-        .chain(machine.strays.back())
-        .map(|event| event.at)
-        .max()
 }
 
 #[cfg(test)]

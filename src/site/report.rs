@@ -98,6 +98,9 @@ pub fn fleet(site: &Site, reload: &ReloadState, now: Timestamp) -> FleetStatus {
         let id = MachineId(status.host.clone());
         let attempt = status.attempt.clone().map(AttemptId);
         status.edit_waits = attempt.is_some_and(|attempt| site.pins.edit_waits(&id, &attempt));
+        let host = inventory.hosts.get(&status.host);
+        let home = host.map(|host| host.home.address.addr());
+        status.connected = home.is_some_and(|home| site.enrolment.has_root(home));
     }
     let unheard = hosts.iter_mut().filter(|host| host.attempt.is_none());
     let mut unheard: BTreeMap<String, &mut MachineStatus> =
@@ -197,4 +200,52 @@ fn add_near_miss(
 pub(super) fn is_unlisted(inventory: &Inventory, id: &MachineId) -> bool {
     id.unlisted_mac()
         .is_some_and(|mac| !inventory.by_mac.contains_key(&mac))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::testing;
+    use crate::policy::event::{BootEvent, Stage, StageState};
+
+    #[test]
+    fn a_host_without_hardware_says_what_it_waits_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let edited = testing::edited(
+            dir.path(),
+            &site.snapshot(),
+            "{mac: \"52:54:00:00:00:01\", ",
+            "{",
+        );
+        let edited = Arc::new(edited);
+        let outline = site.outline(Timestamp::now());
+        let changes = outline.changes(&edited.inventory.outline());
+        site.replace(edited, &changes);
+        let fleet = fleet(&site, &ReloadState::default(), Timestamp::now());
+        assert_eq!(fleet.hosts[0].state, "unseen");
+        assert_eq!(
+            fleet.hosts[0].note,
+            "waits for its hardware: `bridgehead discover approve MAC --name kvm01` makes a machine that waits this host (`bridgehead discover list` shows them), or add its `mac`"
+        );
+    }
+
+    #[test]
+    fn when_a_host_was_last_heard_is_its_newest_event_whatever_stage_it_stands_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = testing::site(dir.path());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (second, stage, state) in [
+            (1, Stage::Dhcp, StageState::Ok),
+            (9, Stage::Joined, StageState::Ok),
+            (40, Stage::Pool, StageState::Info),
+        ] {
+            let id = MachineId("kvm01".into());
+            let event = BootEvent::sent(at(second), id, stage, state, String::new());
+            site.timeline.record(event);
+        }
+        let hosts = fleet(&site, &ReloadState::default(), at(50)).hosts;
+        assert_eq!((hosts[0].heard, hosts[0].connected), (Some(at(40)), false));
+        assert_eq!(hosts[1].heard, None);
+    }
 }

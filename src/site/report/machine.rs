@@ -26,6 +26,12 @@ pub struct MachineStatus {
     /// When it counts as stalled, or did, if nothing more is heard of it; `None` where it may stay for ever.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub deadline: Option<Timestamp>,
+    /// When anything was last heard of it, in a boot or outside one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub heard: Option<Timestamp>,
+    /// It has a connection open for its root over the built-in NFS.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub connected: bool,
     /// The boot attempt.
     pub attempt: Option<String>,
     /// The entry of its menu that it booted, if it has one.
@@ -102,6 +108,8 @@ pub(in crate::site) fn machine_status(
         deadline: current
             .filter(|_| matches!(standing, Standing::Running | Standing::Stalled))
             .and_then(|event| moving.map_or_else(|| deadline(event), Moving::deadline)),
+        heard: machine.heard(),
+        connected: false,
         attempt: attempt.map(|attempt| attempt.id.0.clone()),
         entry: attempt.and_then(|attempt| Some(attempt.choice.as_ref()?.entry.clone())),
         edit_waits: false,
