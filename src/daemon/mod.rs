@@ -171,6 +171,7 @@ fn start_and_serve(options: &Options) -> Result<(), ServeError> {
     let site = Site::new(snapshot, journal, timeline, metrics).written_by(scribe);
     let site = Arc::new(site);
     site.look_at_own();
+    site.remember_strangers();
     let served = interfaces.iter();
     let served = served.map(|at| (at.name.clone(), at.addresses.clone()));
     site.troubles.serves(served.collect());

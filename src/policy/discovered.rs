@@ -69,6 +69,9 @@ pub struct Discovered {
     /// What last came from its address by syslog; anybody who can forge that can have sent it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub said: Option<String>,
+    /// It is known from what is on the disk alone, and has not asked since the daemon was started.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub restored: bool,
     /// What it can execute.
     #[serde(skip)]
     pub firmware: Option<Firmware>,
@@ -95,7 +98,12 @@ impl Discovered {
     }
 
     /// Of which nothing is known but that it is there.
-    fn seen(mac: MacAddr, network: Option<String>, architecture: String, now: Timestamp) -> Self {
+    pub(crate) fn seen(
+        mac: MacAddr,
+        network: Option<String>,
+        architecture: String,
+        now: Timestamp,
+    ) -> Self {
         Self {
             mac,
             network,
@@ -112,6 +120,7 @@ impl Discovered {
             held: None,
             hardware: None,
             said: None,
+            restored: false,
             firmware: None,
             begun: None,
         }
@@ -209,6 +218,13 @@ impl Discoveries {
         }
     }
 
+    /// A machine that was known to a daemon that ran before; who asked this one says more.
+    pub fn restore(&mut self, seen: Discovered) {
+        if self.machines.len() < MOST {
+            self.machines.entry(seen.mac).or_insert(seen);
+        }
+    }
+
     /// A machine was told to wait, at the address that it was given.
     pub fn held(&mut self, mac: MacAddr, now: Timestamp) {
         if let Some(known) = self.machines.get_mut(&mac) {
@@ -244,7 +260,7 @@ impl Discoveries {
     /// What the inventory boot of a machine found; `seen` is for one that was not known.
     pub fn found(&mut self, seen: Discovered, said: Identity, hardware: Hardware) {
         let mac = seen.mac;
-        if !self.machines.contains_key(&mac) {
+        if self.machines.get(&mac).is_none_or(|known| known.restored) {
             self.saw(seen);
         }
         if let Some(known) = self.machines.get_mut(&mac) {

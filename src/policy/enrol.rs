@@ -270,7 +270,8 @@ pub fn claim(
     if !unknown.policy.enrols() {
         return Err(Because::ByHand(name.clone(), unknown.policy));
     }
-    if machine.held.is_none() {
+    // What a daemon that ran before heard of it is no word on what it is.
+    if machine.held.is_none() || machine.restored {
         return Err(Because::NotHeld);
     }
     let waits_for_words = !unknown.allows_virtual && unknown.inventory.is_some();

@@ -1,5 +1,6 @@
 //! Machines that boot and are not listed, as `discover list` tells of them.
 
+mod restored;
 mod wait;
 
 use std::collections::BTreeSet;
@@ -151,7 +152,15 @@ impl DiscoveredStatus {
         });
         let said = seen.said.iter();
         let said = said.map(|said| format!("said by syslog (unproven): {said}"));
-        let facts = uuid.chain([place]).chain(parts).chain(said);
+        let before = seen.restored.then(|| {
+            "known from the daemon's log: it has not asked since the daemon was started, and says what it is when it does".to_owned()
+        });
+        let facts = before
+            .into_iter()
+            .chain(uuid)
+            .chain([place])
+            .chain(parts)
+            .chain(said);
         facts.filter(|words| !words.is_empty()).collect()
     }
 

@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn text(list: &DiscoveredList, now: Timestamp, width: Option<usize>) -> String {
     if list.machines.is_empty() {
-        return "no machine that is not listed has asked since the daemon's start\n".into();
+        return "no machine that is not listed is known; one that boots from the network is shown here once it asks for an address\n".into();
     }
     let heading = [
         "MAC",
@@ -61,6 +61,7 @@ fn row(machine: &DiscoveredStatus, now: Timestamp) -> Vec<String> {
         seen.network.clone().unwrap_or_else(|| "-".into()),
         who.into_iter()
             .chain([seen.architecture.clone()])
+            .filter(|words| !words.is_empty())
             .collect::<Vec<_>>()
             .join("; "),
     ]
@@ -111,6 +112,7 @@ mod tests {
             held: Some(at(92)),
             hardware: Some(hardware),
             said: None,
+            restored: false,
             firmware: None,
             begun: None,
         };
