@@ -63,7 +63,7 @@ fn pages(verb: &Command, above: Option<&Command>, directory: &Path) -> io::Resul
     examples(verb, &mut roff);
     exit_status(&mut roff);
     files(verb, &mut roff);
-    see_also(above, &mut roff);
+    see_also(verb, above, &mut roff);
     roff.to_writer(&mut page)?;
     page.flush()
 }
@@ -108,7 +108,7 @@ fn files(verb: &Command, roff: &mut Roff) {
 }
 
 /// The verb that it is one of, and that one's others.
-fn see_also(above: Option<&Command>, roff: &mut Roff) {
+fn see_also(verb: &Command, above: Option<&Command>, roff: &mut Roff) {
     let Some(above) = above else {
         return;
     };
@@ -116,7 +116,8 @@ fn see_also(above: Option<&Command>, roff: &mut Roff) {
         let name = verb.get_display_name().unwrap_or_else(|| verb.get_name());
         format!("{name}(1)")
     };
-    let others = above.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let other = |one: &&Command| !one.is_hide_set() && one.get_name() != verb.get_name();
+    let others = above.get_subcommands().filter(other);
     let all: Vec<_> = std::iter::once(page(above))
         .chain(others.map(page))
         .collect();
