@@ -1,31 +1,45 @@
 //! What a service manager is told (sd_notify(3)): that everything is bound, that the files are read anew, that it ends,
 //! that it lives, and in a line how the hosts stand. Where none asks (`NOTIFY_SOCKET`), nothing is said.
 
-use std::env;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use sd_notify::{NotifyState, notify, watchdog_enabled};
+use sd_notify::{NotifyState, watchdog_enabled};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::notify::Notifier;
 use crate::http::App;
 use crate::policy::progress::Standing;
 use crate::site::report::MachineStatus;
 use crate::site::{NOT_SERVED, ReloadState, Site, Tally};
 
-/// How often it is looked whether the line has changed.
+/// How often it is looked whether the line has changed, and what the manager has not taken is tried again.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long the end waits for a manager that does not read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The manager takes 4096 bytes in all (systemd, `NOTIFY_BUFFER_MAX`), and a terminal less; characters.
 const MAX_TROUBLE: usize = 200;
 /// For so long a time of day says when something was.
 const DAY: SignedDuration = SignedDuration::from_hours(20);
 
-/// Tells it, if there is one. A manager that does not listen is no reason to serve nobody.
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = notify(states) {
-        tracing::debug!("the service manager could not be told: {error}");
+/// The process has one manager or none.
+static MANAGER: LazyLock<Option<Mutex<Notifier>>> =
+    LazyLock::new(|| Notifier::of_environment().map(Mutex::new));
+
+fn with_manager(speak: impl FnOnce(&mut Notifier)) {
+    if let Some(manager) = &*MANAGER {
+        speak(&mut manager.lock().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// Tells it, if there is one, and never waits: what it does not take now is tried again by [`run`].
+fn tell(states: &[NotifyState<'_>]) {
+    with_manager(|manager| {
+        manager.put(states);
+        manager.send(None);
+    });
 }
 
 /// What the start is at, which may take a while.
@@ -59,33 +73,58 @@ pub(super) fn failed(why: &str) {
     tell(&[NotifyState::Status(&first_line(why))]);
 }
 
+/// What it has not been told yet, before the process ends.
+pub(super) fn last_words() {
+    with_manager(|manager| manager.send(Some(Instant::now() + LAST_WORDS)));
+}
+
 /// Keeps the line true until `shutdown`, and proves that the daemon lives: by the runtime that serves, and the locks that
 /// every answer takes.
 pub(super) async fn run(app: App, shutdown: CancellationToken) {
-    if env::var_os("NOTIFY_SOCKET").is_none() {
+    if MANAGER.is_none() {
         return shutdown.cancelled().await;
     }
-    let watchdog = watchdog_enabled();
-    let pause = watchdog.map_or(LOOK, |limit| LOOK.min(limit / 2));
+    let mut look = every(LOOK);
+    let limit = watchdog_enabled().filter(|limit| !limit.is_zero());
+    let mut ping = limit.map(|limit| every(limit / 2));
     let mut told = String::new();
     loop {
-        let line = status(&app.site, &app.reload, Timestamp::now());
-        let mut states: Vec<_> = watchdog.iter().map(|_| NotifyState::Watchdog).collect();
-        if line != told {
-            states.push(NotifyState::Status(&line));
-        }
-        if !states.is_empty() {
-            tell(&states);
-        }
-        told = line;
-        tokio::select! {
+        let asked = tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+            _ = look.tick() => false,
+            () = tick(ping.as_mut()) => true,
+        };
+        let line = status(&app.site, &app.reload, Timestamp::now());
+        with_manager(|manager| {
+            if line != told {
+                manager.put(&[NotifyState::Status(&line)]);
+            }
+            if asked {
+                manager.put(&[NotifyState::Watchdog]);
+            }
+            manager.send(None);
+        });
+        told = line;
     }
 }
 
+fn every(period: Duration) -> Interval {
+    let mut every = tokio::time::interval(period);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    every
+}
+
+/// Never, where nobody asks.
+async fn tick(interval: Option<&mut Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes the locks of the leases and the timeline on its way.
 fn status(site: &Arc<Site>, reload: &ReloadState, now: Timestamp) -> String {
+    drop(site.leases());
     let mut wrong: Vec<_> = site
         .troubles()
         .iter()

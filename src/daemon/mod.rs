@@ -10,6 +10,7 @@ mod links;
 mod log;
 mod manager;
 mod neighbours;
+mod notify;
 pub(crate) mod observe;
 mod own;
 mod port_holder;
@@ -143,6 +144,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
     if let Err(fault) = &ended {
         manager::failed(&fault.to_string());
     }
+    manager::last_words();
     ended
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::datagrams::{Datagrams, Deaf};
 use crate::host_files::Booting;
 use crate::lab::{Daemon, Lab, io_error};
 use crate::{ok, site_by};
@@ -40,30 +40,27 @@ fn message(mut bytes: &[u8]) -> Option<Message> {
 }
 
 struct Journal {
-    socket: UnixDatagram,
+    datagrams: Datagrams,
     heard: Vec<Message>,
 }
 
 impl Journal {
     fn at(directory: &Path) -> Self {
         ok(fs::create_dir_all(directory).map_err(io_error("create", directory)));
-        let path = directory.join("socket");
-        let socket = ok(UnixDatagram::bind(&path).map_err(io_error("bind", &path)));
-        let limit = socket.set_read_timeout(Some(Duration::from_secs(1)));
-        ok(limit.map_err(io_error("set up", &path)));
-        let heard = Vec::new();
-        Self { socket, heard }
+        Self {
+            datagrams: Deaf::at(&directory.join("socket")).hear(),
+            heard: Vec::new(),
+        }
     }
 
     fn wait(&mut self, words: &str) -> Message {
         let begun = Instant::now();
-        let mut datagram = vec![0; 1 << 16];
         while begun.elapsed() < PATIENCE {
-            let Ok(length) = self.socket.recv(&mut datagram) else {
-                continue;
+            let Some(datagram) = self.datagrams.next(PATIENCE) else {
+                break;
             };
-            let told = message(&datagram[..length]).unwrap_or_else(|| {
-                let text = String::from_utf8_lossy(&datagram[..length]);
+            let told = message(&datagram).unwrap_or_else(|| {
+                let text = String::from_utf8_lossy(&datagram);
                 panic!("no message of the journal: {text:?}")
             });
             self.heard.push(told.clone());

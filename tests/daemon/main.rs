@@ -10,6 +10,7 @@ mod api;
 mod approve;
 mod broken;
 mod clients;
+mod datagrams;
 mod dhcp;
 mod discover;
 mod enrol;

@@ -1,13 +1,13 @@
 //! What the daemon tells a service manager: the datagrams of sd_notify(3), in the order in which systemd would get them.
 
-use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::datagrams::{Datagrams, Deaf};
 use crate::fake::INVENTORY;
 use crate::host_files::Booting;
-use crate::lab::{Daemon, Lab, Site, io_error};
+use crate::lab::{Daemon, Lab, Site};
 use crate::{ok, site, site_by};
 
 /// To start under load; everything else is quick.
@@ -15,40 +15,51 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The manager's end.
 struct Manager {
-    socket: UnixDatagram,
+    datagrams: Datagrams,
     heard: Vec<String>,
 }
 
+/// The socket of a manager that does not read yet, and the daemon's environment.
+fn deaf(lab: &Lab) -> (Deaf, [String; 2]) {
+    let path = lab.dir().join("notify");
+    let socket_at = format!("NOTIFY_SOCKET={}", path.display());
+    (Deaf::at(&path), [socket_at, "WATCHDOG_USEC=2000000".into()])
+}
+
+fn text(datagram: &[u8]) -> String {
+    String::from_utf8_lossy(datagram).into_owned()
+}
+
 impl Manager {
-    /// With the daemon's environment.
-    fn of(lab: &Lab) -> (Self, [String; 2]) {
-        let path = lab.dir().join("notify");
-        let socket = ok(UnixDatagram::bind(&path).map_err(io_error("bind", &path)));
-        let limit = socket.set_read_timeout(Some(Duration::from_secs(1)));
-        ok(limit.map_err(io_error("set up", &path)));
-        let socket_at = format!("NOTIFY_SOCKET={}", path.display());
-        let heard = Vec::new();
-        (
-            Self { socket, heard },
-            [socket_at, "WATCHDOG_USEC=2000000".into()],
-        )
+    fn reading(deaf: Deaf) -> Self {
+        Self {
+            datagrams: deaf.hear(),
+            heard: Vec::new(),
+        }
     }
 
     /// Waits for a datagram like this one.
     fn wait(&mut self, what: &str, like: impl Fn(&str) -> bool) -> String {
         let begun = Instant::now();
-        let mut datagram = [0; 4097];
         while begun.elapsed() < PATIENCE {
-            let Ok(length) = self.socket.recv(&mut datagram) else {
-                continue;
+            let Some(datagram) = self.datagrams.next(PATIENCE) else {
+                break;
             };
-            let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+            let text = text(&datagram);
             self.heard.push(text.clone());
             if like(&text) {
                 return text;
             }
         }
         panic!("{what} was not told, but: {:#?}", self.heard);
+    }
+
+    /// All that it was told, by a daemon that has ended.
+    fn all(mut self) -> Vec<String> {
+        let rest = self.datagrams.rest();
+        self.heard
+            .extend(rest.iter().map(|datagram| text(datagram)));
+        self.heard
     }
 
     fn wait_status(&mut self, words: &str) -> String {
@@ -72,17 +83,20 @@ impl Manager {
     }
 }
 
-fn started(name: &str) -> Option<(Site, Manager)> {
+/// A daemon of a manager that does not read.
+fn started(name: &str, prepare: impl FnOnce(&Deaf)) -> Option<(Site, Deaf)> {
     site_by(name, |lab| {
-        let (manager, environment) = Manager::of(lab);
+        let (deaf, environment) = deaf(lab);
+        prepare(&deaf);
         let by = ["env".to_owned()].into_iter().chain(environment);
-        (manager, by.collect())
+        (deaf, by.collect())
     })
 }
 
 /// A daemon that a manager started, ready.
 fn managed(name: &str) -> Option<(Site, Manager)> {
-    let (site, mut manager) = started(name)?;
+    let (site, deaf) = started(name, |_| ())?;
+    let mut manager = Manager::reading(deaf);
     manager.wait("READY", |text| text == "READY=1\n");
     Some((site, manager))
 }
@@ -119,18 +133,42 @@ fn a_manager_is_told_when_it_serves_reloads_lives_and_ends() {
     let status = ok(site.daemon.wait_exit(PATIENCE));
     assert_eq!(status.code(), Some(0), "{}", site.daemon.log().tail(20));
     // Reloads that began have ended.
-    let count = |word: &'static str| {
-        manager
-            .heard
-            .iter()
-            .filter(move |text| text.starts_with(word))
+    let all = manager.all();
+    let count = |word: &str| all.iter().filter(|text| text.starts_with(word)).count();
+    assert_eq!(count("RELOADING=1") + 1, count("READY=1"), "{all:#?}");
+}
+
+#[test]
+fn a_manager_that_does_not_read_stops_nothing() {
+    let Some((mut site, _deaf)) = started("manageddeaf", Deaf::fill) else {
+        return;
     };
-    assert_eq!(
-        count("RELOADING=1").count() + 1,
-        count("READY=1").count(),
-        "{:#?}",
-        manager.heard
-    );
+    ok(site.daemon.wait_for("bridgehead: ready", PATIENCE));
+    ok(site.edit(&INVENTORY.replace("kernel: debian", "kernle: debian")));
+    ok(site.daemon.signal(Signal::SIGHUP));
+    ok(site.daemon.wait_for("reload refused", PATIENCE));
+    ok(site.edit(INVENTORY));
+    ok(site.daemon.signal(Signal::SIGHUP));
+    let served = "http://10.77.0.1/readyz --retry 60 --retry-all-errors --max-time 5";
+    let served: Vec<_> = ["curl", "-sSf"]
+        .into_iter()
+        .chain(served.split(' '))
+        .collect();
+    ok(site.lab.appliance().run(&served));
+    ok(site.daemon.signal(Signal::SIGTERM));
+    let status = ok(site.daemon.wait_exit(PATIENCE));
+    assert_eq!(status.code(), Some(0), "{}", site.daemon.log().tail(20));
+}
+
+#[test]
+fn a_manager_that_reads_again_is_told_what_it_missed() {
+    let Some((mut site, deaf)) = started("managedlate", Deaf::fill) else {
+        return;
+    };
+    ok(site.daemon.wait_for("bridgehead: ready", PATIENCE));
+    let mut manager = Manager::reading(deaf);
+    manager.wait("READY", |text| text == "READY=1\n");
+    manager.wait_status("3 hosts: 3 unseen");
 }
 
 #[test]
@@ -159,7 +197,8 @@ fn a_service_that_does_not_start_says_why() {
         return;
     };
     // Its sockets are taken.
-    let (mut manager, environment) = Manager::of(&site.lab);
+    let (deaf, environment) = deaf(&site.lab);
+    let mut manager = Manager::reading(deaf);
     let by = ["env", &environment[0]];
     let log = site.logs.join("refused.log");
     let mut daemon = ok(Daemon::spawn_by(
@@ -171,5 +210,5 @@ fn a_service_that_does_not_start_says_why() {
     ));
     manager.wait_status("another bridgehead (process ");
     assert!(!ok(daemon.wait_exit(PATIENCE)).success());
-    assert!(!manager.heard.iter().any(|text| text.contains("READY")));
+    assert!(!manager.all().iter().any(|text| text.contains("READY")));
 }
