@@ -101,6 +101,12 @@ impl Inner {
         } = self;
         fold(machines, begun, event);
     }
+
+    /// The machine's newest attempt.
+    fn newest(&self, machine: &MachineId) -> Option<AttemptId> {
+        let attempt = self.machines.get(machine).and_then(Machine::attempt);
+        attempt.map(|attempt| attempt.id.clone())
+    }
 }
 
 impl Timeline {
@@ -140,16 +146,19 @@ impl Timeline {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while folding leaves whole events behind, so the state can go on.
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(set) = inner.clock.look() {
-            let event = clock::event(set, Timestamp::now());
-            tracing::warn!("{}", event.message);
-            self.keep(&mut inner, &event);
-            inner.fold(event.clone());
-            // Nobody may be following.
-            let _ = self.followers.send(event);
-        }
-        inner
+        let lock = || self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = lock();
+        let Some(set) = inner.clock.look() else {
+            return inner;
+        };
+        let event = clock::event(set, Timestamp::now());
+        self.keep(&mut inner, &event);
+        inner.fold(event.clone());
+        // Nobody may be following.
+        let _ = self.followers.send(event.clone());
+        drop(inner);
+        tracing::warn!("{}", event.message);
+        lock()
     }
 
     /// Takes an event in: memory, disk, followers.
@@ -163,14 +172,21 @@ impl Timeline {
         }
         self.metrics.events.of(event.state).inc();
         self.count_end(&inner, &event);
-        if inner.is_written(&event) {
-            self.write(&mut inner, &event);
+        let written = inner.is_written(&event);
+        let newest = inner.newest(&event.machine);
+        if written {
+            self.keep(&mut inner, &event);
         } else {
             self.metrics.suppressed.inc();
         }
         inner.fold(event.clone());
         // Nobody may be following.
-        let _ = self.followers.send(event);
+        let _ = self.followers.send(event.clone());
+        // Whoever keeps the log may not read just now; nobody else waits for that.
+        drop(inner);
+        if written {
+            told::log(&event, newest.as_ref());
+        }
     }
 
     /// Takes in how far a file is that a machine fetches, which is kept in memory alone.
@@ -192,16 +208,6 @@ impl Timeline {
             event.evidence = Evidence::Reported;
             self.record(event);
         }
-    }
-
-    /// Disk, and the daemon's own log.
-    fn write(&self, inner: &mut Inner, event: &BootEvent) {
-        let newest = inner
-            .machines
-            .get(&event.machine)
-            .and_then(Machine::attempt);
-        told::log(event, newest.map(|attempt| &attempt.id));
-        self.keep(inner, event);
     }
 
     fn keep(&self, inner: &mut Inner, event: &BootEvent) {

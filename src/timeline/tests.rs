@@ -1,3 +1,8 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
 use super::limits::{IGNORED_PER_BOOT, IGNORED_PER_SECOND, UNLISTED_PER_SECOND};
 use super::*;
 use crate::policy::client::Asker;
@@ -346,4 +351,28 @@ fn invented_machines_do_not_push_hosts_out_of_the_log() {
     let log = std::fs::read_to_string(dir.path().join("events.jsonl")).unwrap();
     assert_eq!(log.lines().count(), UNLISTED_PER_SECOND as usize + 1);
     assert_eq!(timeline.read(BTreeMap::len), 1001);
+}
+
+/// Looks at the timeline with every line of the log, as nobody could who waits for its lock.
+struct Looks(Arc<Timeline>, Arc<AtomicUsize>);
+
+impl<S: tracing::Subscriber> Layer<S> for Looks {
+    fn on_event(&self, line: &tracing::Event<'_>, _: Context<'_, S>) {
+        let free = self.0.inner.try_lock().is_ok();
+        assert!(free, "locked for {}", line.metadata().name());
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_reader_of_the_timeline() {
+    let dir = tempfile::tempdir().unwrap();
+    let timeline = Arc::new(Timeline::open(dir.path()).unwrap());
+    let lines = Arc::new(AtomicUsize::new(0));
+    let looks = Looks(Arc::clone(&timeline), Arc::clone(&lines));
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(looks), || {
+        timeline.record_asking(event(1, Stage::Dhcp), Asker::PxeRom);
+        timeline.record(event(2, Stage::Loader));
+    });
+    assert_eq!(lines.load(Ordering::Relaxed), 2);
 }
