@@ -5,15 +5,18 @@ use std::error::Error;
 use std::fmt::{self, Debug};
 use std::io;
 
+use tracing::Subscriber;
 use tracing::field::{Field, Visit};
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::{RecordFields, VisitOutput};
-use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format::{DefaultFields, DefaultVisitor, Writer};
+use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::timeline::FIELDS;
+use crate::timeline::{FIELDS, TARGET};
 
 /// Begins it; `RUST_LOG=bridgehead=debug` shows more. What the NFS crate says of its peers' packets is told by events of
 /// ours already.
@@ -31,16 +34,40 @@ pub fn start(colour: bool) {
             .with(layer)
             .init();
     }
-    let plain = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
+    // The journal stamps its own times.
+    let lines = lines(colour, !journal, io::stderr);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .init();
+}
+
+/// Messages as lines, boot events without the fields that they have in words.
+fn lines<S, W>(colour: bool, timed: bool, to: W) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Clone + Send + Sync + 'static,
+{
+    let told = as_lines(Plain, colour, timed, to.clone());
+    let others = as_lines(DefaultFields::new(), colour, timed, to);
+    let told = told.with_filter(filter_fn(|about| about.target() == TARGET));
+    told.and_then(others.with_filter(filter_fn(|about| about.target() != TARGET)))
+}
+
+fn as_lines<S, F, W>(fields: F, colour: bool, timed: bool, to: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    F: for<'a> FormatFields<'a> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(to)
         .with_target(false)
         .with_ansi(colour)
-        .fmt_fields(Plain);
-    // The journal stamps its own times.
-    match journal {
-        true => plain.without_time().init(),
-        false => plain.init(),
+        .fmt_fields(fields);
+    match timed {
+        true => lines.boxed(),
+        false => lines.without_time().boxed(),
     }
 }
 
@@ -104,5 +131,31 @@ impl Visit for Others<'_> {
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         self.0.record_error(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::fs::File;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_fields_that_it_does_not_say_in_words() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let file = Arc::new(File::create(&path).unwrap());
+        let log = tracing_subscriber::registry().with(lines(false, false, file));
+        tracing::subscriber::with_default(log, || {
+            tracing::info!(target: TARGET, host = "kvm02", state = "ok", "kvm02 loader: asks");
+            tracing::warn!(target: "rustls::conn", host = "10.77.0.9", state = 3, "handshake");
+        });
+        let lines = fs::read_to_string(&path).unwrap();
+        insta::assert_snapshot!(lines, @r#"
+         INFO kvm02 loader: asks
+         WARN handshake host="10.77.0.9" state=3
+        "#);
     }
 }

@@ -29,7 +29,7 @@ use limits::Second;
 pub use log::{EventLog, Source};
 use machines::{Begun, essence, fold};
 pub use tokens::{TokenKind, Tokens};
-pub use told::FIELDS;
+pub use told::{FIELDS, TARGET};
 
 /// A message is cut to this, characters.
 const MAX_MESSAGE: usize = 600;

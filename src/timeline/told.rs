@@ -6,6 +6,9 @@ use crate::policy::event::{AttemptId, BootEvent, StageState};
 /// attempt in words.
 pub const FIELDS: [&str; 4] = ["host", "attempt", "stage", "state"];
 
+/// Whose messages have them so: another crate's `host` is something else.
+pub const TARGET: &str = module_path!();
+
 /// Writes it, with what the journal is searched by. `newest`: the machine's newest attempt so far.
 pub(super) fn log(event: &BootEvent, newest: Option<&AttemptId>) {
     let named = event.begins.as_ref().or(event.attempt.as_ref());
