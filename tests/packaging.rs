@@ -92,6 +92,9 @@ fn the_unit_leaves_the_daemon_what_it_needs() {
     let says = |line: &str| UNIT.lines().any(|found| found == line);
     for line in [
         "Type=notify",
+        // A reload checks what is served.
+        "ExecStart=/usr/local/bin/bridgehead serve $BRIDGEHEAD_FILES",
+        "ExecReload=/usr/local/bin/bridgehead check $BRIDGEHEAD_FILES",
         "ExecReload=/bin/kill -HUP $MAINPID",
         "StateDirectory=bridgehead",
         "ReadWritePaths=-/etc/bridgehead",
