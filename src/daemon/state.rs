@@ -86,24 +86,39 @@ pub(super) fn prepare(state: &Path) -> Result<Flock<File>, StateError> {
     }
 }
 
-/// What the daemon writes, by how the names begin. Tokens are the operator's to share.
-const OURS: [&str; 6] = [
-    "console",
-    "events.",
-    "inventory.",
-    "leases.",
+/// What the daemon writes and nobody else has a use for. Tokens are the operator's to share.
+const OURS: [&str; 13] = [
+    "events.jsonl",
+    "events.kept.jsonl",
+    "events.kept.new",
+    "events.old.jsonl",
+    "inventory.kept",
+    "inventory.kept.new",
+    "inventory.kept.old",
+    "inventory.new",
+    "leases.jsonl",
+    "leases.jsonl.new",
     "lock",
-    "roots.",
+    "roots.json",
+    "roots.new",
 ];
+/// Last words, and all below.
+const CONSOLES: &str = "console";
+/// And journals that were put aside, by how their names begin.
+const ASIDE: &str = "leases.jsonl.damaged-";
 
 /// Serial numbers, last words of hosts, and who has which address are for the daemon's eyes, and for who asks it: what
-/// is there becomes so, and what it makes from now on is.
+/// is there becomes so, and what it makes from now on is. What else lies there is somebody else's.
 pub(super) fn keep_private(state: &Path) {
     nix::sys::stat::umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let walk = WalkDir::new(state).min_depth(1).into_iter();
     let ours = |entry: &DirEntry| {
         let name = entry.file_name().to_string_lossy();
-        entry.depth() > 1 || OURS.iter().any(|ours| name.starts_with(ours))
+        match entry.file_type().is_dir() {
+            _ if entry.depth() > 1 => true,
+            true => name == CONSOLES,
+            false => OURS.contains(&&*name) || name.starts_with(ASIDE),
+        }
     };
     for entry in walk.filter_entry(ours).filter_map(Result::ok) {
         if let Err(error) = close(&entry) {

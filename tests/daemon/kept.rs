@@ -248,12 +248,21 @@ fn what_the_daemon_writes_is_for_its_eyes_and_becomes_so() {
     open(state.join("console"), 0o755);
     // An operator let a group read it: Prometheus, say. And it may be any directory.
     open(state.join("read.token"), 0o640);
-    put(&state.join("theirs"), b"");
-    open(state.join("theirs"), 0o644);
+    let others = ["theirs", "inventory.yaml", "leases.txt", "lockers/a"];
+    let lockers = state.join("lockers");
+    ok(fs::create_dir_all(&lockers).map_err(io_error("make", &lockers)));
+    for other in others {
+        put(&state.join(other), b"");
+        open(state.join(other), 0o664);
+    }
+    open(lockers, 0o775);
     ok(site.restart());
     let mut left = open_to_others(&state);
     left.sort();
-    let token = format!("{} 640", state.join("read.token").display());
-    let theirs = format!("{} 644", state.join("theirs").display());
-    assert_eq!(left, [socket, token, theirs]);
+    let at = |(name, mode): (&str, u32)| format!("{} {mode}", state.join(name).display());
+    let mut theirs = others.map(|name| at((name, 664))).to_vec();
+    theirs.extend([("lockers", 775), ("read.token", 640)].map(at));
+    theirs.push(socket);
+    theirs.sort();
+    assert_eq!(left, theirs);
 }
