@@ -10,7 +10,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// It did what it was asked to.
     Ok = 0,
-    /// It did not.
+    /// It did not. Another try may do: `serve` ends so also where the data directory lacks what hosts boot from, for it may
+    /// be mounted late.
     Failed = 1,
     /// The command line makes no sense.
     Usage = 2,
@@ -82,6 +83,14 @@ impl Failure {
     pub fn inventory(text: String) -> Self {
         Self {
             code: Exit::Inventory,
+            text,
+        }
+    }
+
+    /// Exit code 1: the inventory may be sound, but the data directory lacks these.
+    pub fn data(text: String) -> Self {
+        Self {
+            code: Exit::Failed,
             text,
         }
     }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Failure, Files, colour};
 use crate::daemon::{self, Options, ServeError};
+use crate::diagnostic::Diagnostics;
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -33,11 +34,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             .unwrap_or_else(|| arguments.files.data.join("state")),
         interfaces: arguments.interface.clone(),
     };
+    let text = |found: &Diagnostics| {
+        let text = found.to_text(colour(&std::io::stderr()));
+        format!("{text}\n\n{}", found.summary())
+    };
     daemon::run(&options).map_err(|error| match error {
-        ServeError::Inventory(found) => {
-            let text = found.to_text(colour(&std::io::stderr()));
-            Failure::inventory(format!("{text}\n\n{}", found.summary()))
-        }
+        ServeError::Inventory(found) => Failure::inventory(text(&found)),
+        ServeError::Data(found) => Failure::data(text(&found)),
         other => Failure::of(&other),
     })
 }

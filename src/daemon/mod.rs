@@ -45,6 +45,7 @@ use crate::site::{Paths, Site, Snapshot};
 use crate::tftp;
 use crate::timeline::{Consoles, Timeline, TimelineError};
 use begin::Beginning;
+use kept::Keeping;
 use roots::Roots;
 use services::Services;
 use sockets::Sockets;
@@ -79,6 +80,9 @@ pub enum ServeError {
     /// The operator's files have faults.
     #[error("{0}")]
     Inventory(Box<Diagnostics>),
+    /// What hosts boot from is not in the data directory. It may be mounted late, so that another start may do.
+    #[error("{0}")]
+    Data(Box<Diagnostics>),
     /// No interface to serve.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
@@ -154,9 +158,9 @@ fn start_and_serve(options: &Options) -> Result<(), ServeError> {
         snapshot,
         interfaces,
         reload,
+        keeper,
+        lock,
     } = begin::begin(options)?;
-    let lock = state::prepare(&options.state)?;
-    state::keep_private(&options.state);
     privileges::raise_open_files();
     neighbours::warn_if_few(&snapshot.inventory);
     own::warn(&snapshot.inventory);
@@ -194,7 +198,8 @@ fn start_and_serve(options: &Options) -> Result<(), ServeError> {
     };
     state::read_tokens(&options.state, &app.tokens);
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
-    let result = runtime.block_on(serve(options, sockets, app, roots, process));
+    let keeping = Keeping::new(keeper);
+    let result = runtime.block_on(serve(options, sockets, app, roots, process, keeping));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock);
     result
@@ -206,6 +211,7 @@ async fn serve(
     app: App,
     roots: Roots,
     scribe: Option<scribe::Process>,
+    keeping: Keeping,
 ) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
     let mut services = Services::default();
@@ -222,7 +228,7 @@ async fn serve(
     if let Some(scribe) = scribe {
         services.spawn_fallible("the scribe", scribe.serve(shutdown.clone()));
     }
-    let reloader = reload::Reloader::new(options, app.clone(), roots, bound);
+    let reloader = reload::Reloader::new(options, app.clone(), roots, bound, keeping);
     services.spawn("reload", reloader.run(hangup, shutdown.clone()));
     let enrolment = enrolment::run(app.site.clone(), shutdown.clone());
     services.spawn("the enrolment of new machines", enrolment);

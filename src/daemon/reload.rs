@@ -1,6 +1,6 @@
 //! Reload: on SIGHUP, and when a file has changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::bindings::{self, Bound};
-use super::kept::Keeper;
+use super::kept::Keeping;
 use super::roots::Roots;
 use super::state;
 use super::{manager, own};
@@ -19,8 +19,7 @@ use crate::assets::Fingerprint;
 use crate::diagnostic::Diagnostics;
 use crate::http::App;
 use crate::inventory::model::{Host, Inventory};
-use crate::inventory::outline::Changes;
-use crate::site::trouble::Part;
+use crate::inventory::outline::{Change, Changes, Fate};
 use crate::site::{Paths, Snapshot};
 
 /// How often the files are looked at. Asking their state works on every file system and
@@ -52,14 +51,17 @@ pub(super) struct Reloader {
     roots: Option<Roots>,
     /// Warnings of the inventory that the log has; each edit has those that nobody minds again.
     warned: Vec<String>,
-    /// `None` only while it writes.
-    keeper: Option<Keeper>,
-    /// When what is served could not be kept.
-    unkept: Option<Instant>,
+    keeping: Keeping,
 }
 
 impl Reloader {
-    pub(super) fn new(options: &Options, app: App, roots: Roots, bound: Bound) -> Self {
+    pub(super) fn new(
+        options: &Options,
+        app: App,
+        roots: Roots,
+        bound: Bound,
+        keeping: Keeping,
+    ) -> Self {
         Self {
             paths: options.paths.clone(),
             state: options.state.clone(),
@@ -68,8 +70,7 @@ impl Reloader {
             bound,
             roots: Some(roots),
             warned: Vec::new(),
-            keeper: Some(Keeper::new(options)),
-            unkept: None,
+            keeping,
         }
     }
 
@@ -78,7 +79,7 @@ impl Reloader {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refused: Option<Refused> = None;
         self.tidy();
-        self.keep().await;
+        self.keeping.keep(&self.app.site).await;
         loop {
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -87,8 +88,8 @@ impl Reloader {
                 () = self.app.site.enrolment.written.notified() => false,
             };
             self.app.site.unpin();
-            if self.unkept.is_some_and(|at| at.elapsed() >= RETRY) {
-                self.keep().await;
+            if self.keeping.is_due() {
+                self.keeping.keep(&self.app.site).await;
             }
             let seen = self.fingerprint();
             // The same edit is tried again now and then: a file that it names may be there by now.
@@ -111,7 +112,7 @@ impl Reloader {
                     edited,
                 });
                 if served {
-                    self.keep().await;
+                    self.keeping.keep(&self.app.site).await;
                 }
             } else if !wait && refused.take_if(|refused| refused.edited).is_some() {
                 tracing::info!("the refused edit was undone: what is served is what the files say");
@@ -179,38 +180,9 @@ impl Reloader {
         let changes = self.changes(snapshot.clone()).await;
         self.app.site.replace(snapshot, &changes);
         self.app.reload.accept();
-        tell(&changes);
+        tracing::info!("{}", told("reloaded", &changes));
         self.tidy();
         true
-    }
-
-    /// Keeps what is served for a start with files that have faults. Without it hosts boot all the same.
-    async fn keep(&mut self) {
-        let snapshot = self.app.site.snapshot();
-        // What was kept is on the disk.
-        if snapshot.kept_since.is_some() {
-            return;
-        }
-        let Some(mut keeper) = self.keeper.take() else {
-            return;
-        };
-        let kept = tokio::task::spawn_blocking(move || {
-            let kept = keeper.keep(&snapshot);
-            (keeper, kept)
-        });
-        let Ok((keeper, kept)) = kept.await else {
-            return;
-        };
-        self.keeper = Some(keeper);
-        let trouble = kept.err();
-        self.unkept = trouble.is_some().then(Instant::now);
-        let troubles = &self.app.site.troubles;
-        if troubles.set(Part::Kept, "", trouble.clone()) {
-            match trouble {
-                Some(trouble) => tracing::error!("{trouble}"),
-                None => tracing::info!("the inventory that is served is kept again"),
-            }
-        }
     }
 
     /// Removes what hosts said that are no more. Nothing waits for it.
@@ -265,8 +237,8 @@ pub(super) fn warn(warnings: &Diagnostics) {
     tracing::warn!("the inventory is served, with {summary}:\n{text}");
 }
 
-/// The hosts told of whose MAC is gone.
-const MOST_LOST: usize = 10;
+/// The hosts named of those that lost something.
+const MOST_NAMED: usize = 10;
 
 /// In words, which hosts had a MAC and have none: enrolment wrote it, maybe, and the file came from elsewhere since.
 fn lost_macs(old: &Inventory, new: &Inventory) -> Option<String> {
@@ -285,17 +257,11 @@ fn lost_macs(old: &Inventory, new: &Inventory) -> Option<String> {
         let mac = old.hosts.get(*name)?.first_mac()?;
         Some(format!("{name} ({mac})"))
     };
-    let told: Vec<_> = names.iter().take(MOST_LOST).filter_map(words).collect();
-    let more = names.len().saturating_sub(MOST_LOST);
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
+    let told: Vec<_> = names.into_iter().filter_map(|name| words(&name)).collect();
     (!told.is_empty()).then(|| {
         format!(
-            "{}{more} lost its `mac` by this edit, and waits for hardware now: another machine may become it once it is silent. Did the file come from a copy that lacks what was written here since? Write it back, `bridgehead hosts set NAME mac=…`",
-            told.join(", ")
+            "{} lost its `mac` by this edit, and waits for hardware now: another machine may become it once it is silent. Did the file come from a copy that lacks what was written here since? Write it back, `bridgehead hosts set NAME mac=…`",
+            some(&told)
         )
     })
 }
@@ -319,13 +285,38 @@ fn moved_ports(old: &Inventory, new: &Inventory) -> Option<String> {
     })
 }
 
-/// Says what changed. A file that is saved as it was, or a boot file, is told too: it is served.
-fn tell(changes: &Changes) {
+/// What changed. A file that is saved as it was, or a boot file, is told too: it is served.
+fn told(what: &str, changes: &Changes) -> String {
     let lines = changes.lines(TOLD);
     let lines = lines.trim_end();
     let summary = changes.summary();
     match lines.is_empty() {
-        true => tracing::info!("reloaded: {summary} in the inventory"),
-        false => tracing::info!("reloaded: {summary}\n{lines}"),
+        true => format!("{what}: {summary} in the inventory"),
+        false => format!("{what}: {summary}\n{lines}"),
+    }
+}
+
+/// What changed while no daemon ran; where hosts went, what was served before stays in the file `old`.
+pub(super) fn tell_of_start(changes: &Changes, old: &Path) {
+    let told = told("edited since it was served last", changes);
+    let gone = |change: &&Change| change.kind == "host" && change.fate == Fate::Removed;
+    let gone = changes.changes.iter().filter(gone);
+    let gone: Vec<_> = gone.map(|change| change.name.clone()).collect();
+    match gone.is_empty() {
+        true => tracing::info!("{told}"),
+        false => tracing::warn!(
+            "{told}\nno hosts any more: {}. Was the file cut short? What was served before is kept in {}",
+            some(&gone),
+            old.display()
+        ),
+    }
+}
+
+/// The first of these, and how many more there are.
+fn some(names: &[String]) -> String {
+    let told: Vec<_> = names.iter().take(MOST_NAMED).map(String::as_str).collect();
+    match names.len().saturating_sub(MOST_NAMED) {
+        0 => told.join(", "),
+        more => format!("{} and {more} more", told.join(", ")),
     }
 }

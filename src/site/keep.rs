@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::inventory::FileText;
+use crate::inventory::model::Inventory;
+use crate::inventory::{self, FileText};
 use crate::render;
 use crate::site::host_files::HostFiles;
 use crate::site::tls::Pem;
@@ -26,4 +27,12 @@ pub struct Kept {
     pub(super) templates: render::Texts,
     pub(super) files: HostFiles,
     pub(super) tls: Option<Pem>,
+}
+
+impl Kept {
+    /// The inventory of then, if it was another than this; `None` also where this version finds faults in it.
+    pub fn inventory_unless(self, now: &Keep<'_>) -> Option<Inventory> {
+        let loaded = (self.texts != now.texts).then(|| inventory::load_texts(self.texts))?;
+        Some(loaded.ok()?.inventory)
+    }
 }

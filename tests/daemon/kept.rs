@@ -48,10 +48,15 @@ fn faulty(inventory: &str) -> String {
 
 /// Starts the daemon, which must refuse.
 fn refusal(site: &Site, inventory: &Path) -> String {
+    ends(site, inventory, 3)
+}
+
+/// Starts the daemon, which must end by itself.
+fn ends(site: &Site, inventory: &Path, code: i32) -> String {
     let log = site.logs.join("refused.log");
     let mut daemon = ok(Daemon::spawn(&site.lab, inventory, &site.data, &log));
     let status = ok(daemon.wait_exit(PATIENCE));
-    assert_eq!(status.code(), Some(3), "{}", daemon.log().text());
+    assert_eq!(status.code(), Some(code), "{}", daemon.log().text());
     daemon.log().text()
 }
 
@@ -165,7 +170,8 @@ fn what_is_kept_is_of_this_inventory_and_whole_or_is_not_served() {
     let kernel = site.data.join("kernels/debian/vmlinuz");
     let aside = kernel.with_extension("aside");
     ok(fs::rename(&kernel, &aside).map_err(io_error("rename", &kernel)));
-    let refused = refusal(&site, &site.inventory);
+    // Its disk may be mounted late, whatever else is wrong.
+    let refused = ends(&site, &site.inventory, 1);
     let words = "can't be served either:\nerror[artefacts::missing_kernel]";
     assert!(refused.contains(words), "{words} is not in: {refused}");
     ok(fs::rename(&aside, &kernel).map_err(io_error("rename", &aside)));
@@ -198,9 +204,71 @@ fn a_disk_that_takes_nothing_is_told_and_hosts_are_served() {
         "{ready}"
     );
     assert!(get(&site, "/metrics").contains("bridgehead_troubles{part=\"kept\"} 1"));
+    // What is served is kept, whatever an editor does meanwhile.
+    let aside = site.inventory.with_extension("aside");
+    ok(fs::rename(&site.inventory, &aside).map_err(io_error("rename", &aside)));
     ok(fs::remove_dir(&beside).map_err(io_error("remove", &beside)));
     ok(site.daemon.wait_for("is kept again", PATIENCE));
+    let kept = read(&kept(&site));
+    assert!(kept.contains("kvm33") && !kept.contains("kvm03"), "{kept}");
+}
+
+#[test]
+fn an_address_that_comes_late_is_waited_for_and_nothing_else_served() {
+    let Some(mut site) = site("renumbered") else {
+        return;
+    };
+    wait_kept(&site, "kvm03", true);
+    power_cut(&mut site);
+    ok(site.edit(&INVENTORY.replace("10.77.", "10.78.")));
+    let said = ends(&site, &site.inventory, 1);
+    assert!(!said.contains("goes on serving"), "{said}");
+    assert!(said.contains("has no address in a network"), "{said}");
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_told_at_the_start_and_what_it_was_stays() {
+    let Some(mut site) = site("cut") else {
+        return;
+    };
+    wait_kept(&site, "kvm03", true);
+    power_cut(&mut site);
+    let short = INVENTORY.split_once("  kvm02").map(|(short, _)| short);
+    ok(site.edit(short.unwrap_or_default()));
+    ok(site.restart());
+    let old = site.lab.dir().join("state/inventory.kept.old");
+    let log = site.daemon.log().text();
+    for words in [
+        "edited since it was served last: hosts: 2 removed",
+        "- host kvm02 ",
+        "no hosts any more: kvm02, kvm03. ",
+        &old.display().to_string(),
+    ] {
+        assert!(log.contains(words), "{words} is not in: {log}");
+    }
     wait_kept(&site, "kvm03", false);
+    // As the operator's guide says.
+    let kept = read(&old);
+    let body = kept.lines().nth(1).unwrap_or_default();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    assert_eq!(body["texts"][0]["text"], INVENTORY);
+    // What is served is what it says now, and the next start has nothing to tell.
+    power_cut(&mut site);
+    ok(site.restart());
+    assert!(!site.daemon.log().text().contains("edited since"));
+}
+
+#[test]
+fn who_has_not_the_state_directory_says_nothing_of_what_is_kept_in_it() {
+    let Some(mut site) = site("second") else {
+        return;
+    };
+    wait_kept(&site, "kvm03", true);
+    ok(site.edit(&faulty(INVENTORY)));
+    ok(site.daemon.wait_for("reload refused", PATIENCE));
+    let said = ends(&site, &site.inventory, 1);
+    assert!(said.contains("another bridgehead (process "), "{said}");
+    assert!(!said.contains("last good"), "{said}");
 }
 
 /// What in the state directory others than its owner could read.

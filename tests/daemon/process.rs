@@ -308,7 +308,8 @@ fn a_missing_artefact_is_named_with_the_verb_that_builds_it() {
         };
         ok(removed.map_err(io_error("remove", &gone)));
         let (code, said) = refusal(&lab, INVENTORY, &data);
-        assert_eq!(code, Some(3), "{path}: {said}");
+        // It may be mounted late: who runs the daemon tries again.
+        assert_eq!(code, Some(1), "{path}: {said}");
         assert!(said.contains(verb), "{path}: {said}");
     }
 }
