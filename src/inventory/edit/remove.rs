@@ -42,14 +42,22 @@ pub fn remove(inventory: &Path, names: &[String], dry_run: bool) -> Result<Edite
 
 fn hosts<'i>(inventory: &'i Inventory, names: &[String]) -> Result<Vec<&'i Host>, EditError> {
     let names: BTreeSet<&String> = names.iter().collect();
-    let host = |name: &String| match inventory.hosts.get(name) {
-        Some(host) => Ok(&**host),
-        None => Err(EditError::Unknown {
-            name: name.clone(),
-            help: did_you_mean(name, inventory.hosts.keys().map(String::as_str)),
-        }),
-    };
-    names.into_iter().map(host).collect()
+    let listed = |name: &&String| inventory.hosts.contains_key(*name);
+    let missing: Vec<&str> = names
+        .iter()
+        .filter(|name| !listed(name))
+        .map(|name| name.as_str())
+        .collect();
+    if let Some(first) = missing.first() {
+        return Err(EditError::Unknown {
+            name: missing.join(", "),
+            help: did_you_mean(first, inventory.hosts.keys().map(String::as_str)),
+        });
+    }
+    let hosts = names
+        .into_iter()
+        .filter_map(|name| inventory.hosts.get(name));
+    Ok(hosts.map(AsRef::as_ref).collect())
 }
 
 /// An edit replaces one file, or none.
@@ -83,14 +91,18 @@ fn without(text: &str, inventory: &Inventory, gone: &[&Host]) -> Result<String, 
     let hosts = hosts.ok_or("the hosts are not where they were")?;
     let keys: BTreeSet<&str> = gone.iter().map(|host| &*host.key).collect();
     let mut edits = Vec::new();
+    let mut leads = true;
     for (index, member) in hosts.members().iter().enumerate() {
-        if keys.contains(&*member.key) {
-            let left = left(inventory, member, gone);
-            edits.push(match left.is_empty() {
-                true => (whole(text, hosts, index)?, String::new()),
-                false => split(text, hosts, member, &left)?,
-            });
+        if !keys.contains(&*member.key) {
+            leads = false;
+            continue;
         }
+        let left = left(inventory, member, gone);
+        edits.push(match left.is_empty() {
+            true => (whole(text, hosts, index, leads)?, String::new()),
+            false => split(text, hosts, member, &left)?,
+        });
+        leads &= left.is_empty();
     }
     Ok(spliced(text, edits))
 }
@@ -106,15 +118,15 @@ fn spliced(text: &str, edits: Vec<(Range<usize>, String)>) -> String {
     new + &text[rest..]
 }
 
-/// The bytes of a host's entry and of nothing else: its lines, or it with a comma.
-fn whole(text: &str, hosts: &Piece, index: usize) -> Result<Range<usize>, Hard> {
+/// The bytes of a host's entry and of nothing else: its lines, or it with a comma. `leads`: none stays before it.
+fn whole(text: &str, hosts: &Piece, index: usize, leads: bool) -> Result<Range<usize>, Hard> {
     let members = hosts.members();
     let member = &members[index];
     if !hosts.is_flow(text) {
         let start = line_start(text, member.key_range.start);
         return Ok(start..next_line(text, member.end()));
     }
-    let range = flow_member(members, index);
+    let range = flow_member(members, index, leads);
     let gone = &text[range.clone()];
     match gone.contains('\n') && gone.contains('#') {
         true => Err(format!(
@@ -315,7 +327,9 @@ fn one(text: &str, entry: &Piece, index: usize, run: &Run<'_>) -> Result<Edits, 
     Ok(match change {
         Change::Value(new) => vec![plain(text, member, &new)?],
         Change::Gone if entry.is_flow(text) => {
-            let range = flow_member(entry.members(), index);
+            let is_gone = |before: &Member| matches!(run.value(before), Some(Change::Gone));
+            let leads = entry.members()[..index].iter().all(is_gone);
+            let range = flow_member(entry.members(), index, leads);
             vec![(on_one_line(text, range).ok_or_else(hard)?, String::new())]
         }
         Change::Gone => {

@@ -129,7 +129,7 @@ pub(super) fn unset(text: &str, map: &Piece, path: &[String]) -> Result<Splice, 
         return unset(text, &member.value, rest);
     }
     if map.is_flow(text) {
-        let range = flow_member(map.members(), index);
+        let range = flow_member(map.members(), index, false);
         let gone = &text[range.clone()];
         // A comment ends its line, and may be another key's.
         if gone.contains('\n') && gone.contains('#') {
@@ -147,12 +147,13 @@ pub(super) fn unset(text: &str, map: &Piece, path: &[String]) -> Result<Splice, 
     Ok(Splice::new(start..next_line(text, member.end()), ""))
 }
 
-/// The bytes of a member of a map in braces, with one of the commas beside it.
-pub(super) fn flow_member(members: &[Member], index: usize) -> Range<usize> {
+/// The bytes of a member of a map in braces, with one of the commas beside it: the one before, or where it `leads` those
+/// that stay, the one behind.
+pub(super) fn flow_member(members: &[Member], index: usize, leads: bool) -> Range<usize> {
     let member = &members[index];
-    let before = index.checked_sub(1).map(|index| members[index].end());
+    let before = index.checked_sub(1).filter(|_| !leads);
     match (before, members.get(index + 1)) {
-        (Some(before), _) => before..member.end(),
+        (Some(before), _) => members[before].end()..member.end(),
         (None, Some(next)) => member.key_range.start..next.key_range.start,
         (None, None) => member.key_range.start..member.end(),
     }

@@ -1,6 +1,8 @@
 //! Strangers that a daemon which ran before knew, from what it left on the disk: events and leases. What they said of
 //! themselves is not there: they say it again when they ask, each that waits within a minute or so.
 
+use std::cmp::Reverse;
+
 use jiff::Timestamp;
 
 use crate::inventory::model::{Inventory, MacAddr};
@@ -17,7 +19,7 @@ impl Site {
         let snapshot = self.snapshot();
         let inventory = &snapshot.inventory;
         let leases = self.leases();
-        let restored: Vec<_> = self.timeline.read(|machines| {
+        let mut restored: Vec<_> = self.timeline.read(|machines| {
             let unlisted = machines
                 .iter()
                 .filter(|(id, _)| report::is_unlisted(inventory, id));
@@ -27,6 +29,8 @@ impl Site {
             restored.collect()
         });
         drop(leases);
+        // Where not all find room, it is for those heard last.
+        restored.sort_by_key(|seen| Reverse(seen.last_seen));
         let mut known = self.discovery.lock();
         restored.into_iter().for_each(|seen| known.restore(seen));
     }

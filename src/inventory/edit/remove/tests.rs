@@ -202,10 +202,28 @@ fn files_of_every_kind_stay_as_they_are() {
 }
 
 #[test]
+fn any_of_the_hosts_in_one_map_in_braces_can_go() {
+    let text = "\
+networks: {boot: {subnet: 10.77.0.0/24}}
+profiles: {kvm: {kernel: debian, initrd: default, root: {nfs: /roots/kvm}}}
+hosts: {a: {mac: \"52:54:00:00:00:01\", ip: 10.77.0.11, profile: kvm}, b: {mac: \"52:54:00:00:00:02\", ip: 10.77.0.12, profile: kvm},
+  \"c[1-2]\": {serials: {c1: X1}, macs: {c1: \"52:54:00:00:00:03\"}, ip: 10.77.0.13, profile: kvm}, d: {mac: \"52:54:00:00:00:05\", ip: 10.77.0.15, profile: kvm}}
+";
+    let all = ["a", "b", "c1", "c2", "d"];
+    for subset in 1_u32..31 {
+        let chosen = all.iter().enumerate();
+        let chosen = chosen.filter(|(index, _)| subset >> index & 1 == 1);
+        let chosen: Vec<&str> = chosen.map(|(_, name)| *name).collect();
+        removed(text, &chosen).unwrap_or_else(|error| panic!("{chosen:?}: {error}"));
+    }
+}
+
+#[test]
 fn who_is_not_there_or_stands_in_two_files_is_told() {
-    let error = removed(TEXT, &["kvm01", "kvm03"]).unwrap_err().to_string();
+    let error = removed(TEXT, &["kvm05", "kvm01", "kvm03"]).unwrap_err();
+    let error = error.to_string();
     assert!(
-        error.contains("no host kvm03") && error.contains("did you mean"),
+        error.contains("no host kvm03, kvm05 in") && error.contains("did you mean"),
         "{error}"
     );
     let directory = tempfile::tempdir().unwrap();
