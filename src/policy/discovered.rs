@@ -3,6 +3,7 @@
 mod guest;
 mod hardware;
 mod identity;
+mod weight;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -23,6 +24,8 @@ use crate::wire::dhcp::Request;
 
 /// Machines remembered at most: anybody on the wire can be thousands.
 const MOST: usize = 4096;
+/// What all of them may take together, bytes: each may say some 20 KiB of itself, and a server says less than two.
+const MOST_BYTES: usize = 24 << 20;
 /// One that was told to wait so recently goes for none that was not, seconds.
 const KEEPS_S: i64 = 300;
 /// Inventory boots in a row that come to nothing before the machine waits at its loader instead.
@@ -151,6 +154,24 @@ impl Discovered {
         known
     }
 
+    /// It asks for an address again. Its loader's word on its UUID goes before its packet's.
+    fn asks_again(&mut self, seen: Self) {
+        let uuid = self.identity.uuid.take().or(seen.identity.uuid);
+        *self = Self {
+            identity: Identity {
+                uuid,
+                ..std::mem::take(&mut self.identity)
+            },
+            first_seen: self.first_seen,
+            discovers: self.discovers.saturating_add(1),
+            held: self.held,
+            hardware: self.hardware.take(),
+            said: self.said.take(),
+            begun: self.begun,
+            ..seen
+        };
+    }
+
     /// Begins an inventory boot with this kernel; or why none is begun.
     fn begin_inventory(
         &mut self,
@@ -190,38 +211,59 @@ impl Discovered {
 #[derive(Debug, Default)]
 pub struct Discoveries {
     machines: HashMap<MacAddr, Discovered>,
+    /// What they take, bytes.
+    weight: usize,
 }
 
 impl Discoveries {
     /// A machine asked for an address.
     pub fn saw(&mut self, seen: Discovered) {
-        if let Some(known) = self.machines.get_mut(&seen.mac) {
-            // Its loader's word on its UUID goes before its packet's.
-            let uuid = known.identity.uuid.take().or(seen.identity.uuid);
-            *known = Discovered {
-                identity: Identity {
-                    uuid,
-                    ..std::mem::take(&mut known.identity)
-                },
-                first_seen: known.first_seen,
-                discovers: known.discovers.saturating_add(1),
-                held: known.held,
-                hardware: known.hardware.take(),
-                said: known.said.take(),
-                begun: known.begun,
-                ..seen
-            };
-            return;
+        let (mac, now) = (seen.mac, seen.last_seen);
+        if self.machines.contains_key(&mac) {
+            self.learn(mac, |known| known.asks_again(seen));
+        } else if self.machines.len() < MOST || self.makes_room(now) {
+            self.weight += seen.weight();
+            self.machines.insert(mac, seen);
+            self.bound(mac);
         }
-        if self.machines.len() < MOST || self.makes_room(seen.last_seen) {
-            self.machines.insert(seen.mac, seen);
+    }
+
+    /// More is known of a machine; false where it is not one of them.
+    fn learn(&mut self, mac: MacAddr, learn: impl FnOnce(&mut Discovered)) -> bool {
+        let Some(known) = self.machines.get_mut(&mac) else {
+            return false;
+        };
+        self.weight -= known.weight();
+        learn(known);
+        self.weight += known.weight();
+        self.bound(mac);
+        true
+    }
+
+    /// Makes room for what is known of a machine by now; where each of the others waits, it is that one which is
+    /// forgotten, and known when it asks again.
+    fn bound(&mut self, mac: MacAddr) {
+        while self.weight > MOST_BYTES {
+            let now = self.machines.get(&mac).map(|known| known.last_seen);
+            if !now.is_some_and(|now| self.makes_room(now)) && !self.forget(mac) {
+                return;
+            }
         }
+    }
+
+    fn forget(&mut self, mac: MacAddr) -> bool {
+        let gone = self.machines.remove(&mac);
+        self.weight -= gone.as_ref().map_or(0, Discovered::weight);
+        gone.is_some()
     }
 
     /// A machine that was known to a daemon that ran before; who asked this one says more.
     pub fn restore(&mut self, seen: Discovered) {
-        if self.machines.len() < MOST {
-            self.machines.entry(seen.mac).or_insert(seen);
+        let mac = seen.mac;
+        if self.machines.len() < MOST && !self.machines.contains_key(&mac) {
+            self.weight += seen.weight();
+            self.machines.insert(mac, seen);
+            self.bound(mac);
         }
     }
 
@@ -235,9 +277,7 @@ impl Discoveries {
 
     /// What a machine that waits says of itself.
     pub fn told(&mut self, mac: MacAddr, said: Identity) {
-        if let Some(known) = self.machines.get_mut(&mac) {
-            known.identity.learn(said);
-        }
+        self.learn(mac, |known| known.identity.learn(said));
     }
 
     /// Begins an inventory boot; or why there is none for this machine.
@@ -263,17 +303,16 @@ impl Discoveries {
         if self.machines.get(&mac).is_none_or(|known| known.restored) {
             self.saw(seen);
         }
-        if let Some(known) = self.machines.get_mut(&mac) {
+        self.learn(mac, |known| {
             known.identity.learn(said);
             known.hardware = Some(hardware);
             known.begun = None;
-        }
+        });
     }
 
     /// What came from a machine's address by syslog; false where it is not one of them.
     pub fn heard(&mut self, mac: MacAddr, said: String) -> bool {
-        let known = self.machines.get_mut(&mac);
-        known.map(|known| known.said = Some(said)).is_some()
+        self.learn(mac, |known| known.said = Some(said))
     }
 
     /// One of them.
@@ -291,6 +330,7 @@ impl Discoveries {
     /// Those that were listed meanwhile are strangers no more.
     pub fn retain(&mut self, keep: impl Fn(MacAddr) -> bool) {
         self.machines.retain(|mac, _| keep(*mac));
+        self.weight = self.machines.values().map(Discovered::weight).sum();
     }
 
     /// MACs that are made up never come as far as to be told to wait: they go first. Then the one that was silent
@@ -301,7 +341,7 @@ impl Discoveries {
         let waits = |held: Timestamp| now.as_second() - held.as_second() < KEEPS_S;
         let goes = least.filter(|machine| !machine.held.is_some_and(waits));
         let goes = goes.map(|machine| machine.mac);
-        goes.is_some_and(|mac| self.machines.remove(&mac).is_some())
+        goes.is_some_and(|mac| self.forget(mac))
     }
 }
 

@@ -328,6 +328,15 @@ impl BootEvent {
         }
     }
 
+    /// How much memory it takes, about; bytes.
+    pub fn weight(&self) -> usize {
+        let ids = [&self.begins, &self.attempt].into_iter().flatten();
+        let ids: usize = ids.map(|id| id.0.len()).sum();
+        let choice = self.choice.as_ref().map_or(0, |choice| choice.entry.len());
+        let hint = self.hint.as_ref().map_or(0, String::len);
+        size_of::<Self>() + self.machine.0.len() + self.message.len() + ids + choice + hint
+    }
+
     /// Whether anybody on the wire can cause it, and it tells little: what a host reports needs its token.
     pub fn is_cheap(&self) -> bool {
         let cheap = matches!(self.state, StageState::Ignored | StageState::Info);

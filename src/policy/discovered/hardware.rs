@@ -127,6 +127,8 @@ impl HardwareNic {
 
 /// NICs of one machine at most.
 const MOST_NICS: usize = 32;
+/// What they may take, bytes: 32 that hear a switch each take 12 KiB.
+const MOST_BYTES: usize = 16 << 10;
 
 impl Hardware {
     /// Of what the inventory boot posts: `KEY=VALUE` lines; each `nic=NAME` begins another NIC, and the lines after it
@@ -144,7 +146,13 @@ impl Hardware {
                 },
             }
         }
-        found.nics = bare.into_iter().filter_map(BareNic::finish).collect();
+        let mut weight = 0;
+        let light = |nic: &HardwareNic| {
+            weight += nic.weight();
+            weight <= MOST_BYTES
+        };
+        let nics = bare.into_iter().filter_map(BareNic::finish);
+        found.nics = nics.take_while(light).collect();
         found
     }
 

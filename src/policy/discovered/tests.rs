@@ -221,3 +221,51 @@ fn a_flood_of_made_up_macs_does_not_push_out_one_that_waits() {
     assert!(known.get(MacAddr(waits(7))).is_none());
     assert_eq!(known.list().len(), MOST);
 }
+
+/// As much as a machine may say of itself, each in characters of four bytes.
+fn largest_report() -> String {
+    let long = "\u{10348}".repeat(999);
+    let identity =
+        format!("serial={long}\nmanufacturer={long}\nproduct={long}\ncpu_model={long}\n");
+    let tlvs = "020605010a4d00fe0403073432060200780aff".to_owned();
+    let lldp = tlvs + &"f0908d88".repeat(63) + "f0908d";
+    let nic = |n: u8| {
+        format!(
+            "nic={long}\nmac=02:00:00:00:00:{n:02x}\ndriver={long}\nlink=1\nlldp={lldp}\nlldp_error={long}\n"
+        )
+    };
+    identity + &(0..99).map(nic).collect::<String>()
+}
+
+#[test]
+fn a_flood_of_the_largest_strangers_takes_no_more_than_the_bound() {
+    let report = largest_report();
+    let (said, hardware) = (Identity::of_report(&report), Hardware::of_report(&report));
+    let nics = hardware.nics.len();
+    assert!((8..32).contains(&nics), "{nics} NICs");
+    let mac = |index: u16| {
+        let [c, d] = index.to_be_bytes();
+        MacAddr([2, 0, 0, 0, c, d])
+    };
+    let seen = |index, second| {
+        let network = Some("boot".into());
+        Discovered::of_report(mac(index), network, "", at(second))
+    };
+    let mut known = Discoveries::default();
+    for index in 0..4000 {
+        known.found(seen(index, 1000), said.clone(), hardware.clone());
+        known.heard(mac(index), "\u{10348}".repeat(600));
+        assert!(known.weight <= MOST_BYTES, "{} bytes", known.weight);
+    }
+    let there: usize = known.machines.values().map(Discovered::weight).sum();
+    assert_eq!(known.weight, there);
+    let many = known.machines.len();
+    assert!((500..4000).contains(&many), "{many}");
+    assert!(known.get(mac(0)).is_some());
+    // Once they are silent for long, others may come.
+    known.found(seen(5000, 1000 + KEEPS_S), said, hardware);
+    let late = known.get(mac(5000));
+    assert!(late.is_some_and(|late| late.hardware.is_some()));
+    known.retain(|_| false);
+    assert_eq!(known.weight, 0);
+}
