@@ -142,6 +142,12 @@ impl Sources {
         let source = self.0.get(file)?;
         source.slice(line, line).map(|(_, text)| text)
     }
+
+    /// What a label marks; `None` if its place is not known.
+    pub fn at(&self, label: &Label) -> Option<&str> {
+        let source = self.0.get(&label.file)?;
+        source.text.get(source.range(label)?)
+    }
 }
 
 /// YAML ends a line at LF, CR LF and a lone CR (YAML 1.2.2, 5.4).
@@ -361,6 +367,10 @@ mod tests {
         );
         assert!(shown.contains("f:2:3"), "{shown}");
         assert!(shown.contains("2 | öä: zü\n  |   ^^ here"), "{shown}");
+        let sources = sources("x\nöä: zü\n");
+        assert_eq!(sources.at(&label(2, 5, 9)), Some("zü"));
+        assert_eq!(sources.at(&label(3, 1, 1)), Some(""));
+        assert_eq!(sources.at(&label(4, 1, 1)), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::metrics::EnrolResult;
 use crate::policy::discovered::Discovered;
 use crate::policy::enrol::{Asked, Because, Enrol};
 use crate::policy::event::{BootEvent, MachineId, Stage, StageState};
-use crate::scribe::{Edit, MOST_NAMED, Naming, Refusal};
+use crate::scribe::{Edit, Kind, MOST_NAMED, Naming, Refusal};
 use crate::site::Site;
 use crate::site::enrol::Holders;
 use crate::site::own::of_machine;
@@ -187,9 +187,10 @@ async fn enlist(site: &Site, named: &[(MacAddr, Enrol)]) {
         Err(refusal) => return all_unwritten(site, named, &refusal),
     };
     let left_out: HashMap<_, _> = left_out.iter().map(|one| (one.mac, &one.refusal)).collect();
-    let mut written = Vec::new();
+    let (mut written, mut untried) = (Vec::new(), Vec::new());
     for (mac, enrol) in named {
         match left_out.get(mac) {
+            Some(refusal) if refusal.kind == Kind::Busy => untried.push(*mac),
             Some(refusal) => {
                 unwritten(site, *mac, enrol, refusal);
             }
@@ -198,6 +199,13 @@ async fn enlist(site: &Site, named: &[(MacAddr, Enrol)]) {
                 written.push(*mac);
             }
         }
+    }
+    // Where nothing came of it they come again when they ask: this one would be tried without end.
+    if untried.len() < named.len() {
+        untried.iter().for_each(|mac| site.enrolment.consider(*mac));
+    }
+    if written.is_empty() {
+        return;
     }
     site.enrolment.written.notify_one();
     let served = async {

@@ -141,7 +141,7 @@ impl From<EditError> for Refusal {
     fn from(error: EditError) -> Self {
         let kind = match &error {
             EditError::Faulty(_) | EditError::Refused(_) => Kind::Faulty,
-            EditError::Busy(_) | EditError::Changed(_) => Kind::Busy,
+            EditError::Busy(_) | EditError::Changed(_) | EditError::Late => Kind::Busy,
             EditError::Io { .. } => Kind::Unwritable,
             _ => Kind::Unfit,
         };

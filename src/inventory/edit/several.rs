@@ -5,18 +5,21 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::file::{Original, Turn};
 use super::pieces::{Kind, Meaning, Piece};
 use super::splice::{self, Splice};
-use super::{Assignment, EditError, Edited, Target, Verb, kept, target, written};
+use super::target::{Target, target};
+use super::{Assignment, EditError, Edited, Verb, kept, written};
+use crate::diagnostic::{Diagnostics, Severity};
 use crate::inventory::load::{Loaded, load_again, load_edited};
 use crate::inventory::model::Inventory;
 use crate::inventory::outline::Changes;
 
-/// New texts that one edit tries, each of which is read as an inventory: enough to find one host of some hundred that
-/// does not fit, and few enough that others who edit may wait for it.
-const TRIES: usize = 16;
+/// No further text is tried so long after an edit was asked for: each is read as an inventory, which takes half a second
+/// of ten thousand hosts. With the ten seconds that it may wait for another writer that is less than the daemon waits.
+const TRIES_WITHIN: Duration = Duration::from_secs(6);
 
 /// An edit of several hosts that was made, or would be.
 #[derive(Debug)]
@@ -45,6 +48,15 @@ pub fn edit_several(
     wanted: impl FnOnce(&Inventory) -> Vec<(String, Result<Vec<Assignment>, EditError>)>,
     dry_run: bool,
 ) -> Result<Several, EditError> {
+    edit_until(inventory, wanted, dry_run, Instant::now() + TRIES_WITHIN)
+}
+
+pub(super) fn edit_until(
+    inventory: &Path,
+    wanted: impl FnOnce(&Inventory) -> Vec<(String, Result<Vec<Assignment>, EditError>)>,
+    dry_run: bool,
+    until: Instant,
+) -> Result<Several, EditError> {
     let _turn = Turn::take(inventory)?;
     let loaded = load_again(inventory).map_err(|faulty| EditError::Faulty(faulty.found))?;
     let wanted = wanted(&loaded.inventory);
@@ -53,7 +65,7 @@ pub fn edit_several(
     let file = file.unwrap_or_else(|| inventory.to_owned());
     let original = Original::read(&file, &loaded.seen)?;
     let old = loaded.inventory.outline();
-    let (text, new) = most(inventory, &original, &parts, loaded, &mut left_out);
+    let (text, new) = most(inventory, &original, &parts, loaded, until, &mut left_out);
     let rewritten = text != original.text;
     let changes = match rewritten {
         true => old.changes(&new.inventory.outline()),
@@ -100,36 +112,97 @@ fn parts(
     (parts, left_out)
 }
 
-/// The text with as many of them as fit, and the inventory that it says.
+/// The text with as many of them as fit, and the inventory that it says. All at once, then without those that its faults
+/// point at; where those point at nobody, the larger pieces first, as one that does not fit spoils only its own.
 fn most(
     inventory: &Path,
     original: &Original,
     parts: &[Part],
     old: Loaded,
+    until: Instant,
     left_out: &mut LeftOut,
 ) -> (String, Loaded) {
     let (mut text, mut loaded) = (original.text.clone(), old);
-    let (fit, mut tries) = (writable(&text, parts, left_out), 0);
-    let mut open = vec![&fit[..]];
-    while let Some(some) = open.pop().filter(|some| !some.is_empty()) {
-        tries += 1;
-        let tried = match tries <= TRIES {
-            true => tried(inventory, original, &text, some),
-            false => Err(EditError::Unfit(
-                "others of the same edit do not fit; that is tried again".to_owned(),
-            )),
-        };
-        match (tried, some) {
-            (Ok(new), _) => (text, loaded) = new,
-            (Err(why), [one]) => left_out.push((one.place, why)),
-            // Whose fault is it?
-            (Err(_), several) => {
-                let (first, second) = several.split_at(several.len() / 2);
-                open.extend([second, first]);
-            }
+    let mut open = vec![writable(&text, parts, left_out)];
+    let mut late = false;
+    while let Some(some) = take_largest(&mut open) {
+        if late {
+            left_out.extend(some.iter().map(|part| (part.place, EditError::Late)));
+            continue;
         }
+        match tried(inventory, original, &text, &some) {
+            Ok(new) => (text, loaded) = new,
+            Err(why) => open.extend(without_faulty(some, why, left_out)),
+        }
+        late = Instant::now() >= until;
     }
     (text, loaded)
+}
+
+fn take_largest<'p>(open: &mut Vec<Vec<&'p Part>>) -> Option<Vec<&'p Part>> {
+    open.retain(|some| !some.is_empty());
+    let largest = (0..open.len()).max_by_key(|at| open[*at].len())?;
+    Some(open.swap_remove(largest))
+}
+
+/// Of some that do not fit together, what is to be tried next.
+fn without_faulty<'p>(
+    some: Vec<&'p Part>,
+    why: EditError,
+    left_out: &mut LeftOut,
+) -> Vec<Vec<&'p Part>> {
+    let mut faults = match &why {
+        EditError::Refused(found) => faults_at(found, &some),
+        _ => HashMap::new(),
+    };
+    match &some[..] {
+        [one] => {
+            left_out.push((one.place, faults.remove(&one.place).unwrap_or(why)));
+            Vec::new()
+        }
+        // Whose fault is it?
+        several if faults.is_empty() => {
+            let (first, second) = several.split_at(several.len() / 2);
+            vec![first.to_vec(), second.to_vec()]
+        }
+        _ => {
+            let mut rest = some;
+            rest.retain(|part| !faults.contains_key(&part.place));
+            left_out.extend(faults);
+            vec![rest]
+        }
+    }
+}
+
+/// Those whose new value stands where a fault points, by their places, with that fault.
+fn faults_at(found: &Diagnostics, parts: &[&Part]) -> HashMap<usize, EditError> {
+    let values = |part: &&Part| {
+        let values = part.values.iter().filter_map(|one| one.value.as_deref());
+        let place = part.place;
+        values
+            .map(move |value| (unquoted(value).to_owned(), place))
+            .collect::<Vec<_>>()
+    };
+    let places: HashMap<String, usize> = parts.iter().flat_map(values).collect();
+    let mut faults = HashMap::new();
+    for fault in found
+        .iter()
+        .filter(|fault| fault.severity == Severity::Error)
+    {
+        let texts = fault
+            .labels
+            .iter()
+            .filter_map(|label| found.sources().at(label));
+        for place in texts.filter_map(|text| places.get(unquoted(text))) {
+            let words = || EditError::Unfit(fault.message.clone());
+            faults.entry(*place).or_insert_with(words);
+        }
+    }
+    faults
+}
+
+fn unquoted(text: &str) -> &str {
+    text.trim_matches(['"', '\''])
 }
 
 /// Those whose place in the text can be written; each of the others has a reason of its own.
@@ -240,3 +313,6 @@ fn joined(host: &Piece, values: Vec<&Assignment>) -> Result<Vec<Assignment>, Edi
     }
     Ok(joined)
 }
+
+#[cfg(test)]
+mod tests;
