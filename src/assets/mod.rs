@@ -316,6 +316,7 @@ mod tests {
             unknown: Unknown::default(),
             secrets: None,
             by_mac: HashMap::new(),
+            by_nic: HashMap::new(),
             by_serial: HashMap::new(),
             by_plug: HashMap::new(),
             written: Layers::default(),

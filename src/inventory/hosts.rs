@@ -27,6 +27,7 @@ use crate::diagnostic::Diagnostic;
 pub(super) struct Hosts {
     pub(super) by_name: BTreeMap<String, Arc<Host>>,
     pub(super) by_mac: HashMap<MacAddr, Arc<Host>>,
+    pub(super) by_nic: HashMap<MacAddr, Arc<Host>>,
     pub(super) by_serial: HashMap<String, Arc<Host>>,
     pub(super) by_plug: HashMap<PlugKey, Arc<Host>>,
     pub(super) written: BTreeMap<String, Layer>,
@@ -188,6 +189,9 @@ impl Check<'_> {
         });
         for mac in &host.macs {
             self.hosts.by_mac.insert(mac.value, host.clone());
+        }
+        for mac in host.nics.values() {
+            self.hosts.by_nic.insert(mac.value, host.clone());
         }
         if let Some(key) = host.serial.as_ref().and_then(|serial| serial_key(serial)) {
             self.hosts.by_serial.insert(key, host.clone());

@@ -189,6 +189,7 @@ fn resolve(written: Written, faults: &mut Faults) -> Inventory {
         },
         secrets: written.secrets.map(|at| secrets_file(at, faults)),
         by_mac: hosts.by_mac,
+        by_nic: hosts.by_nic,
         by_serial: hosts.by_serial,
         by_plug: hosts.by_plug,
     }

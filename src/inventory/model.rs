@@ -71,6 +71,8 @@ pub struct Inventory {
     pub secrets: Option<Sourced<PathBuf>>,
     /// Every MAC of every host.
     pub by_mac: HashMap<MacAddr, Arc<Host>>,
+    /// Every MAC of every host's `nics`, from which it does not boot.
+    pub by_nic: HashMap<MacAddr, Arc<Host>>,
     /// Every serial number, as it is compared.
     pub by_serial: HashMap<String, Arc<Host>>,
     /// Every switch port, as it is compared.

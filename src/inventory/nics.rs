@@ -1,16 +1,27 @@
 //! `nics:` and `addresses:` of hosts, held against the interfaces of their profile.
 
+use std::sync::Arc;
+
 use ipnet::Ipv4Net;
 
 use super::faults::Faults;
 use super::fields::Fields;
-use super::model::{BOOT_ROLE, InterfaceKind, MacAddr, Network, Profile};
+use super::model::{BOOT_ROLE, Host, InterfaceKind, Inventory, MacAddr, Network, Profile};
 use super::names;
 use super::scalars::{self, Bad};
 use super::suggest::{did_you_mean, quote};
 use super::tree::{At, Scalar, Span};
 use super::written::WrittenHost;
 use crate::diagnostic::Diagnostic;
+
+impl Inventory {
+    /// The host that has a MAC in its `nics`, and the role of that NIC.
+    pub fn nic(&self, mac: MacAddr) -> Option<(&Arc<Host>, &str)> {
+        let host = self.by_nic.get(&mac)?;
+        let (role, _) = host.nics.iter().find(|(_, nic)| nic.value == mac)?;
+        Some((host, role))
+    }
+}
 
 /// Values by a name that the operator chose.
 pub(super) type Named<T> = Vec<(At<String>, At<T>)>;

@@ -127,6 +127,17 @@ pub struct Plugged {
 pub enum Because {
     /// It asked for an address, and not for what its loader should do.
     NotHeld,
+    /// It is a host's, by `nics`.
+    Nic {
+        /// The host.
+        host: String,
+        /// Which of its NICs.
+        nic: String,
+        /// The MAC.
+        mac: MacAddr,
+        /// The one that the host has as its `mac`, if it has one alone.
+        boots: Option<MacAddr>,
+    },
     /// It asks where no network is.
     NoNetwork,
     /// The policy of its network lists none by itself.
@@ -208,10 +219,24 @@ impl Because {
         (*evidence != Evidence::NextFree).then_some(host)
     }
 
+    fn of_nic(host: &Host, nic: &str, mac: MacAddr) -> Self {
+        let boots = match host.macs.as_slice() {
+            [one] => Some(**one),
+            _ => None,
+        };
+        Self::Nic {
+            host: host.name.clone(),
+            nic: nic.to_owned(),
+            mac,
+            boots,
+        }
+    }
+
     /// The host that the machine is, or would be: it is not listed as one more.
     pub fn host(&self) -> Option<&str> {
         match self {
-            Self::Alive { host, .. }
+            Self::Nic { host, .. }
+            | Self::Alive { host, .. }
             | Self::Unproven { host, .. }
             | Self::Elsewhere { host, .. }
             | Self::SeveralMacs(host, _)
@@ -264,6 +289,9 @@ pub fn claim(
     life: impl Fn(&Host) -> Life,
     now: Timestamp,
 ) -> Result<Enrol, Because> {
+    if let Some((host, nic)) = inventory.nic(machine.mac) {
+        return Err(Because::of_nic(host, nic, machine.mac));
+    }
     let name = machine.network.as_ref().ok_or(Because::NoNetwork)?;
     let network = inventory.networks.get(name).ok_or(Because::NoNetwork)?;
     let unknown = &network.unknown;

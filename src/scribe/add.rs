@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::edit::{Assignment, EditError};
-use crate::inventory::model::{Inventory, MacAddr};
+use crate::inventory::model::{Host, Inventory, MacAddr};
 
 /// A host to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,14 +78,17 @@ impl NewHost {
 
 /// One MAC is one host's.
 pub(super) fn refuse_listed(inventory: &Inventory, mac: MacAddr) -> Result<(), EditError> {
-    let Some(host) = inventory.by_mac.get(&mac) else {
-        return Ok(());
+    let place = |host: &Host| format!("{}:{}", host.origin.file, host.origin.line);
+    let words = match (inventory.by_mac.get(&mac), inventory.nic(mac)) {
+        (Some(host), _) => format!("{mac} is {} already ({})", host.name, place(host)),
+        (None, Some((host, nic))) => format!(
+            "{mac} is the NIC {nic} of {} already ({}): if that host boots from it, make it its `mac`",
+            host.name,
+            place(host)
+        ),
+        (None, None) => return Ok(()),
     };
-    let (name, origin) = (&host.name, &host.origin);
-    Err(EditError::Unfit(format!(
-        "{mac} is {name} already ({}:{})",
-        origin.file, origin.line
-    )))
+    Err(EditError::Unfit(words))
 }
 
 pub(super) fn assignment(text: &str) -> Result<Assignment, EditError> {

@@ -128,6 +128,9 @@ pub struct DiscoveredStatus {
     /// What that makes of it: `becomes kvm03, …` or `waits: …`.
     #[serde(default)]
     pub verdict: String,
+    /// The host that has its MAC in `nics`, if one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nic_of: Option<String>,
     /// Listed hosts whose MAC is one slip away, in words.
     pub near: Vec<String>,
 }
@@ -171,7 +174,8 @@ impl DiscoveredStatus {
         let guest = self.r#virtual.iter();
         // By hand, where nothing is said.
         let by_itself = !matches!(self.policy.as_str(), "" | "hold" | "approve" | "ignore");
-        let verdict = by_itself.then(|| format!("{}: {}", self.policy, self.verdict));
+        let told = by_itself || self.nic_of.is_some();
+        let verdict = told.then(|| format!("{}: {}", self.policy, self.verdict));
         let guest = guest.map(|why| format!("virtual: {why}"));
         near.chain(guest).chain(verdict).collect()
     }
@@ -207,12 +211,12 @@ impl Site {
         Some(machine)
     }
 
-    /// What the policy makes of a machine, where that lists machines by itself.
+    /// What the policy makes of a machine, where that lists machines by itself or it is the NIC of a host.
     pub(super) fn outlook(&self, mac: MacAddr, now: Timestamp) -> Option<Decision> {
         let machine = self.stranger(mac)?;
         let snapshot = self.snapshot();
         let unknown = snapshot.inventory.unknown_on(machine.network.as_deref());
-        if !unknown.policy.enrols() {
+        if !unknown.policy.enrols() && snapshot.inventory.nic(mac).is_none() {
             return None;
         }
         let nobody = Taken::default();
@@ -307,6 +311,7 @@ impl Site {
                 .policy
                 .to_string(),
             verdict: verdict(&seen),
+            nic_of: inventory.nic(seen.mac).map(|(host, _)| host.name.clone()),
             near: self
                 .near(seen.mac, inventory)
                 .iter()

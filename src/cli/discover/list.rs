@@ -126,6 +126,7 @@ mod tests {
             ..seen.clone()
         };
         let status = |seen: Discovered, waiting, near: &[&str]| DiscoveredStatus {
+            nic_of: None,
             waiting,
             r#virtual: seen.virtual_because(),
             policy: if waiting { "next-free" } else { "hold" }.into(),

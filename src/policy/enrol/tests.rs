@@ -26,6 +26,7 @@ hosts:
   p3: {switch: 10.79.0.254, port: 1/3, ip: 10.79.0.13, profile: kvm}
   g1: {ip: 10.80.0.11, profile: kvm}
   t1: {ip: 10.83.0.11, profile: kvm}
+  two: {mac: "3c:ec:ef:00:04:01", nics: {nic1: "3c:ec:ef:88:04:02"}, ip: 10.81.0.11, profile: kvm}
 "#;
 
 fn decide(
@@ -169,6 +170,20 @@ fn only_a_machine_that_waits_where_the_policy_says_so_becomes_a_host() {
         said(&nowhere),
         "waits: it asks on no network of the inventory"
     );
+}
+
+/// Firmware boots from any NIC.
+#[test]
+fn a_nic_of_a_host_is_no_machine_of_its_own() {
+    for network in ["boot", "serials", "ports", "hand"] {
+        let mut machine = with_serial(network, "7XKQ2M3");
+        machine.mac = "3c:ec:ef:88:04:02".parse().unwrap();
+        let words = said(&machine);
+        assert!(
+            words.starts_with("waits: it is the NIC nic1 of two: "),
+            "{words}"
+        );
+    }
 }
 
 #[test]

@@ -99,6 +99,10 @@ impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotHeld => f.write_str("it has not come as far as to wait at its loader"),
+            Self::Nic { host, nic, .. } => write!(
+                f,
+                "it is the NIC {nic} of {host}: does that host boot from it? Then make it its `mac`, else let its firmware boot from its `mac` alone"
+            ),
             Self::NoNetwork => f.write_str("it asks on no network of the inventory"),
             Self::ByHand(network, policy) => {
                 write!(f, "the policy of network {network} is `{policy}`, so it is listed by hand")

@@ -166,7 +166,10 @@ fn who_does_not_fit_is_left_out_with_its_own_words_and_the_others_are_written() 
             "nothing was changed: a2 has another MAC by now: 52:54:00:00:00:f2",
         ),
         (5, "`mac` stands on several lines"),
-        (9, "nothing was changed: the inventory would have faults"),
+        (
+            9,
+            "nothing was changed: `01:00:5e:00:00:09` is a multicast address",
+        ),
         (0xd1, "nothing was changed: 52:54:00:00:00:d1 is d1 already"),
     ];
     assert_eq!(left_out.len(), expected.len(), "{left_out:?}");
@@ -183,6 +186,31 @@ fn who_does_not_fit_is_left_out_with_its_own_words_and_the_others_are_written() 
             "1.1, profile: kvm, macs: {b1: \"52:54:00:00:00:01\"}}",
         );
     assert_eq!(scene.text(), text);
+}
+
+/// Firmware boots from any NIC.
+#[test]
+fn a_nic_of_a_host_is_no_other_host() {
+    let scene = Scene::new(
+        "\
+networks: {boot: {subnet: 10.77.0.0/16}}
+profiles: {kvm: {kernel: debian, initrd: default, root: {nfs: /roots/kvm}, interfaces: {storage: {nic: nic1}}}}
+hosts:
+  a1: {ip: 10.77.0.1, profile: kvm, nics: {nic1: \"52:54:00:00:00:11\"}}
+  a2: {ip: 10.77.0.2, profile: kvm, nics: {nic1: \"52:54:00:00:00:12\"}}
+",
+    );
+    let reply = scene.named(vec![naming("a2", 0x11, None), naming("a1", 1, None)]);
+    let left_out = words(&done(&reply).left_out);
+    assert!(
+        matches!(left_out[..], [(0x11, words)] if words.contains("is the NIC nic1 of a1 already (")),
+        "{left_out:?}"
+    );
+    assert!(
+        scene.text().contains("52:54:00:00:00:01"),
+        "{}",
+        scene.text()
+    );
 }
 
 #[test]

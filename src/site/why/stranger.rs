@@ -90,6 +90,12 @@ fn listing(outlook: Option<&Decision>, mac: MacAddr) -> String {
         Some(Decision::Enrol(enrol)) => {
             return format!("nothing: it becomes {} by itself", enrol.host.name);
         }
+        Some(Decision::Wait(Because::Nic {
+            host,
+            nic,
+            mac,
+            boots,
+        })) => return boots_from(host, nic, *mac, *boots),
         Some(Decision::Wait(because)) => because.host(),
         None => None,
     };
@@ -99,6 +105,18 @@ fn listing(outlook: Option<&Decision>, mac: MacAddr) -> String {
         ),
         None => format!(
             "list it: `bridgehead discover approve {mac} --name NAME --profile PROFILE`, or a line under `hosts`; it goes on by itself"
+        ),
+    }
+}
+
+/// A host whose firmware boots from a NIC that is not its `mac`.
+fn boots_from(host: &str, nic: &str, mac: MacAddr, boots: Option<MacAddr>) -> String {
+    match boots {
+        Some(own) => format!(
+            "let the firmware of {host} boot from {own} alone, or swap the two: `bridgehead hosts set {host} mac={mac} nics.{nic}={own}`"
+        ),
+        None => format!(
+            "let the firmware of {host} not boot from its NIC {nic}, or move {mac} to its `mac` or `macs` by hand"
         ),
     }
 }

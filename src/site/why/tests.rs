@@ -359,3 +359,35 @@ fn the_console_comes_before_what_is_likely() {
         .collect();
     assert_eq!(evidence, ["sent", "acknowledged"]);
 }
+
+/// Firmware boots from any NIC: it is not to be listed as one more host, whatever the policy is.
+#[test]
+fn a_nic_of_a_host_that_boots_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = testing::site(dir.path());
+    let old = "{mac: \"52:54:00:00:00:01\",";
+    let new = format!("{old} nics: {{nic1: \"3c:ec:ef:55:00:05\"}},");
+    let edited = Arc::new(testing::edited(dir.path(), &site.snapshot(), old, &new));
+    let outline = site.outline(Timestamp::now());
+    site.replace(
+        edited.clone(),
+        &outline.changes(&edited.inventory.outline()),
+    );
+    let now = Timestamp::now();
+    let mac: MacAddr = "3c:ec:ef:55:00:05".parse().unwrap();
+    let seen = Discovered::of_report(mac, Some("boot".into()), "", now);
+    site.discovery
+        .found(seen, Identity::of_report(""), Hardware::default());
+    site.discovery.held(mac);
+    let asks = event("mac-3cecef550005", 0, Stage::Script, StageState::Ok);
+    site.timeline.record(BootEvent { at: now, ..asks });
+    let id = MachineId("mac-3cecef550005".into());
+    let nic = why(&site, &id, &Words::default(), now).unwrap();
+    let whose = "3c:ec:ef:55:00:05 is not in the inventory: it is the NIC nic1 of kvm01: ";
+    assert!(nic.cause.starts_with(whose), "{}", nic.cause);
+    let swap = "`bridgehead hosts set kvm01 mac=3c:ec:ef:55:00:05 nics.nic1=52:54:00:00:00:01`";
+    let told = nic.next.iter().any(|next| next.contains(swap));
+    assert!(told, "{:?}", nic.next);
+    let warnings = site.discovered(now).machines[0].warnings().join("\n");
+    assert!(warnings.contains("NIC nic1 of kvm01"), "{warnings}");
+}
