@@ -161,8 +161,11 @@ fn words(wrong: &[String], tally: &Tally, now: Timestamp) -> String {
 fn hosts(tally: &Tally, now: Timestamp) -> String {
     let all: usize = tally.standings.values().sum();
     let first = tally.first.as_ref();
-    let part = |standing: &Standing| {
-        let hosts = tally.standings.get(standing)?;
+    if all == 0 {
+        return "no host is listed yet: bridgehead discover list".to_owned();
+    }
+    let part = |standing: Standing| {
+        let hosts = tally.standings.get(&standing)?;
         let named = first.filter(|first| first.state == standing.name());
         let named = named.map(|first| format!(" ({})", place(first, now)));
         Some(format!(
@@ -171,12 +174,7 @@ fn hosts(tally: &Tally, now: Timestamp) -> String {
             named.unwrap_or_default()
         ))
     };
-    let parts: Vec<_> = Standing::ALL.iter().rev().filter_map(part).collect();
-    let sum = match all {
-        0 => return "no host is listed yet: bridgehead discover list".to_owned(),
-        1 => format!("1 host: {}", parts.join(", ")),
-        _ => format!("{all} hosts: {}", parts.join(", ")),
-    };
+    let sum = Standing::sum(all, part);
     let look = tally.standings.iter();
     let look = look.filter(|(standing, _)| standing.needs_a_look());
     match (first, look.map(|(_, hosts)| hosts).sum::<usize>()) {

@@ -50,6 +50,16 @@ impl Standing {
         Self::Stalled,
     ];
 
+    /// `3 hosts: 1 stalled, 2 done`, worst first; `part` has the words of those who stand so, if any do.
+    pub fn sum(hosts: usize, part: impl FnMut(Self) -> Option<String>) -> String {
+        let parts: Vec<_> = Self::ALL.iter().rev().copied().filter_map(part).collect();
+        let hosts = match hosts {
+            1 => "1 host".to_owned(),
+            _ => format!("{hosts} hosts"),
+        };
+        format!("{hosts}: {}", parts.join(", "))
+    }
+
     /// The word in `status`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -90,20 +90,15 @@ fn beside(fleet: &FleetStatus) -> String {
 
 /// The sum, and where to go on: of a long list the end is what is on the screen.
 fn end(fleet: &FleetStatus) -> String {
-    let count = |standing: &Standing| {
+    let count = |standing: Standing| {
         let name = standing.name();
         let number = fleet.hosts.iter().filter(|host| host.state == name).count();
         (number > 0).then(|| format!("{number} {name}"))
     };
-    let counts: Vec<_> = Standing::ALL.iter().rev().filter_map(count).collect();
     let mut text = match fleet.hosts.len() {
         0 => String::new(),
-        1 => "\n1 host: ".to_owned(),
-        hosts => format!("\n{hosts} hosts: "),
+        hosts => format!("\n{}\n", Standing::sum(hosts, count)),
     };
-    if !counts.is_empty() {
-        text += &format!("{}\n", counts.join(", "));
-    }
     let all = || sorted(&fleet.hosts).chain(sorted(&fleet.unknown));
     let mut look = all().filter(|machine| machine.needs_a_look());
     let Some(first) = look.next() else {
