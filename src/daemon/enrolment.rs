@@ -284,3 +284,6 @@ fn record(site: &Site, machine: MachineId, state: StageState, message: String) {
     let event = BootEvent::sent(Timestamp::now(), machine, Stage::Script, state, message);
     site.timeline.record(event);
 }
+
+#[cfg(test)]
+mod tests;
