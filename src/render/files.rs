@@ -3,18 +3,19 @@
 //! A file that is text is a template; all else is copied. `_files.yaml` at the top of a tree
 //! says what owner and mode is to be where the default does not fit.
 
+mod content;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
-use tera::{Context, Tera};
+use tera::Context;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::regular;
+use content::{Content, SELF, template};
 
 /// What a tree says of its files, at its top.
 pub const SHEET: &str = "_files.yaml";
@@ -24,8 +25,6 @@ const MAX_TREE: u64 = 16 << 20;
 const MAX_ENTRIES: usize = 4096;
 /// The initrd mounts over these; what is laid there would not be seen.
 const MOUNTED_OVER: [&str; 4] = ["dev", "proc", "run", "sys"];
-/// The name of the one template that each file's engine has.
-const SELF: &str = "file";
 
 /// A tree can't be laid into a host.
 #[derive(Debug, thiserror::Error)]
@@ -75,53 +74,6 @@ pub struct TreeFile {
     pub group: u32,
     /// Seconds since the epoch, the template's own.
     pub modified: u64,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(into = "Stored", try_from = "Stored")]
-enum Content {
-    Directory,
-    Copied(Vec<u8>),
-    Template {
-        text: String,
-        tera: Box<Tera>,
-        secret: bool,
-    },
-}
-
-/// [`Content`] as it is kept over a restart.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Stored {
-    Directory,
-    /// In Base64.
-    Copied(String),
-    Template(String),
-}
-
-impl From<Content> for Stored {
-    fn from(content: Content) -> Self {
-        match content {
-            Content::Directory => Self::Directory,
-            Content::Copied(bytes) => Self::Copied(BASE64_STANDARD.encode(bytes)),
-            Content::Template { text, .. } => Self::Template(text),
-        }
-    }
-}
-
-impl TryFrom<Stored> for Content {
-    type Error = String;
-
-    fn try_from(stored: Stored) -> Result<Self, String> {
-        match stored {
-            Stored::Directory => Ok(Self::Directory),
-            Stored::Copied(text) => {
-                let bytes = BASE64_STANDARD.decode(text);
-                bytes.map(Self::Copied).map_err(|error| error.to_string())
-            }
-            Stored::Template(text) => template(&text),
-        }
-    }
 }
 
 impl TreeFile {
@@ -367,25 +319,6 @@ fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes)
         .ok()
         .filter(|text| !text.contains('\0'))
-}
-
-/// An engine of its own for each file: one that could include another could get at its
-/// secrets without being seen to ask for them.
-fn template(text: &str) -> Result<Content, String> {
-    let mut tera = Tera::default();
-    tera.autoescape_on(Vec::<&'static str>::new());
-    tera.add_raw_template(SELF, text)
-        .map_err(|error| error.to_string())?;
-    let asked = tera
-        .get_template_variables(SELF)
-        .map_err(|error| error.to_string())?;
-    // `__tera_context` is everything.
-    let secret = asked.contains("secrets") || text.contains("__tera_context");
-    Ok(Content::Template {
-        text: text.to_owned(),
-        tera: Box::new(tera),
-        secret,
-    })
 }
 
 /// Octal, as `chmod` takes it.
