@@ -20,7 +20,7 @@ use crate::syslog::{TIMED_OUT, send, wait_for};
 use crate::{ok, site_with};
 
 /// What is there where there is reason alone.
-const OPTIONAL: [&str; 13] = [
+const OPTIONAL: [&str; 15] = [
     "deadline",
     "said",
     "entry",
@@ -34,6 +34,8 @@ const OPTIONAL: [&str; 13] = [
     "attempt",
     "uptime_ms",
     "hint",
+    "restored",
+    "connected",
 ];
 
 /// Examples of what none of these tests makes.

@@ -100,7 +100,7 @@ fn a_machine_that_waits_is_shown_approved_and_goes_on_as_a_host() {
     assert!(
         discover(&site, &["list"])
             .1
-            .contains("no machine that is not listed has asked")
+            .contains("no machine that is not listed is known")
     );
     let stranger = Stranger::new(&site, "bare", BARE);
     let pooled = stranger.dhcp();
