@@ -47,7 +47,7 @@ fn pages(verb: &Command, above: Option<&Command>, directory: &Path) -> io::Resul
     for below in verbs() {
         pages(below, Some(verb), directory)?;
     }
-    let man = Man::new(verb.clone());
+    let man = Man::new(verb.clone()).source(concat!("bridgehead ", env!("CARGO_PKG_VERSION")));
     let mut page = BufWriter::new(File::create(directory.join(man.get_filename()))?);
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
